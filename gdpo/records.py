@@ -1,0 +1,113 @@
+"""What flows between steps, one JSON line each: Question, Responses, Group, Score.
+
+`Group` is also the public data format of GDPOTrainer: `prompt`, `completions`, `rewards` are all it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from gdpo.errors import UserError
+from gdpo.files import read_jsonl, write_jsonl
+
+Domain = Literal["math", "general", "safety"]
+Grader = Literal["exact", "math", "letter", "refusal"]
+Verdict = Literal["right", "wrong", "ungradable"]
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Question(Record):
+    """One question of the pool, a training set or a benchmark.
+
+    `answer` is what `grader` compares with: the text itself (exact), a LaTeX or numeric value (math), the
+    letter of the right choice (letter), or the empty string where refusing is right (refusal).
+    `solution` is a worked response in the student's format, think block included, where a source has one.
+    `units` are the knowledge units the question needs; empty before annotation.
+    """
+
+    id: str
+    domain: Domain
+    source: str
+    question: str
+    choices: list[str] = []
+    answer: str
+    grader: Grader
+    solution: str | None = None
+    difficulty: float = 0.0
+    units: list[str] = []
+
+
+class Responses(Record):
+    """The raw completions of one question by one model, before grading."""
+
+    id: str
+    model: str
+    completions: list[str]
+    gold: int = 0  # how many of the first completions are gold solutions, not samples
+
+
+class Parts(Record):
+    """The graded parts of one completion's reward; `total` is their weighted sum, in [0, 2]."""
+
+    verdict: Verdict
+    correctness: float
+    format: float
+    length: float
+    total: float
+
+
+class Group(Record):
+    """A question's G completions with rewards: what DPO, GDPO and SFT train on."""
+
+    id: str
+    domain: Domain
+    prompt: list[dict[str, str]]
+    completions: list[str] = Field(min_length=1)
+    rewards: list[float]
+    parts: list[Parts]
+
+    @model_validator(mode="after")
+    def _aligned(self) -> Group:
+        sizes = {len(self.completions), len(self.rewards), len(self.parts)}
+        if len(sizes) != 1:
+            raise ValueError("completions, rewards and parts must have one length")
+        return self
+
+
+R = TypeVar("R", bound=Record)
+
+
+def read_records(path: Path | str, kind: type[R]) -> list[R]:
+    """Every record of a JSON Lines file.
+
+    Raises UserError naming file, line and field where a line is not a valid `kind`.
+    """
+    records = []
+    for number, row in read_jsonl(path):
+        try:
+            records.append(kind.model_validate(row))
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+            raise UserError(f"{path}, line {number}, {where}: {first['msg']}") from None
+    return records
+
+
+def write_records(path: Path | str, records: Iterable[Record]) -> None:
+    write_jsonl(path, (record.model_dump() for record in records))
+
+
+def chat(question: Question) -> list[dict[str, str]]:
+    """The conversation that asks `question`; choices are lettered below it."""
+    text = question.question
+    if question.choices:
+        lettered = [f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False)]
+        text = "\n".join([text, *lettered])
+    return [{"role": "user", "content": text}]
