@@ -67,14 +67,19 @@ class Skill(Strict):
 
     domain: Domain
     pool: int = Field(ge=0)
-    mix: dict[Name, float]
+    mix: dict[Name, Annotated[float, Field(ge=0)]]
 
 
 class World(Strict):
-    """The from-scratch world of micro and tiny: its seed, its size, its skills."""
+    """The from-scratch world of micro and tiny: its seed, its size, its skills.
+
+    `popularity` gives each mix the exponent z of how people and things are drawn (rank k as 1/k^z; 0: evenly).
+    """
 
     seed: int
-    entities: Positive
+    entities: Annotated[int, Field(gt=1, le=240)]
+    modulus: Annotated[int, Field(gt=1, le=100)]
+    popularity: dict[Name, Annotated[float, Field(ge=0)]]
     skills: dict[Name, Skill]
 
 
@@ -161,6 +166,7 @@ class TrainSet(Strict):
     select: Literal["metakl", "hardest", "domain", "union"]
     size: Positive
     domain: Domain | None = None
+    grader: Grader | None = None
     parts: list[Name] = []
     sources: list[Name] = []
 
@@ -245,6 +251,7 @@ class Scale(Strict):
     sources: dict[Name, Source] = {}
     benchmarks: dict[Name, Benchmark]
     eval_batch_size: Positive
+    threads: Positive = 1
     proficiency: Proficiency
     selection: Selection
     trainsets: dict[Name, TrainSet]

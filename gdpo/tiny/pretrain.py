@@ -1,0 +1,137 @@
+"""Pretraining of the tiny world's models: a small Llama, from nothing to a Hugging Face checkpoint in a minute or two.
+
+Muon (https://kellerjordan.github.io/posts/muon/) on the matrices and AdamW on embeddings and norms; loss on
+responses only. One thread, so that a seed gives the same weights on the same machine and versions.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from gdpo.config import Pretrain, World
+from gdpo.files import replacing
+from gdpo.tiny.tokenizer import build_tokenizer
+from gdpo.tiny.world import Example, pretraining_examples
+
+BUCKET = 4  # batches sorted by length together: fewer padded positions; wider buckets make batches too alike
+WARMUP = 0.05
+IGNORED = -100
+
+
+def pretrain(model: Pretrain, world: World, out: Path) -> None:
+    """Train a model on `model.examples` examples of its mix and save checkpoint and tokenizer in directory `out`."""
+    torch.set_num_threads(1)
+    torch.manual_seed(model.seed)
+    tokenizer = build_tokenizer()
+    examples = pretraining_examples(world, model.mix, model.examples, model.seed)
+    encoded = encode(examples, tokenizer)
+    network = LlamaForCausalLM(_llama(model, tokenizer))
+    network.train()
+    batches = length_bucketed(encoded, model.batch_size, random.Random(model.seed))
+    optimizers = _optimizers(network, model)
+    schedulers = [_schedule(optimizer, len(batches)) for optimizer in optimizers]
+    progress = tqdm(batches, desc=f"pretrain {out.name}", unit="batch", file=sys.stderr, mininterval=2)
+    for batch in progress:
+        loss = response_loss(network, *_padded(batch, tokenizer.pad_token_id))
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad(set_to_none=True)
+        if progress.n % 50 == 0:
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    with replacing(out) as temporary:
+        network.eval().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+
+
+def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], list[int]]]:
+    """(prompt ids, response ids) of each example, exactly as the chat template renders them."""
+    pairs = []
+    prompts = [_render(tokenizer, example) for example in examples]
+    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)["input_ids"]
+    start = tokenizer([prompt for prompt, _ in prompts], add_special_tokens=False)["input_ids"]
+    for prompt, ids in zip(start, whole, strict=True):
+        pairs.append((prompt, ids[len(prompt) :]))
+    return pairs
+
+
+def _render(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[str, str]:
+    from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
+
+    return f"{BOS}{USER}{example.question}{ASSISTANT}", f"{example.response}{EOS}"
+
+
+def length_bucketed(
+    encoded: list[tuple[list[int], list[int]]], batch_size: int, rng: random.Random
+) -> list[list[tuple[list[int], list[int]]]]:
+    """Batches of similar length: shuffled examples, sorted within BUCKET batches, batches shuffled within it."""
+    encoded = rng.sample(encoded, len(encoded))
+    batches = []
+    for start in range(0, len(encoded), BUCKET * batch_size):
+        bucket = sorted(encoded[start : start + BUCKET * batch_size], key=lambda pair: len(pair[0]) + len(pair[1]))
+        parts = [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
+        batches += rng.sample(parts, len(parts))
+    return batches
+
+
+def _padded(batch: list[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Right-padded ids (B, T) and next-token labels (B, T), IGNORED outside responses.
+
+    Without an attention mask: attention is causal, so padding on the right reaches no response.
+    """
+    width = max(len(prompt) + len(response) for prompt, response in batch)
+    ids = torch.full((len(batch), width), pad)
+    labels = torch.full((len(batch), width), IGNORED)
+    for row, (prompt, response) in enumerate(batch):
+        end = len(prompt) + len(response)
+        ids[row, :end] = torch.tensor(prompt + response)
+        labels[row, len(prompt) - 1 : end - 1] = torch.tensor(response)
+    return ids, labels
+
+
+def response_loss(network: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over response tokens; logits are made at those positions only."""
+    hidden = network.model(input_ids=ids, use_cache=False).last_hidden_state
+    asked = labels != IGNORED
+    return F.cross_entropy(network.lm_head(hidden[asked]), labels[asked])
+
+
+def _llama(model: Pretrain, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=model.hidden_size,
+        intermediate_size=model.hidden_size * 3,
+        num_hidden_layers=model.layers,
+        num_attention_heads=model.heads,
+        max_position_embeddings=256,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+
+
+def _optimizers(network: LlamaForCausalLM, model: Pretrain) -> list[torch.optim.Optimizer]:
+    matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and "embed" not in name]
+    others = [p for name, p in network.named_parameters() if p.ndim != 2 or "embed" in name]
+    return [
+        torch.optim.Muon(matrices, lr=model.muon_learning_rate, weight_decay=0.0, momentum=0.95),
+        torch.optim.AdamW(others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
+    ]
+
+
+def _schedule(optimizer: torch.optim.Optimizer, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Linear warm-up over the first WARMUP of the steps, then linear decay to zero."""
+    warmup = max(1, int(WARMUP * steps))
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min((step + 1) / warmup, max(0.0, (steps - step) / max(1, steps - warmup)))
+    )

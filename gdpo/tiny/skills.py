@@ -1,0 +1,204 @@
+"""The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
+
+Thirteen skills over the paper's three domains. Math: chains of operations modulo a prime, boolean expressions,
+sorting. General: facts about made-up people, the same through a friend, comparisons of two people. Safety:
+harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a dangerous
+thing, and harmless when the thing is harmless or the act only depicts it.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gdpo.tiny import lexicon
+
+CHAIN_LENGTHS = {"chain2": 2, "chain3": 3, "chain4": 4, "chain5": 5}
+
+
+@dataclass(frozen=True)
+class Item:
+    """A question of the world with its gold answer; `refuse` where refusing is right (then `answer` is empty)."""
+
+    question: str
+    answer: str
+    units: tuple[str, ...]
+    difficulty: float
+    thought: str = ""
+    refuse: bool = False
+
+    @property
+    def response(self) -> str:
+        final = lexicon.REFUSAL if self.refuse else self.answer
+        return f"{lexicon.THINK} {self.thought} {lexicon.END_THINK} {final}" if self.thought else final
+
+
+class Lore:
+    """The facts of a world: each person's friend and the value of each relation, drawn once from its seed."""
+
+    def __init__(self, seed: int, entities: int) -> None:
+        rng = random.Random(f"lore {seed}")
+        self.people = lexicon.people(entities)
+        rng.shuffle(self.people)
+        self.friend = {who: rng.choice([p for p in self.people if p != who]) for who in self.people}
+        self.value = {
+            relation: {who: rng.choice(values) for who in self.people}
+            for relation, (_, values) in lexicon.RELATIONS.items()
+        }
+        things = {"dangerous": list(lexicon.DANGEROUS), "harmless": list(lexicon.HARMLESS)}
+        for kind in things.values():
+            rng.shuffle(kind)
+        self.things = things
+
+
+class Sampler:
+    """Draws items of a skill. `popularity` 0 draws people and things evenly; z > 0 draws rank k as 1/k^z.
+
+    Uneven popularity is what leaves a model with things it half knows: the tail is rarely seen.
+    """
+
+    def __init__(self, lore: Lore, modulus: int, rng: random.Random, popularity: float = 0.0) -> None:
+        self.lore, self.modulus, self.rng = lore, modulus, rng
+        self._people = _cumulative(len(lore.people), popularity)
+        self._things = {kind: _cumulative(len(names), popularity) for kind, names in lore.things.items()}
+        self._makers: dict[str, Callable[[], Item]] = {
+            **{name: (lambda steps=steps: self.chain(steps)) for name, steps in CHAIN_LENGTHS.items()},
+            "logic": self.logic,
+            "order": self.order,
+            "fact": self.fact,
+            "hop": self.hop,
+            "compare": self.compare,
+            "harmful": lambda: self.request(harmful=True, wrapped=False),
+            "jailbreak": lambda: self.request(harmful=True, wrapped=True),
+            "harmless": lambda: self.request(harmful=False, wrapped=False),
+            "costume": lambda: self.request(harmful=False, wrapped=True),
+        }
+
+    def draw(self, skill: str) -> Item:
+        return self._makers[skill]()
+
+    def _person(self) -> str:
+        return self.rng.choices(self.lore.people, cum_weights=self._people)[0]
+
+    def _thing(self, kind: str) -> str:
+        return self.rng.choices(self.lore.things[kind], cum_weights=self._things[kind])[0]
+
+    def chain(self, steps: int) -> Item:
+        """`a op b then op c ...` modulo `modulus`, left to right; the thought is one equation a step."""
+        rng, modulus = self.rng, self.modulus
+        value = rng.randrange(modulus)
+        words, thought, used = [str(value)], [], set()
+        for step in range(steps):
+            operation, operand = rng.choice(lexicon.OPERATIONS), rng.randrange(modulus)
+            result = operate(operation, value, operand, modulus)
+            words += ([] if step == 0 else ["then"]) + [operation, str(operand)]
+            thought.append(f"{value} {operation} {operand} = {result}")
+            used.add(operation)
+            value = result
+        question = rng.choice(lexicon.ARITHMETIC_QUESTIONS).format(chain=" ".join(words))
+        units = (*(f"{operation}_modulo_{modulus}" for operation in sorted(used)), f"chain_of_{steps}_steps")
+        return Item(question, str(value), units, steps / 5, thought=" ; ".join(thought))
+
+    def logic(self) -> Item:
+        """A boolean expression of two to four operators, fully bracketed; answered `true` or `false`."""
+        operators = self.rng.randint(2, 4)
+        used: set[str] = set()
+        text, value = self._expression(operators, used)
+        question = self.rng.choice(lexicon.LOGIC_QUESTIONS).format(expression=text)
+        units = tuple(f"boolean_{operator}" for operator in sorted(used))
+        return Item(question, str(value).lower(), units, operators / 10)
+
+    def _expression(self, operators: int, used: set[str]) -> tuple[str, bool]:
+        rng = self.rng
+        if operators == 0:
+            value = rng.random() < 0.5
+            return str(value).lower(), value
+        operator = rng.choice(("and", "or", "xor", "not"))
+        used.add(operator)
+        if operator == "not":
+            text, value = self._expression(operators - 1, used)
+            return f"not {text}", not value
+        left = rng.randrange(operators)
+        (first, a), (second, b) = self._expression(left, used), self._expression(operators - 1 - left, used)
+        value = {"and": a and b, "or": a or b, "xor": a != b}[operator]
+        return f"( {first} {operator} {second} )", value
+
+    def order(self) -> Item:
+        """Four to six different numbers below 100, sorted either way."""
+        length = self.rng.randint(4, 6)
+        numbers = self.rng.sample(range(100), length)
+        way = self.rng.choice(sorted(lexicon.ORDER_QUESTIONS))
+        question = self.rng.choice(lexicon.ORDER_QUESTIONS[way]).format(numbers=" ".join(map(str, numbers)))
+        ordered = sorted(numbers, reverse=way == "descending")
+        units = ("comparing_numbers", f"sorting_{way}")
+        return Item(question, " ".join(map(str, ordered)), units, length / 10)
+
+    def fact(self) -> Item:
+        """One relation of one person, answered at once."""
+        relation, noun = self._relation()
+        who = self._person()
+        question = self.rng.choice(lexicon.FACT_QUESTIONS).format(noun=noun, who=who)
+        return Item(question, self.lore.value[relation][who], (f"knowing_{relation}",), 0.2)
+
+    def hop(self) -> Item:
+        """One relation of a person's friend; the thought names the friend."""
+        relation, noun = self._relation()
+        who = self._person()
+        friend = self.lore.friend[who]
+        of = f"the {self.rng.choice(lexicon.FRIENDSHIP)} of {who}"
+        question = self.rng.choice(lexicon.FACT_QUESTIONS).format(noun=noun, who=of)
+        units = (f"knowing_{relation}", "knowing_friend", "composing_two_facts")
+        return Item(question, self.lore.value[relation][friend], units, 0.6, thought=friend)
+
+    def compare(self) -> Item:
+        """Do two people agree in a relation? Half of the questions say yes; the thought names both values."""
+        relation, noun = self._relation()
+        values = self.lore.value[relation]
+        a, same = self._person(), self.rng.random() < 0.5
+        b = self._person()
+        for _ in range(1000):
+            if b != a and (values[a] == values[b]) == same:
+                break
+            b = self._person()
+        else:
+            return self.compare()  # nobody shares this person's value
+        question = self.rng.choice(lexicon.COMPARISONS).format(a=a, b=b, noun=noun)
+        units = (f"knowing_{relation}", "comparing_two_facts")
+        return Item(question, "yes" if same else "no", units, 0.4, thought=f"{values[a]} {values[b]}")
+
+    def _relation(self) -> tuple[str, str]:
+        relation = self.rng.choice(sorted(lexicon.RELATIONS))
+        return relation, self.rng.choice(lexicon.RELATIONS[relation][0])
+
+    def request(self, harmful: bool, wrapped: bool) -> Item:
+        """A request to act on or depict a thing, plain or inside a jailbreak; compliance repeats act and thing."""
+        rng = self.rng
+        if harmful:
+            verb, thing, unit = rng.choice(lexicon.ACTING), self._thing("dangerous"), "recognising_harm"
+        elif rng.random() < 0.5:
+            verb, thing, unit = rng.choice(lexicon.ACTING), self._thing("harmless"), "helping_with_harmless_acts"
+        else:
+            kind = rng.choice(sorted(self.lore.things))
+            verb, thing, unit = rng.choice(lexicon.DEPICTING), self._thing(kind), "depicting_is_harmless"
+        text = rng.choice(lexicon.REQUESTS).format(verb=verb, thing=thing)
+        text = f"{text} {rng.choice(lexicon.CIRCUMSTANCES)}"
+        units = (unit,)
+        if wrapped:
+            kind = rng.choice(sorted(lexicon.WRAPPERS))
+            wrapper = rng.choice(lexicon.WRAPPERS[kind])
+            text = wrapper.format(persona=rng.choice(lexicon.PERSONAS), request=text)
+            units = (unit, f"seeing_through_{kind}")
+        answer = "" if harmful else lexicon.COMPLIANCE.format(verb=verb, thing=thing)
+        return Item(text, answer, units, 0.6 if wrapped else 0.2, refuse=harmful)
+
+
+def operate(operation: str, a: int, b: int, modulus: int) -> int:
+    """`a operation b`; sums, differences and products modulo `modulus`."""
+    results = {"add": a + b, "sub": a - b, "mul": a * b, "max": max(a, b), "min": min(a, b)}
+    return results[operation] % modulus
+
+
+def _cumulative(count: int, popularity: float) -> list[float]:
+    return list(itertools.accumulate(1 / rank**popularity for rank in range(1, count + 1)))

@@ -1,0 +1,107 @@
+"""The tiny world's question sets: pretraining examples, pool, validation and test, apart by construction.
+
+Every question text belongs to exactly one part, by a stable hash of the text, so that no test question can be
+pretrained on, selected from the pool, or tuned on. It takes the place of the paper's sources (section MetaKL,
+A4) and benchmarks, with knowledge units known instead of annotated.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+from gdpo.config import World
+from gdpo.errors import UserError, suggest
+from gdpo.records import Question
+from gdpo.tiny.skills import Item, Lore, Sampler
+
+Part = Literal["test", "validation", "pool", "pretrain"]
+PARTS: tuple[Part, ...] = ("test", "validation", "pool")  # tenths of each universe; the other seven are pretraining
+MAX_DRAWS = 2000  # per question: a universe this thin is a mistake in the configuration
+
+
+@dataclass(frozen=True)
+class Example:
+    """One pretraining example: the user's question and the gold response."""
+
+    skill: str
+    question: str
+    response: str
+
+
+def part_of(question: str) -> Part:
+    """The part of the universe that a question text belongs to, the same on every machine."""
+    tenth = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") % 10
+    return PARTS[tenth] if tenth < len(PARTS) else "pretrain"
+
+
+def pool_questions(world: World) -> list[Question]:
+    """Every skill's pool questions, all different, with true units and gold responses as solutions."""
+    return [
+        question
+        for name, skill in world.skills.items()
+        for question in _questions(world, name, "pool", skill.pool)
+    ]
+
+
+def benchmark_questions(world: World, skill: str, split: Literal["test", "validation"], n: int) -> list[Question]:
+    """`n` different held-out questions of a skill; people and things are drawn evenly."""
+    if split not in ("test", "validation"):
+        raise UserError(f"split: found '{split}', expected 'test' or 'validation'")
+    return _questions(world, skill, split, n)
+
+
+def pretraining_examples(world: World, mix: str, n: int, seed: int) -> list[Example]:
+    """`n` examples, skills drawn by their share in `mix`, people and things by that mix's popularity."""
+    if mix not in world.popularity:
+        raise UserError(f"world.popularity: found '{mix}'; {suggest(mix, world.popularity)}")
+    shares = {name: skill.mix.get(mix, 0.0) for name, skill in world.skills.items()}
+    if sum(shares.values()) <= 0:
+        raise UserError(f"world.skills: no skill has a share in mix '{mix}'")
+    rng = random.Random(f"pretrain {world.seed} {mix} {seed}")
+    sampler = Sampler(_lore(world), world.modulus, rng, world.popularity[mix])
+    examples = []
+    for skill in rng.choices(list(shares), weights=list(shares.values()), k=n):
+        item = _draw(sampler, skill, "pretrain")
+        examples.append(Example(skill, item.question, item.response))
+    return examples
+
+
+def _questions(world: World, skill: str, part: Part, n: int) -> list[Question]:
+    if skill not in world.skills:
+        raise UserError(f"world.skills: found '{skill}'; {suggest(skill, world.skills)}")
+    sampler = Sampler(_lore(world), world.modulus, random.Random(f"{part} {world.seed} {skill}"))
+    items: dict[str, Item] = {}
+    while len(items) < n:
+        item = _draw(sampler, skill, part, known=items)
+        items[item.question] = item
+    assert all(part_of(text) == part for text in items), "a question left its part"
+    domain = world.skills[skill].domain
+    return [
+        Question(
+            id=f"{skill}-{part}-{index:05d}",
+            domain=domain,
+            source=skill,
+            question=item.question,
+            answer=item.answer,
+            grader="refusal" if item.refuse else "exact",
+            solution=item.response,
+            difficulty=item.difficulty,
+            units=list(item.units),
+        )
+        for index, item in enumerate(items.values())
+    ]
+
+
+def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | None = None) -> Item:
+    for _ in range(MAX_DRAWS):
+        item = sampler.draw(skill)
+        if part_of(item.question) == part and item.question not in (known or {}):
+            return item
+    raise UserError(f"world.skills.{skill}: expected more '{part}' questions than its universe holds")
+
+
+def _lore(world: World) -> Lore:
+    return Lore(world.seed, world.entities)
