@@ -52,7 +52,9 @@ class Model(Strict):
 
     display: str
     pretrain: Pretrain | None = None
-    reference: Annotated[str, Field(pattern=r"^(hub:\S+/\S+@\S+|dir:.+|wheel:\S+==\S+#sha256=[0-9a-f]{64})$")] | None = None
+    reference: (
+        Annotated[str, Field(pattern=r"^(hub:\S+/\S+@\S+|dir:.+|wheel:\S+==\S+#sha256=[0-9a-f]{64})$")] | None
+    ) = None
     dtype: Literal["float32", "bfloat16"] = "float32"
 
     @model_validator(mode="after")
@@ -183,7 +185,7 @@ class Objective(Strict):
     beta: Rate
     pairs: Literal["adjacent", "all"]
     link: Literal["sigmoid", "logsigmoid"]
-    advantage: Literal["literal", "unweighted", "rank-weighted"]
+    advantage: Literal["literal", "unweighted", "shifted"]
     length: Literal["sum", "mean"]
 
 
@@ -252,6 +254,7 @@ class Scale(Strict):
     benchmarks: dict[Name, Benchmark]
     eval_batch_size: Positive
     threads: Positive = 1
+    gpus: int = Field(0, ge=0)
     proficiency: Proficiency
     selection: Selection
     trainsets: dict[Name, TrainSet]
@@ -343,9 +346,11 @@ def learning_rates(scale: str) -> dict[tuple[str, str, str], float]:
 
 def fingerprint(settings: Any) -> str:
     """A short hash of resolved settings: the key of caches and the config hash of provenance."""
-    if isinstance(settings, BaseModel):
-        settings = settings.model_dump(mode="json")
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

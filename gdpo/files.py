@@ -46,7 +46,11 @@ def write_text(path: Path | str, text: str) -> None:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """Write `value` as JSON; records and settings in it are written as mappings."""
+    text = json.dumps(
+        value, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")
+    )
+    write_text(path, text + "\n")
 
 
 def write_jsonl(path: Path | str, rows: Iterable[dict]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -108,6 +109,13 @@ def chat(question: Question) -> list[dict[str, str]]:
     """The conversation that asks `question`; choices are lettered below it."""
     text = question.question
     if question.choices:
-        lettered = [f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False)]
+        lettered = [
+            f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False)
+        ]
         text = "\n".join([text, *lettered])
     return [{"role": "user", "content": text}]
+
+
+def normalised(text: str) -> str:
+    """`text` in lower case with all but letters and digits dropped, as contamination is compared."""
+    return re.sub(r"[\W_]+", "", text.lower())

@@ -1,0 +1,45 @@
+# Two commands do everything on a new machine: `make table2` and `make test`. Each sets up what it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LOCK := envs/cpu.lock
+SCALE ?= tiny
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: setup table2 table1 test test-fast lint sweep lock clean
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: $(LOCK) pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python >= 3.11 is needed; name one with: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+table1 table2: setup
+	snakemake --cores all results/$@.csv --config scale=$(SCALE)
+	@gdpo show --scale $(SCALE) --name $@
+
+test: setup
+	pytest -q
+
+test-fast: setup
+	pytest -q -m "not slow"
+
+lint: setup
+	ruff check gdpo tests
+	ruff format --check gdpo tests
+	snakefmt --check Snakefile workflow/rules
+
+# The learning-rate sweep on validation items; its outcome, workflow/config/sweep/$(SCALE).csv, is kept as data.
+sweep: setup
+	snakemake --cores all sweep --config scale=$(SCALE)
+
+# Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere.
+lock: setup
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(LOCK)
+
+clean:
+	rm -rf results/micro results/tiny results/*.csv results/*.md results/*.json .snakemake

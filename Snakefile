@@ -1,0 +1,46 @@
+# Targets and includes, nothing else. `snakemake --cores all results/table2.csv --config scale=smol limit=16`
+import sys
+import time
+
+from gdpo.config import fingerprint, load_scale
+from gdpo.errors import UserError
+from gdpo.layout import VERSION, Layout, Run
+
+try:
+    SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
+except UserError as error:
+    sys.exit(f"gdpo: {error}")
+
+LAYOUT = Layout(SCALE)
+ROOT = LAYOUT.root.as_posix()
+# What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
+TOLD = " ".join(
+    f"--{key} {config[key]}" for key in ("scale", "limit") if key in config
+)
+MIRROR = f"--mirror {config['mirror']}" if "mirror" in config else ""
+STARTED = time.time()
+
+
+wildcard_constraints:
+    model="[^/]+",
+    student="[^/]+",
+    trainset="[^/]+",
+    method="[^/]+",
+    split="test|validation",
+
+
+rule all:
+    input:
+        expand("results/{table}.csv", table=SCALE.tables),
+        LAYOUT.score(LAYOUT.teacher_run(), "test"),
+
+
+include: "workflow/rules/metakl.smk"
+include: "workflow/rules/teach.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+onsuccess:
+    shell(f"gdpo summary {TOLD} --since {STARTED}")

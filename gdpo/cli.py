@@ -1,0 +1,135 @@
+"""The `gdpo` command: one subcommand per step, each a thin call into its room.
+
+Rules of the workflow are calls of this command, so that any of them can be run and debugged by hand. Rooms are
+imported when their step runs: `gdpo --help` imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from gdpo import __version__
+from gdpo.errors import UserError
+
+INTERRUPTED = 130
+
+
+def parser() -> argparse.ArgumentParser:
+    top = argparse.ArgumentParser(prog="gdpo", description="MetaGDPO (arXiv 2511.12113), step by step.")
+    top.add_argument("--version", action="version", version=f"gdpo {__version__}")
+    steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
+
+    def step(parent, name: str, does: str, target: str) -> argparse.ArgumentParser:
+        command = parent.add_parser(name, help=does, description=does)
+        command.set_defaults(target=target)
+        command.add_argument(
+            "--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file"
+        )
+        command.add_argument(
+            "--limit", type=int, help="at most this many questions per set and items per benchmark"
+        )
+        command.add_argument(
+            "--log", type=Path, help="send libraries' output to this file instead of the terminal"
+        )
+        return command
+
+    def cell(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--student", required=True)
+        command.add_argument("--trainset", required=True)
+        command.add_argument(
+            "--method", required=True, help="a method's name; NAME~LR sets its learning rate"
+        )
+        command.add_argument("--seeds", type=int, nargs="+", required=True)
+
+    def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
+        command.add_argument("--mirror", help="read data sets from this directory instead of the Hub")
+        return command
+
+    step(steps, "model", "make a base model or teacher", "students:model").add_argument(
+        "--name", required=True
+    )
+    mirror(step(steps, "benchmark", "write the benchmarks' items", "metakl:benchmark"))
+    data = steps.add_parser("metakl", help="the training data: pool to training sets")
+    data = data.add_subparsers(dest="substep", required=True, metavar="STEP")
+    mirror(step(data, "pool", "write the question pool", "metakl:pool"))
+    step(data, "annotate", "name each question's knowledge units", "metakl:annotate")
+    step(data, "answer", "let a base model answer the pool", "metakl:answer").add_argument(
+        "--model", required=True
+    )
+    step(data, "proficiency", "join answers into proficiencies", "metakl:proficiency")
+    step(data, "select", "choose a training set", "metakl:select").add_argument("--trainset", required=True)
+    teach = steps.add_parser("teach", help="the teacher's responses and their rewards")
+    teach = teach.add_subparsers(dest="substep", required=True, metavar="STEP")
+    step(teach, "respond", "sample each question's group", "teach:respond").add_argument(
+        "--trainset", required=True
+    )
+    step(teach, "reward", "grade and reward the groups", "teach:reward").add_argument(
+        "--trainset", required=True
+    )
+    cell(step(steps, "train", "train a student by a method, one run a seed", "students:train"))
+    scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")
+    cell(scored)
+    scored.add_argument("--split", choices=["test", "validation"], default="test")
+    step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
+    step(steps, "publish", "make a table the active scale's", "report:publish").add_argument(
+        "--name", required=True
+    )
+    step(steps, "sweep", "choose learning rates from validation scores", "report:sweep")
+    step(steps, "show", "print a table of results/ and its retention", "report:show").add_argument(
+        "--name", default="table2"
+    )
+    summary = step(steps, "summary", "print the time each step took", "report:summary")
+    summary.add_argument(
+        "--since", type=float, default=0.0, help="only what finished since, in epoch seconds"
+    )
+    return top
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Load the scale and call the step's function with the rest of the arguments."""
+    from gdpo.config import load_scale
+
+    given = vars(arguments)
+    if given["log"]:
+        from gdpo.console import redirect
+
+        redirect(given["log"])
+    scale = load_scale(given["scale"], given["limit"])
+    os.environ["OMP_NUM_THREADS"] = str(scale.threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    room, _, function = given["target"].partition(":")
+    options = {
+        k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")
+    }
+    if "mirror" in options:
+        from gdpo.metakl.sources import mirror_dir
+
+        options["mirror"] = None if scale.world else mirror_dir(options["mirror"])
+    if "seeds" in options:
+        from gdpo.layout import Run
+
+        cell = (options.pop("student"), options.pop("trainset"), options.pop("method"))
+        options["runs"] = [Run(*cell, seed) for seed in options.pop("seeds")]
+    getattr(import_module(f"gdpo.{room}.steps"), function)(scale, **options)
+
+
+def main() -> None:
+    try:
+        run(parser().parse_args())
+    except UserError as error:
+        from gdpo.console import say
+
+        say(f"gdpo: {error}")
+        sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Scores: lm-eval asks, our graders judge, and every item's output and verdict is kept."""

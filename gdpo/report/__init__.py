@@ -1,0 +1,1 @@
+"""Tables as selections of runs: they read scores and samples, and train nothing."""

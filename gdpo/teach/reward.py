@@ -1,0 +1,34 @@
+"""The reward of a completion: correctness + format + length, in [0, 2] (paper, A Fig. 4; weights are ours)."""
+
+from __future__ import annotations
+
+from gdpo.config import Reward
+from gdpo.grading import final_answer
+from gdpo.records import Parts, Verdict
+
+
+def format_score(text: str, think: str) -> float:
+    """1 where one well-formed <think>...</think> (none, if optional) precedes a non-empty answer, else 0."""
+    opened, closed = text.count("<think>"), text.count("</think>")
+    well_formed = opened == closed and opened <= 1 and text.find("<think>") <= text.find("</think>")
+    if think == "required":
+        well_formed = well_formed and opened == 1 and not text[: text.find("<think>")].strip()
+    return float(well_formed and bool(final_answer(text)))
+
+
+def length_score(tokens: int, knee: int, limit: int) -> float:
+    """1 up to `knee` tokens, then falling linearly to 0 at `limit`; bounded and monotone."""
+    return min(1.0, max(0.0, (limit - tokens) / (limit - knee)))
+
+
+def reward(verdict: Verdict, text: str, tokens: int, settings: Reward) -> Parts:
+    """The weighted parts of one completion's reward; `tokens` is its length in tokens.
+
+    A completion without a final answer earns nothing for being short.
+    """
+    correctness = settings.correctness * (verdict == "right")
+    form = settings.format * format_score(text, settings.think)
+    answered = bool(final_answer(text))
+    length = settings.length * answered * length_score(tokens, settings.knee, settings.limit)
+    total = correctness + form + length
+    return Parts(verdict=verdict, correctness=correctness, format=form, length=length, total=total)

@@ -1,0 +1,61 @@
+# Tables read samples and scores; they train nothing.
+
+
+def table_files(stem):
+    return [f"{stem}{kind}.{end}" for kind in ("", "_retention") for end in ("csv", "md")]
+
+
+def scored(table):
+    runs = LAYOUT.all_table_runs(table)
+    return [path for run in runs for path in (LAYOUT.score(run, "test"), LAYOUT.samples(run, "test"))]
+
+
+def table_settings(table):
+    shown = [SCALE.tables[table], SCALE.bootstrap_draws, SCALE.bootstrap_seed]
+    named = [SCALE.trainsets, SCALE.benchmarks, [SCALE.model(s).display for s in SCALE.students]]
+    return fingerprint([VERSION["table"], shown, named])
+
+
+rule table:
+    input:
+        lambda wildcards: scored(wildcards.table),
+    output:
+        table_files(f"{ROOT}/tables/{{table}}"),
+    wildcard_constraints:
+        table="|".join(SCALE.tables),
+    params:
+        settings=lambda wildcards: table_settings(wildcards.table),
+    log:
+        f"{ROOT}/logs/table/{{table}}.log",
+    shell:
+        "gdpo table {TOLD} --name {wildcards.table} --log {log}"
+
+
+# results/TABLE.csv is the active scale's: a change of scale or limit makes it again, from finished parts.
+rule publish:
+    input:
+        table_files(f"{ROOT}/tables/{{table}}"),
+    output:
+        report(table_files("results/{table}"), category="Tables"),
+    wildcard_constraints:
+        table="|".join(SCALE.tables),
+    params:
+        scale=SCALE.name,
+    log:
+        f"{ROOT}/logs/publish/{{table}}.log",
+    shell:
+        "gdpo publish {TOLD} --name {wildcards.table} --log {log}"
+
+
+# The learning-rate sweep of the scale; its outcome is data kept under workflow/config/sweep/.
+rule sweep:
+    input:
+        [LAYOUT.score(run, "validation") for run in LAYOUT.sweep_runs()],
+    output:
+        touch(f"{ROOT}/sweep.done"),
+    params:
+        settings=fingerprint(SCALE.sweep),
+    log:
+        f"{ROOT}/logs/sweep.log",
+    shell:
+        "gdpo sweep {TOLD} --log {log}"
