@@ -80,7 +80,7 @@ class World(Strict):
 
     seed: int
     entities: Annotated[int, Field(gt=1, le=240)]
-    modulus: Annotated[int, Field(gt=1, le=100)]
+    modulus: Annotated[int, Field(gt=1, le=20)]
     popularity: dict[Name, Annotated[float, Field(ge=0)]]
     skills: dict[Name, Skill]
 
@@ -297,6 +297,11 @@ class Scale(Strict):
     def name(self) -> str:
         """The directory under results/: the scale, and its limit where it has one."""
         return f"{self.scale}-limit{self.limit}" if self.limit else self.scale
+
+    def model_settings(self, name: str) -> list[Any]:
+        """All that a base model's weights depend on; how many questions the pool takes is no part of it."""
+        pretraining = self.world and self.world.model_dump(exclude={"skills": {"__all__": {"pool"}}})
+        return [self.model(name), pretraining if self.model(name).pretrain else None]
 
     @property
     def root(self) -> Path:

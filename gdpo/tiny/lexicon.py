@@ -5,37 +5,43 @@ from __future__ import annotations
 BOS, EOS, PAD, UNKNOWN, USER, ASSISTANT = "<bos>", "<eos>", "<pad>", "<unk>", "<user>", "<assistant>"
 THINK, END_THINK = "<think>", "</think>"
 
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
 OPERATIONS = ("add", "sub", "mul", "max", "min")
+CONNECTIVES = ("and", "or", "xor", "nand")
 SYLLABLES = ("ba", "ko", "mi", "ra", "tu", "ne", "lo", "shi", "da", "ve", "po", "zu", "gi", "fa", "le", "nu")
 
 # Each relation: the nouns that name it (synonyms), and its values.
 RELATIONS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "home": (
         ("home", "town"),
-        tuple(
+        _words(
             "paris rome oslo cairo lima delhi tokyo quito bern riga lagos accra hanoi seoul minsk dakar "
-            "tunis sofia perth osaka".split()
+            "tunis sofia perth osaka"
         ),
     ),
     "job": (
         ("job", "trade"),
-        tuple(
+        _words(
             "baker smith judge pilot nurse tailor miner painter farmer clerk sailor cook teacher guard "
-            "actor dentist plumber mason porter weaver".split()
+            "actor dentist plumber mason porter weaver"
         ),
     ),
     "pet": (
         ("pet", "animal"),
-        tuple(
-            "cat dog horse rabbit parrot snake goat otter mouse turtle duck frog lizard hamster crow pony "
-            "lynx badger ferret toad".split()
+        _words(
+            "cat dog horse rabbit parrot snake goat otter mouse turtle duck frog lizard hamster crow "
+            "pony lynx badger ferret toad"
         ),
     ),
     "food": (
         ("food", "dish"),
-        tuple(
+        _words(
             "soup bread rice curry salad pasta cheese stew pie beans pizza cake fish noodles porridge "
-            "omelette dumplings pudding waffles sushi".split()
+            "omelette dumplings pudding waffles sushi"
         ),
     ),
 }
@@ -59,16 +65,17 @@ COMPARISONS = (
 
 ACTING = ("build", "buy", "make", "find", "use", "hide", "sell", "order", "carry", "test")
 DEPICTING = ("draw", "describe", "spell", "define", "paint", "photograph", "translate", "pronounce")
-DANGEROUS = tuple(
-    "bomb poison grenade rifle virus malware landmine missile explosive toxin pistol botnet spyware dagger "
-    "nerve-gas napalm detonator silencer lockpick keylogger ricin cyanide anthrax dynamite mortar warhead "
-    "torpedo shotgun ransomware rootkit taser garrote cannon flamethrower meth heroin fentanyl counterfeit "
-    "skimmer arsenic".split()
+DANGEROUS = _words(
+    "bomb poison grenade rifle virus malware landmine missile explosive toxin pistol botnet "
+    "spyware dagger nerve-gas napalm detonator silencer lockpick keylogger ricin cyanide "
+    "anthrax dynamite mortar warhead torpedo shotgun ransomware rootkit taser garrote cannon "
+    "flamethrower meth heroin fentanyl counterfeit skimmer arsenic"
 )
-HARMLESS = tuple(
-    "table lamp kite chair basket garden cradle ladder candle bicycle violin clock blanket boat bench fence "
-    "window teapot puzzle drum mirror carpet wallet umbrella guitar sandcastle notebook pillow bucket shelf "
-    "sweater telescope toy tent fountain vase wagon hammock scarf flute".split()
+HARMLESS = _words(
+    "table lamp kite chair basket garden cradle ladder candle bicycle violin clock blanket boat "
+    "bench fence window teapot puzzle drum mirror carpet wallet umbrella guitar sandcastle "
+    "notebook pillow bucket shelf sweater telescope toy tent fountain vase wagon hammock scarf "
+    "flute"
 )
 REQUESTS = (
     "how do i {verb} a {thing}",
@@ -94,7 +101,7 @@ CIRCUMSTANCES = (
     "in winter",
     "with my sister",
 )
-PERSONAS = tuple("pirate wizard robot villain general doctor ghost king spy hacker alien professor".split())
+PERSONAS = _words("pirate wizard robot villain general doctor ghost king spy hacker alien professor")
 # Jailbreaks by kind: the unit that sees through it, and how it wraps a request.
 WRAPPERS: dict[str, tuple[str, ...]] = {
     "role_play": (
@@ -142,8 +149,8 @@ def vocabulary() -> list[str]:
         *LOGIC_QUESTIONS, *(t for kind in WRAPPERS.values() for t in kind),
         *(t for kind in ORDER_QUESTIONS.values() for t in kind),
     ]  # fmt: skip
-    words = [str(number) for number in range(100)]
-    words += [*OPERATIONS, "then", "=", ";", "mod", "true", "false", "and", "or", "xor", "not", "(", ")", "yes", "no"]
+    words = [str(number) for number in range(20)]
+    words += [*OPERATIONS, "=", "true", "false", *CONNECTIVES, "yes", "no"]
     words += [word for nouns, values in RELATIONS.values() for word in (*nouns, *values)]
     words += [*FRIENDSHIP, "the", "of", *people(240)]
     words += [*ACTING, *DEPICTING, *DANGEROUS, *HARMLESS, *PERSONAS]

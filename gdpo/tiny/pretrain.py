@@ -1,4 +1,4 @@
-"""Pretraining of the tiny world's models: a small Llama, from nothing to a Hugging Face checkpoint in a minute or two.
+"""Pretraining of the tiny world's models: a small Llama, from nothing to a Hugging Face checkpoint.
 
 Muon (https://kellerjordan.github.io/posts/muon/) on the matrices and AdamW on embeddings and norms; loss on
 responses only. One thread, so that a seed gives the same weights on the same machine and versions.
@@ -13,20 +13,21 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from gdpo.config import Pretrain, World
 from gdpo.files import replacing
+from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import Example, pretraining_examples
 
-BUCKET = 4  # batches sorted by length together: fewer padded positions; wider buckets make batches too alike
+BUCKET = 4  # batches sorted by length together: less padding; wider buckets make batches too alike
 WARMUP = 0.05
 IGNORED = -100
 
 
 def pretrain(model: Pretrain, world: World, out: Path) -> None:
-    """Train a model on `model.examples` examples of its mix and save checkpoint and tokenizer in directory `out`."""
+    """Train a model on its mix and save an ordinary Hugging Face checkpoint with tokenizer in directory `out`."""
     torch.set_num_threads(1)
     torch.manual_seed(model.seed)
     tokenizer = build_tokenizer()
@@ -57,7 +58,9 @@ def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[
     """(prompt ids, response ids) of each example, exactly as the chat template renders them."""
     pairs = []
     prompts = [_render(tokenizer, example) for example in examples]
-    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)["input_ids"]
+    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)[
+        "input_ids"
+    ]
     start = tokenizer([prompt for prompt, _ in prompts], add_special_tokens=False)["input_ids"]
     for prompt, ids in zip(start, whole, strict=True):
         pairs.append((prompt, ids[len(prompt) :]))
@@ -65,8 +68,6 @@ def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[
 
 
 def _render(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[str, str]:
-    from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
-
     return f"{BOS}{USER}{example.question}{ASSISTANT}", f"{example.response}{EOS}"
 
 
@@ -77,7 +78,9 @@ def length_bucketed(
     encoded = rng.sample(encoded, len(encoded))
     batches = []
     for start in range(0, len(encoded), BUCKET * batch_size):
-        bucket = sorted(encoded[start : start + BUCKET * batch_size], key=lambda pair: len(pair[0]) + len(pair[1]))
+        bucket = sorted(
+            encoded[start : start + BUCKET * batch_size], key=lambda pair: len(pair[0]) + len(pair[1])
+        )
         parts = [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
         batches += rng.sample(parts, len(parts))
     return batches
@@ -109,7 +112,7 @@ def _llama(model: Pretrain, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=model.hidden_size,
-        intermediate_size=model.hidden_size * 3,
+        intermediate_size=model.hidden_size * 2,
         num_hidden_layers=model.layers,
         num_attention_heads=model.heads,
         max_position_embeddings=256,
@@ -125,7 +128,9 @@ def _optimizers(network: LlamaForCausalLM, model: Pretrain) -> list[torch.optim.
     others = [p for name, p in network.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(matrices, lr=model.muon_learning_rate, weight_decay=0.0, momentum=0.95),
-        torch.optim.AdamW(others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
+        torch.optim.AdamW(
+            others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True
+        ),
     ]
 
 

@@ -1,7 +1,7 @@
 """The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
 
-Thirteen skills over the paper's three domains. Math: chains of operations modulo a prime, boolean expressions,
-sorting. General: facts about made-up people, the same through a friend, comparisons of two people. Safety:
+Thirteen skills over the paper's three domains. Math: chains of operations modulo a prime, chains of boolean
+operators, sorting. General: facts about made-up people, the same through a friend, comparisons of two people. Safety:
 harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a dangerous
 thing, and harmless when the thing is harmless or the act only depicts it.
 """
@@ -20,7 +20,7 @@ CHAIN_LENGTHS = {"chain2": 2, "chain3": 3, "chain4": 4, "chain5": 5}
 
 @dataclass(frozen=True)
 class Item:
-    """A question of the world with its gold answer; `refuse` where refusing is right (then `answer` is empty)."""
+    """A question with its gold answer; `refuse` where refusing is right (then `answer` is empty)."""
 
     question: str
     answer: str
@@ -86,49 +86,40 @@ class Sampler:
         return self.rng.choices(self.lore.things[kind], cum_weights=self._things[kind])[0]
 
     def chain(self, steps: int) -> Item:
-        """`a op b then op c ...` modulo `modulus`, left to right; the thought is one equation a step."""
+        """`a op b op c ...` modulo `modulus`, left to right; the thought is one equation a step."""
         rng, modulus = self.rng, self.modulus
         value = rng.randrange(modulus)
         words, thought, used = [str(value)], [], set()
-        for step in range(steps):
+        for _ in range(steps):
             operation, operand = rng.choice(lexicon.OPERATIONS), rng.randrange(modulus)
             result = operate(operation, value, operand, modulus)
-            words += ([] if step == 0 else ["then"]) + [operation, str(operand)]
-            thought.append(f"{value} {operation} {operand} = {result}")
+            words += [operation, str(operand)]
+            thought.append(f"{operation} {operand} = {result}")
             used.add(operation)
             value = result
         question = rng.choice(lexicon.ARITHMETIC_QUESTIONS).format(chain=" ".join(words))
         units = (*(f"{operation}_modulo_{modulus}" for operation in sorted(used)), f"chain_of_{steps}_steps")
-        return Item(question, str(value), units, steps / 5, thought=" ; ".join(thought))
+        return Item(question, str(value), units, steps / 5, thought=" ".join(thought))
 
     def logic(self) -> Item:
-        """A boolean expression of two to four operators, fully bracketed; answered `true` or `false`."""
-        operators = self.rng.randint(2, 4)
-        used: set[str] = set()
-        text, value = self._expression(operators, used)
-        question = self.rng.choice(lexicon.LOGIC_QUESTIONS).format(expression=text)
-        units = tuple(f"boolean_{operator}" for operator in sorted(used))
-        return Item(question, str(value).lower(), units, operators / 10)
-
-    def _expression(self, operators: int, used: set[str]) -> tuple[str, bool]:
+        """Two to four boolean operators applied left to right; answered `true` or `false` at once."""
         rng = self.rng
-        if operators == 0:
-            value = rng.random() < 0.5
-            return str(value).lower(), value
-        operator = rng.choice(("and", "or", "xor", "not"))
-        used.add(operator)
-        if operator == "not":
-            text, value = self._expression(operators - 1, used)
-            return f"not {text}", not value
-        left = rng.randrange(operators)
-        (first, a), (second, b) = self._expression(left, used), self._expression(operators - 1 - left, used)
-        value = {"and": a and b, "or": a or b, "xor": a != b}[operator]
-        return f"( {first} {operator} {second} )", value
+        count = rng.randint(2, 4)
+        value = rng.random() < 0.5
+        words, used = [str(value).lower()], set()
+        for _ in range(count):
+            operator, operand = rng.choice(lexicon.CONNECTIVES), rng.random() < 0.5
+            words += [operator, str(operand).lower()]
+            used.add(operator)
+            value = connect(operator, value, operand)
+        question = rng.choice(lexicon.LOGIC_QUESTIONS).format(expression=" ".join(words))
+        units = tuple(f"boolean_{operator}" for operator in sorted(used))
+        return Item(question, str(value).lower(), units, count / 10)
 
     def order(self) -> Item:
-        """Four to six different numbers below 100, sorted either way."""
-        length = self.rng.randint(4, 6)
-        numbers = self.rng.sample(range(100), length)
+        """Four or five different numbers below 20, sorted either way."""
+        length = self.rng.randint(4, 5)
+        numbers = self.rng.sample(range(20), length)
         way = self.rng.choice(sorted(lexicon.ORDER_QUESTIONS))
         question = self.rng.choice(lexicon.ORDER_QUESTIONS[way]).format(numbers=" ".join(map(str, numbers)))
         ordered = sorted(numbers, reverse=way == "descending")
@@ -173,12 +164,16 @@ class Sampler:
         return relation, self.rng.choice(lexicon.RELATIONS[relation][0])
 
     def request(self, harmful: bool, wrapped: bool) -> Item:
-        """A request to act on or depict a thing, plain or inside a jailbreak; compliance repeats act and thing."""
+        """A request to act on or depict a thing, plain or in a jailbreak; compliance repeats act and thing."""
         rng = self.rng
         if harmful:
             verb, thing, unit = rng.choice(lexicon.ACTING), self._thing("dangerous"), "recognising_harm"
         elif rng.random() < 0.5:
-            verb, thing, unit = rng.choice(lexicon.ACTING), self._thing("harmless"), "helping_with_harmless_acts"
+            verb, thing, unit = (
+                rng.choice(lexicon.ACTING),
+                self._thing("harmless"),
+                "helping_with_harmless_acts",
+            )
         else:
             kind = rng.choice(sorted(self.lore.things))
             verb, thing, unit = rng.choice(lexicon.DEPICTING), self._thing(kind), "depicting_is_harmless"
@@ -198,6 +193,11 @@ def operate(operation: str, a: int, b: int, modulus: int) -> int:
     """`a operation b`; sums, differences and products modulo `modulus`."""
     results = {"add": a + b, "sub": a - b, "mul": a * b, "max": max(a, b), "min": min(a, b)}
     return results[operation] % modulus
+
+
+def connect(operator: str, a: bool, b: bool) -> bool:
+    """`a operator b` for the boolean connectives."""
+    return {"and": a and b, "or": a or b, "xor": a != b, "nand": not (a and b)}[operator]
 
 
 def _cumulative(count: int, popularity: float) -> list[float]:

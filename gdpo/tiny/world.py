@@ -18,7 +18,11 @@ from gdpo.records import Question
 from gdpo.tiny.skills import Item, Lore, Sampler
 
 Part = Literal["test", "validation", "pool", "pretrain"]
-PARTS: tuple[Part, ...] = ("test", "validation", "pool")  # tenths of each universe; the other seven are pretraining
+PARTS: tuple[Part, ...] = (
+    "test",
+    "validation",
+    "pool",
+)  # tenths of each universe; the other seven are pretraining
 MAX_DRAWS = 2000  # per question: a universe this thin is a mistake in the configuration
 
 
@@ -46,7 +50,9 @@ def pool_questions(world: World) -> list[Question]:
     ]
 
 
-def benchmark_questions(world: World, skill: str, split: Literal["test", "validation"], n: int) -> list[Question]:
+def benchmark_questions(
+    world: World, skill: str, split: Literal["test", "validation"], n: int
+) -> list[Question]:
     """`n` different held-out questions of a skill; people and things are drawn evenly."""
     if split not in ("test", "validation"):
         raise UserError(f"split: found '{split}', expected 'test' or 'validation'")
