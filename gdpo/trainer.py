@@ -141,10 +141,8 @@ class GDPOTrainer(Trainer):
         if train_dataset is None:
             raise DataError("train_dataset: expected rows with prompt, completions and rewards, found none")
         rows = tokenize_groups(train_dataset, processing_class, args.max_length)
-        kept = [row for row in rows if len(set(row["rewards"])) > 1]
+        kept = informative(rows)
         self.skipped_groups = len(rows) - len(kept)
-        if not kept:
-            raise DataError("rewards: expected a group with two different rewards, found none")
         pad_id = processing_class.pad_token_id
         collator = GroupCollator(
             pad_id if pad_id is not None else processing_class.eos_token_id, args.forward_batch_size
@@ -158,6 +156,7 @@ class GDPOTrainer(Trainer):
             callbacks=callbacks,
         )
         self._metrics: dict[str, list[float]] = defaultdict(list)
+        self._tokens = 0
         column = self._reference_log_probs(ref_model)
         self.train_dataset = self.train_dataset.add_column("ref_log_probs", column)
 
@@ -202,6 +201,7 @@ class GDPOTrainer(Trainer):
             advantage=self.args.advantage,
         )
         self._measure(log_ratios.detach(), rewards, mask)
+        self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in inputs["chunks"])
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
 
     @torch.no_grad()
@@ -223,6 +223,7 @@ class GDPOTrainer(Trainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         logs |= {name: sum(values) / len(values) for name, values in self._metrics.items()}
+        logs["num_tokens"] = self._tokens
         self._metrics.clear()
         super().log(logs, start_time)
 
@@ -313,17 +314,28 @@ def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[
     return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
 
 
+def informative(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
+    kept = [row for row in rows if len(set(row["rewards"])) > 1]
+    if not kept:
+        raise DataError("rewards: expected a group with two different rewards, found none")
+    return kept
+
+
 def tokenize_groups(
-    rows: Iterable[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, max_length: int | None = None
+    rows: Iterable[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None = None,
+    smallest: int = 2,
 ) -> list[dict[str, Any]]:
-    """Check groups and tokenize them.
+    """Check groups of at least `smallest` completions and tokenize them.
 
     Each gives `prompt_ids`; `sequences`, its distinct completions' ids, cut so that prompt and completion fit
     in `max_length`; `index`, each completion's place among them; `rewards`. Raises DataError naming the row.
     """
     groups = []
     for number, row in enumerate(rows):
-        check_group(number, row)
+        check_group(number, row, smallest)
         prompt = prompt_ids(tokenizer, row["prompt"])
         if max_length is not None and len(prompt) >= max_length:
             found = f"expected fewer than max_length={max_length} tokens, found {len(prompt)}"
@@ -340,8 +352,8 @@ def tokenize_groups(
     return groups
 
 
-def check_group(number: int, row: dict[str, Any]) -> None:
-    """Raise DataError naming row and column unless `row` is a prompt and G >= 2 completions with rewards."""
+def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
+    """Raise DataError naming row and column unless `row` is a prompt, completions and their rewards."""
     for column in ("prompt", "completions", "rewards"):
         if row.get(column) is None:
             found = ", ".join(name for name, value in row.items() if value is not None) or "none"
@@ -350,8 +362,8 @@ def check_group(number: int, row: dict[str, Any]) -> None:
     if len(completions) != len(rewards):
         found = f"{len(completions)} completions and {len(rewards)} rewards"
         raise DataError(f"row {number}: expected a reward per completion, found {found}")
-    if len(completions) < 2:
-        raise DataError(f"row {number}, completions: expected at least 2, found {len(completions)}")
+    if len(completions) < smallest:
+        raise DataError(f"row {number}, completions: expected at least {smallest}, found {len(completions)}")
     for place, (completion, reward) in enumerate(zip(completions, rewards, strict=True)):
         if not isinstance(completion, str) or not completion.strip():
             raise DataError(f"row {number}, completions[{place}]: expected text, found {completion!r}")

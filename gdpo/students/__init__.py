@@ -1,0 +1,61 @@
+"""How each method trains a student (paper, section Training): sft, dpo, grpo, gdpo; one `train` each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal
+
+from gdpo.config import Method
+from gdpo.errors import UserError
+from gdpo.records import Group
+
+RewardFunction = Callable[..., list[float]]
+
+
+def train_run(
+    *,
+    base: Path,
+    method: Method,
+    groups: list[Group],
+    out: Path,
+    work: Path,
+    seed: int,
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    reward_fn: RewardFunction | None = None,
+) -> dict[str, Any]:
+    """Train the checkpoint at `base` by `method` on `groups`; write an ordinary checkpoint to `out`.
+
+    `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
+    fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
+    float32 under bfloat16 autocast and is saved in bfloat16. `reward_fn(prompts, completions, ids)` is what
+    trainer grpo learns from: messages, texts and ids of the groups, to one number each.
+
+    Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
+    trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `log`, a list with a
+    mapping per step. Raises UserError where no group is fit to train on.
+    """
+    from gdpo.students import common
+    from gdpo.trainer import DataError
+
+    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn)
+    start = time.perf_counter()
+    common.quiet()
+    common.set_seed(seed)
+    try:
+        trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
+    except DataError as error:
+        raise UserError(f"{method.display}: {error}") from None
+    common.save(trainer, run, Path(out))
+    *log, summary = trainer.state.log_history
+    return {
+        "train_loss": summary["train_loss"],
+        "steps": trainer.state.global_step,
+        "tokens": int(log[-1].get("num_tokens", 0)),
+        "seconds": round(time.perf_counter() - start, 2),
+        "groups": trained,
+        "skipped_groups": len(groups) - trained,
+        "log": log,
+    }

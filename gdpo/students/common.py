@@ -1,0 +1,167 @@
+"""What the methods share: the start, the optimizer's settings, the tokenized groups, the saved checkpoint."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's trainers report their use otherwise
+
+import datasets
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    set_seed,
+)
+
+from gdpo.config import Lora, Method
+from gdpo.files import replacing
+from gdpo.records import Group
+from gdpo.trainer import DataError, tokenize_groups
+
+__all__ = [
+    "Run",
+    "arguments",
+    "fit",
+    "lora_config",
+    "policy",
+    "quiet",
+    "rows",
+    "save",
+    "set_seed",
+    "tokenized",
+]
+
+CHECKPOINT_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Run:
+    """One student, trained once: `train_run`'s arguments."""
+
+    base: Path
+    method: Method
+    groups: list[Group]
+    work: Path
+    seed: int
+    dtype: str
+    reward_fn: Callable[..., list[float]] | None
+
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        tokenizer = AutoTokenizer.from_pretrained(self.base)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
+
+
+def quiet() -> None:
+    """No progress bars of data sets where nobody watches."""
+    if not sys.stderr.isatty():
+        datasets.disable_progress_bars()
+        os.environ["TQDM_DISABLE"] = "1"
+
+
+def policy(run: Run) -> PreTrainedModel:
+    """The student as it starts, in float32: at these learning rates bfloat16 weights would not move."""
+    return AutoModelForCausalLM.from_pretrained(run.base, dtype=torch.float32)
+
+
+def lora_config(lora: Lora | None) -> Any:
+    """An adapter on every linear layer but the head, or None."""
+    if lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=lora.r,
+        lora_alpha=lora.alpha,
+        lora_dropout=lora.dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+
+
+def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
+    """TrainingArguments' settings of a run over `items`, each of `sequences` to a TRL batch.
+
+    Linear decay after a linear warmup and AdamW without weight decay: ours, the same for every method.
+    """
+    method = run.method
+    batch = min(method.batch_size, items)
+    micro = min(method.micro_batch_size, batch)
+    steps = math.ceil(method.epochs * math.ceil(items / batch))
+    cuda = torch.cuda.is_available()
+    return {
+        "output_dir": str(run.work),
+        "seed": run.seed,
+        "learning_rate": method.learning_rate,
+        "lr_scheduler_type": "linear",
+        "warmup_steps": method.warmup_ratio,
+        "weight_decay": 0.0,
+        "max_grad_norm": method.max_grad_norm,
+        "num_train_epochs": method.epochs,
+        "per_device_train_batch_size": micro * sequences,
+        "gradient_accumulation_steps": max(1, batch // micro),
+        "gradient_checkpointing": cuda,  # memory binds there, and time on a CPU
+        "bf16": run.dtype == "bfloat16",
+        "use_cpu": not cuda,
+        "dataloader_pin_memory": cuda,
+        "logging_steps": 1,
+        "report_to": [],
+        "disable_tqdm": not sys.stderr.isatty(),
+        "save_strategy": "steps" if steps >= 2 * CHECKPOINT_STEPS else "no",
+        "save_steps": CHECKPOINT_STEPS,
+        "save_total_limit": 1,
+    }
+
+
+def rows(run: Run, smallest: int) -> list[dict[str, Any]]:
+    """GDPOTrainer's rows: groups without their blank completions; at least `smallest` remain."""
+    kept = []
+    for group in run.groups:
+        pairs = zip(group.completions, group.rewards, strict=True)
+        written = [(completion, reward) for completion, reward in pairs if completion.strip()]
+        if len(written) >= smallest:
+            completions, rewards = zip(*written, strict=True)
+            kept.append({"prompt": group.prompt, "completions": completions, "rewards": rewards})
+    if not kept:
+        raise DataError(f"expected groups of at least {smallest} completions, found none")
+    return kept
+
+
+def tokenized(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> list[dict[str, Any]]:
+    """`rows` as GDPOTrainer tokenizes them, so that every method sees the same ids."""
+    return tokenize_groups(rows(run, smallest), tokenizer, run.method.max_length, smallest)
+
+
+def fit(trainer: Trainer, run: Run) -> None:
+    """Train to the end, from the last whole checkpoint in `work` where there is one."""
+    trainer.remove_callback(PrinterCallback)
+    # The state is a checkpoint's last file, so a checkpoint that has it is whole.
+    whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json")]
+    last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
+    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+
+
+def save(trainer: Trainer, run: Run, out: Path) -> None:
+    """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer."""
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if run.method.lora is not None:
+        trained = trained.merge_and_unload()
+    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=getattr(torch, run.dtype))
+    model.load_state_dict(trained.state_dict())
+    with replacing(out) as directory:
+        model.save_pretrained(directory)
+        AutoTokenizer.from_pretrained(run.base).save_pretrained(directory)
+    shutil.rmtree(run.work, ignore_errors=True)

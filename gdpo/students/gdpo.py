@@ -1,0 +1,24 @@
+"""Group direct preference optimization on whole groups, by GDPOTrainer."""
+
+from __future__ import annotations
+
+from gdpo.students.common import Run, arguments, fit, lora_config, policy, rows
+from gdpo.trainer import GDPOConfig, GDPOTrainer, informative
+
+
+def train(run: Run) -> tuple[GDPOTrainer, int]:
+    """Train on the groups with two different rewards; returns the trainer and how many they are."""
+    groups = informative(rows(run, smallest=2))
+    trainer = GDPOTrainer(
+        model=policy(run),
+        args=GDPOConfig(
+            **arguments(run, len(groups)),
+            **run.method.objective.model_dump(),
+            max_length=run.method.max_length,
+        ),
+        train_dataset=groups,
+        processing_class=run.tokenizer(),
+        peft_config=lora_config(run.method.lora),
+    )
+    fit(trainer, run)
+    return trainer, len(groups)

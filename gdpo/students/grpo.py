@@ -1,0 +1,50 @@
+"""Online group relative policy optimization on the groups' prompts, by TRL's GRPOTrainer without vLLM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from gdpo.errors import UserError
+from gdpo.students.common import Run, arguments, fit, lora_config, policy
+from gdpo.trainer import DataError, prompt_ids
+
+
+def train(run: Run) -> tuple[GRPOTrainer, int]:
+    """Train on rollouts of every prompt, a group's size of them; returns the trainer and the prompts' number.
+
+    The rollouts per prompt are `method.group_size`, else as many as the offline groups have. Loss as in the
+    GRPO paper (per-completion means, advantages scaled by the group's std); TRL's default would be DAPO's.
+    """
+    if run.reward_fn is None:
+        raise UserError(f"{run.method.display}: trainer grpo needs a reward function, found none")
+    tokenizer = run.tokenizer()
+    longest = max((len(prompt_ids(tokenizer, group.prompt)) for group in run.groups), default=0)
+    if not 0 < longest < run.method.max_length:
+        expected = f"expected prompts shorter than max_length={run.method.max_length} tokens"
+        raise DataError(f"{expected}, found {longest or 'no prompt'}")
+    size = run.method.group_size or max(len(group.completions) for group in run.groups)
+    reward_fn = run.reward_fn
+
+    def reward(prompts: list[Any], completions: list[Any], id: list[str], **_: Any) -> list[float]:
+        return reward_fn(prompts, [messages[0]["content"] for messages in completions], id)
+
+    trainer = GRPOTrainer(
+        model=policy(run),
+        reward_funcs=reward,
+        args=GRPOConfig(
+            **arguments(run, len(run.groups), sequences=size),
+            beta=run.method.beta,
+            num_generations=size,
+            max_completion_length=run.method.max_length - longest,
+            temperature=1.0,
+            loss_type="grpo",
+        ),
+        train_dataset=Dataset.from_list([{"prompt": group.prompt, "id": group.id} for group in run.groups]),
+        processing_class=tokenizer,
+        peft_config=lora_config(run.method.lora),
+    )
+    fit(trainer, run)
+    return trainer, len(run.groups)

@@ -1,0 +1,38 @@
+"""Supervised fine-tuning on each group's best completions, by TRL's SFTTrainer; loss on completions only."""
+
+from __future__ import annotations
+
+from datasets import Dataset
+from trl import SFTConfig, SFTTrainer
+
+from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.trainer import IGNORED
+
+
+def train(run: Run) -> tuple[SFTTrainer, int]:
+    """Train on the `method.completions` best of each group, the first of equals.
+
+    Returns the trainer and how many groups it used.
+    """
+    tokenizer = run.tokenizer()
+    groups = tokenized(run, tokenizer, smallest=1)
+    examples = []
+    for group in groups:
+        ranked = sorted(zip(group["index"], group["rewards"], strict=True), key=lambda pair: -pair[1])
+        for place, _ in ranked[: run.method.completions]:
+            prompt, completion = group["prompt_ids"], group["sequences"][place]
+            labels = [IGNORED] * len(prompt) + completion
+            examples.append({"input_ids": prompt + completion, "labels": labels})
+    trainer = SFTTrainer(
+        model=policy(run),
+        args=SFTConfig(
+            **arguments(run, len(examples)),
+            max_length=run.method.max_length,
+            dataset_kwargs={"skip_prepare_dataset": True},
+        ),
+        train_dataset=Dataset.from_list(examples),
+        processing_class=tokenizer,
+        peft_config=lora_config(run.method.lora),
+    )
+    fit(trainer, run)
+    return trainer, len(groups)

@@ -1,0 +1,81 @@
+"""A random student of a few thousand weights and groups for it, shared by the tests that train."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}"
+    "{% if m['role'] == 'assistant' %}{{ '<|end|> ' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|> ' }}{% endif %}"
+)
+
+
+@pytest.fixture(scope="session")
+def student(tmp_path_factory):
+    """The path of a random Llama checkpoint whose words are the digits, and a tokenizer with a chat template."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.set_num_threads(1)
+    words = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>", "<unk>", "+", "=", *map(str, range(10))]
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<|pad|>",
+        eos_token="<|end|>",
+        unk_token="<unk>",
+        additional_special_tokens=["<|user|>", "<|assistant|>"],
+        chat_template=TEMPLATE,
+    )
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(words),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        eos_token_id=1,
+        bos_token_id=None,
+    )
+    model = LlamaForCausalLM(config)
+    model.generation_config.max_new_tokens = 7
+    path = tmp_path_factory.mktemp("student")
+    model.save_pretrained(path)
+    fast.save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def groups():
+    """Eight sums with four completions each, of which the first one or two are right; the last group is tied."""
+    from gdpo.records import Group, Parts
+
+    draw = random.Random(0)
+    made = []
+    for number in range(8):
+        a, b = draw.randrange(5), draw.randrange(5)
+        completions = [f"{a + b}", f"= {a + b}", f"{(a + b + 1) % 10}", f"{(a + b + 2) % 10} {a}"]
+        rewards = [2.0, 1.5, 0.5, 0.0] if number % 2 else [1.5, 1.5, 0.5, 0.5]
+        if number == 7:
+            rewards = [1.0] * 4
+        parts = [
+            Parts(verdict="right" if r > 1 else "wrong", correctness=r, format=0, length=0, total=r) for r in rewards
+        ]
+        made.append(
+            Group(
+                id=f"q{number}",
+                domain="math",
+                prompt=[{"role": "user", "content": f"{a} + {b}"}],
+                completions=completions,
+                rewards=rewards,
+                parts=parts,
+            )
+        )
+    return made

@@ -1,0 +1,169 @@
+"""Every method trains the student through `train_run`, sees the same ids, and repeats itself from a seed."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from gdpo.config import Lora, Method, Objective
+from gdpo.errors import UserError
+from gdpo.students import train_run
+
+OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
+
+
+def method(trainer: str, **changes) -> Method:
+    settings = {
+        "display": trainer,
+        "trainer": trainer,
+        "learning_rate": 1e-2,
+        "epochs": 2,
+        "batch_size": 4,
+        "micro_batch_size": 2,
+        "warmup_ratio": 0.1,
+        "max_length": 16,
+        "beta": 0.1 if trainer in ("dpo", "grpo") else None,
+        "objective": OBJECTIVE if trainer == "gdpo" else None,
+    }
+    return Method(**settings | changes)
+
+
+def reward_even(prompts, completions, ids):
+    """A reward that any student can move: how many of a completion's words are even digits."""
+    assert isinstance(prompts[0], list) and isinstance(completions[0], str) and ids[0].startswith("q")
+    return [sum(word in "02468" for word in text.split()) / 10 for text in completions]
+
+
+def train(student, groups, tmp_path, chosen: Method, name: str = "out", seed: int = 0, **changes):
+    out = tmp_path / name
+    given = {"base": student, "method": chosen, "groups": groups, "out": out, "work": tmp_path / "work"}
+    metrics = train_run(**given | {"seed": seed, "reward_fn": reward_even} | changes)
+    return metrics, load_file(out / "model.safetensors")
+
+
+@pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])
+def test_trains_and_repeats(trainer, student, groups, tmp_path):
+    start = load_file(student / "model.safetensors")
+    metrics, weights = train(student, groups, tmp_path, method(trainer))
+    again, same = train(student, groups, tmp_path, method(trainer), "again")
+    _, other = train(student, groups, tmp_path, method(trainer), "other", seed=1)
+    assert weights.keys() == start.keys()
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    assert any(not torch.equal(weights[name], other[name]) for name in weights)
+    assert any(not torch.equal(weights[name], start[name]) for name in weights)
+    assert metrics["train_loss"] == again["train_loss"]
+    # 8 groups in batches of 4 for 2 epochs; the tied group leaves 7, whose last batch is of 3.
+    assert metrics["steps"] == 4
+    assert metrics["skipped_groups"] == (1 if trainer in ("dpo", "gdpo") else 0)
+    assert metrics["groups"] + metrics["skipped_groups"] == 8
+    assert len(metrics["log"]) == 4 and metrics["tokens"] > 0
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("trainer", ["sft", "dpo", "gdpo"])
+def test_lora_is_merged(trainer, student, groups, tmp_path):
+    start = load_file(student / "model.safetensors")
+    _, weights = train(student, groups, tmp_path, method(trainer, lora=Lora(r=2, alpha=4)))
+    assert weights.keys() == start.keys()
+    moved = {name for name in weights if not torch.equal(weights[name], start[name])}
+    assert moved and all("proj" in name for name in moved)
+    train(student, groups, tmp_path, method(trainer, lora=Lora(r=2, alpha=4)), "again")
+    same = load_file(tmp_path / "again" / "model.safetensors")
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def test_checkpoint_is_ordinary(student, groups, tmp_path):
+    train(student, groups, tmp_path, method("dpo"), dtype="bfloat16")
+    out = tmp_path / "out"
+    before, after = (json.loads((path / "config.json").read_text()) for path in (student, out))
+    assert after.pop("dtype") == "bfloat16" and before.pop("dtype") == "float32"
+    assert after == before
+    for name in ("generation_config.json", "tokenizer.json", "chat_template.jinja"):
+        assert (out / name).read_text() == (student / name).read_text()
+    assert AutoModelForCausalLM.from_pretrained(out).dtype == torch.bfloat16
+    prompt = [{"role": "user", "content": "1 + 2"}]
+    tokenizers = [AutoTokenizer.from_pretrained(path) for path in (student, out)]
+    ids = [t.apply_chat_template(prompt, add_generation_prompt=True)["input_ids"] for t in tokenizers]
+    assert ids[0] == ids[1]
+
+
+def test_methods_see_the_same_ids(student, groups, tmp_path, monkeypatch):
+    """The best completion of the first group, as each trainer's collator hands it to the model."""
+    from transformers import Trainer
+
+    seen = {}
+
+    def peek(trainer, *_, **__):
+        batch = trainer.data_collator([trainer.train_dataset[0]])
+        batch = batch["chunks"][0] if "chunks" in batch else batch
+        labels = batch.get("labels")
+        if labels is None:
+            labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
+        padding = batch["attention_mask"] == 0 if "attention_mask" in batch else batch["input_ids"] == 0
+        seen[type(trainer).__mro__[0].__name__] = {
+            (tuple(ids[~pad].tolist()), tuple(row[~pad].tolist()))
+            for ids, row, pad in zip(batch["input_ids"], labels, padding, strict=True)
+        }
+        raise InterruptedError
+
+    monkeypatch.setattr(Trainer, "train", peek)
+    for trainer in ("sft", "dpo", "gdpo"):
+        with pytest.raises(InterruptedError):
+            train(student, groups, tmp_path, method(trainer))
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    text = tokenizer.apply_chat_template(groups[0].prompt, add_generation_prompt=True, tokenize=False)
+    prompt = tokenizer(text)["input_ids"]
+    reply = tokenizer(groups[0].completions[0])["input_ids"] + [tokenizer.eos_token_id]
+    best = (tuple(prompt + reply), tuple([-100] * len(prompt) + reply))
+    assert seen["SFTTrainer"] == {best}
+    assert best in seen["PairTrainer"] and len(seen["PairTrainer"]) == 2
+    assert seen["PairTrainer"] < seen["GDPOTrainer"] and len(seen["GDPOTrainer"]) == 4
+
+
+def test_blank_completions_are_left_out(student, groups, tmp_path):
+    blank = groups[0].model_copy(update={"completions": ["", " ", "", "3"]})
+    metrics, _ = train(student, [blank, *groups[1:]], tmp_path, method("gdpo"))
+    assert metrics["skipped_groups"] == 2
+
+
+@pytest.mark.parametrize("trainer", ["dpo", "gdpo"])
+def test_nothing_to_learn_from(trainer, student, groups, tmp_path):
+    with pytest.raises(UserError, match="two different rewards, found none"):
+        train(student, groups[-1:], tmp_path, method(trainer))
+
+
+def test_a_prompt_too_long(student, groups, tmp_path):
+    for trainer in ("sft", "dpo", "grpo", "gdpo"):
+        with pytest.raises(UserError, match=r"max_length=4 .*found 5"):
+            train(student, groups, tmp_path, method(trainer, max_length=4))
+
+
+def test_goes_on_from_a_checkpoint(student, groups, tmp_path, monkeypatch):
+    """A run killed at step 3 of 4 and started again ends where an uninterrupted one does."""
+    from transformers import TrainerCallback
+
+    from gdpo.students import common
+
+    monkeypatch.setattr(common, "CHECKPOINT_STEPS", 2)
+    _, whole = train(student, groups, tmp_path, method("gdpo"))
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 3:
+                raise KeyboardInterrupt
+
+    fit = common.fit
+    from gdpo.students import gdpo
+
+    monkeypatch.setattr(gdpo, "fit", lambda trainer, run: (trainer.add_callback(Kill()), fit(trainer, run)))
+    with pytest.raises(KeyboardInterrupt):
+        train(student, groups, tmp_path, method("gdpo"), "resumed")
+    assert [path.name for path in (tmp_path / "work").glob("checkpoint-*")] == ["checkpoint-2"]
+    monkeypatch.setattr(gdpo, "fit", fit)
+    metrics, resumed = train(student, groups, tmp_path, method("gdpo"), "resumed")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert metrics["steps"] == 4 and len(metrics["log"]) == 4
