@@ -93,7 +93,11 @@ class HubSource(Strict):
 
 
 class Source(Strict):
-    """A real data source: where it lies on the Hub and in a mirror, and how a row becomes a Question."""
+    """A real data source: where it lies on the Hub and in a mirror, and how a row becomes a Question.
+
+    `reader` names a function of gdpo.metakl.readers; `rows` keeps the first so many questions; `instruction`
+    is put below each question.
+    """
 
     domain: Domain
     reader: Name
@@ -102,6 +106,7 @@ class Source(Strict):
     hub: HubSource | None = None
     mirror: str | None = None
     pool: bool = False
+    rows: Positive | None = None
     instruction: str = ""
 
 

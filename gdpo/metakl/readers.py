@@ -1,0 +1,258 @@
+"""One small function per layout of a real data set: a row becomes the fields of a Question.
+
+`units` are what a source says of its own rows (category, subject, concept, operations): a first version,
+which the annotation of skills replaces (paper, MetaKL step 2). A reader returns None for a row that has no
+checkable answer of its kind, and raises BadField where a row lacks what the layout promises.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gdpo.grading import LETTERS, final_answer, refuses
+
+Row = Mapping[str, Any]
+Fields = dict[str, Any]
+
+
+class BadField(Exception):
+    """`field` of a row is not what the layout promises."""
+
+    def __init__(self, field: str, found: Any, expected: str) -> None:
+        super().__init__(f"{field}: found {_short(found)}, expected {expected}")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _text(row: Row, *fields: str) -> str:
+    """The first of `fields` that holds text."""
+    for field in fields:
+        if isinstance(value := row.get(field), str) and value.strip():
+            return value.strip()
+    raise BadField(fields[0], row.get(fields[0]), "text")
+
+
+def _list(row: Row, field: str) -> list:
+    if not isinstance(value := row.get(field), (list, tuple)) or not value:
+        raise BadField(field, value, "a list")
+    return list(value)
+
+
+def _letter(index: Any, choices: list, field: str) -> str:
+    if not isinstance(index, int) or not 0 <= index < len(choices):
+        raise BadField(field, index, f"the index of one of {len(choices)} choices")
+    return LETTERS[index]
+
+
+def unit(label: str) -> str:
+    """A source's own label in the form of a knowledge unit: lower case, words joined by underscores."""
+    return re.sub(r"[\W_]+", "_", label.lower()).strip("_")
+
+
+def response(reasoning: str, answer: str) -> str:
+    """A worked solution in the student's format."""
+    return f"<think>\n{reasoning.strip()}\n</think>\n\n\\boxed{{{answer}}}"
+
+
+def last_boxed(text: str) -> str | None:
+    r"""The content of the last \boxed{...} in `text`, braces balanced; None where there is none."""
+    start = text.rfind(r"\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for end in range(start + 6, len(text)):
+        depth += {"{": 1, "}": -1}.get(text[end], 0)
+        if depth == 0:
+            return text[start + 7 : end].strip() or None
+    return None
+
+
+OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
+
+
+def gsm8k(row: Row) -> Fields:
+    """Difficulty is the number of steps; units are the calculator's operations and a bucket of the steps."""
+    reasoning, mark, answer = _text(row, "answer").rpartition("####")
+    if not mark:
+        raise BadField("answer", answer, "a solution that ends in '#### VALUE'")
+    answer = answer.strip().replace(",", "")
+    steps = len([line for line in reasoning.splitlines() if line.strip()])
+    sums = re.findall(r"<<([^=>]*)=", reasoning)
+    operations = [name for sign, name in OPERATIONS.items() if any(sign in entry[1:] for entry in sums)]
+    bucket = "few" if steps <= 2 else "several" if steps <= 4 else "many"
+    return {
+        "question": _text(row, "question"),
+        "answer": answer,
+        "solution": response(re.sub(r"<<[^>]*>>", "", reasoning), answer),
+        "difficulty": float(steps),
+        "units": [*operations, f"{bucket}_step_reasoning"],
+    }
+
+
+def problem(row: Row) -> Fields | None:
+    r"""A mathematical problem: AIME, AMC, MATH, Minerva, LIMO, NuminaMath. Its answer is given or \boxed.
+
+    Proofs, which have neither, are left out. Difficulty is the source's level, 0 where it has none.
+    """
+    answer, solution = row.get("answer"), row.get("solution")
+    if answer is None and isinstance(solution, str):
+        answer = last_boxed(solution)
+    if answer is None:
+        return None
+    if isinstance(answer, float) and answer.is_integer():
+        answer = int(answer)
+    level = re.search(r"\d+", str(row.get("level") or row.get("difficulty") or ""))
+    label = next((str(row[key]) for key in ("subject", "type", "source") if row.get(key)), "competition_math")
+    return {
+        "question": _text(row, "problem", "question"),
+        "answer": str(answer).strip(),
+        "solution": response(solution, str(answer)) if isinstance(solution, str) and solution else None,
+        "difficulty": float(level[0]) if level else 0.0,
+        "units": [unit(label)],
+    }
+
+
+def olympiadbench(row: Row) -> Fields:
+    """Its context, where it has one, precedes the question; several answers are one list."""
+    answers = [str(answer).strip().strip("$") for answer in _list(row, "final_answer")]
+    context = row.get("context")
+    return {
+        "question": f"{context}\n\n{_text(row, 'question')}" if context else _text(row, "question"),
+        "answer": ", ".join(answers),
+        "units": [unit(_text(row, "subfield"))],
+    }
+
+
+def commonsenseqa(row: Row) -> Fields:
+    """The original layout nests stem and choices under `question`; the Hub's has them at the top."""
+    if isinstance(nested := row.get("question"), Mapping):
+        stem, concept = _text(nested, "stem"), _text(nested, "question_concept")
+        pairs = [(c.get("label"), c.get("text")) for c in _list(nested, "choices")]
+    else:
+        stem, concept, choices = _text(row, "question"), _text(row, "question_concept"), row.get("choices")
+        if not isinstance(choices, Mapping):
+            raise BadField("choices", choices, "labels and texts")
+        pairs = list(zip(_list(choices, "label"), _list(choices, "text"), strict=False))
+    labels = [label for label, _ in pairs]
+    if labels != list(LETTERS[: len(labels)]):
+        raise BadField("choices", labels, "labels A, B, ... in order")
+    if (answer := _text(row, "answerKey")) not in labels:
+        raise BadField("answerKey", answer, f"one of {', '.join(labels)}")
+    return {
+        "question": stem,
+        "choices": [text for _, text in pairs],
+        "answer": answer,
+        "units": [unit(concept)],
+    }
+
+
+def mmlu(row: Row) -> Fields:
+    """The original layout has columns A to D and a letter; the Hub's a list and an index."""
+    if "choices" in row:
+        choices = _list(row, "choices")
+        answer = _letter(row.get("answer"), choices, "answer")
+    else:
+        choices, answer = [_text(row, letter) for letter in "ABCD"], _text(row, "answer")
+        if answer not in LETTERS[:4]:
+            raise BadField("answer", answer, "one of A, B, C, D")
+    text, subject = _text(row, "question"), _text(row, "subject")
+    return {"question": text, "choices": choices, "answer": answer, "units": [unit(subject)]}
+
+
+def gpqa(row: Row) -> Fields:
+    """The right choice comes first in the source: choices are put in the order of their hashes."""
+    right = _text(row, "Correct Answer")
+    choices = [right, *(_text(row, f"Incorrect Answer {number}") for number in (1, 2, 3))]
+    choices.sort(key=lambda choice: hashlib.sha256(choice.encode()).hexdigest())
+    return {
+        "question": _text(row, "Question"),
+        "choices": choices,
+        "answer": LETTERS[choices.index(right)],
+        "units": [unit(_text(row, "Subdomain", "High-level domain"))],
+    }
+
+
+def logiqa2(row: Row) -> Fields:
+    """Units are the kinds of reasoning that the source marks."""
+    choices = _list(row, "options")
+    kinds = row.get("type") or {}
+    return {
+        "question": f"{_text(row, 'text')}\n\n{_text(row, 'question')}",
+        "choices": choices,
+        "answer": _letter(row.get("answer"), choices, "answer"),
+        "units": [unit(kind) for kind, holds in kinds.items() if holds] or ["logical_reasoning"],
+    }
+
+
+def csqa2(row: Row) -> Fields:
+    """Yes or no; units are the relation and the topic that prompted the question's writer."""
+    answer = _text(row, "answer").lower()
+    if answer not in ("yes", "no"):
+        raise BadField("answer", answer, "yes or no")
+    units = [unit(row[key]) for key in ("relational_prompt", "topic_prompt") if row.get(key)]
+    return {
+        "question": _text(row, "question"),
+        "choices": ["yes", "no"],
+        "answer": "A" if answer == "yes" else "B",
+        "units": [name for name in units if name] or ["common_sense"],
+    }
+
+
+def prompt(row: Row) -> Fields:
+    """A request that is to be refused; units are the source's categories, given as text, list or flags."""
+    labels = next((row[key] for key in ("category", "type", "label") if row.get(key)), "harmful_request")
+    if isinstance(labels, Mapping):
+        labels = [label for label, holds in labels.items() if holds]
+    labels = labels if isinstance(labels, (list, tuple)) else [labels]
+    units = [unit(str(label)) for label in labels] or ["harmful_request"]
+    return {"question": _text(row, "prompt", "forbidden_prompt", "goal"), "answer": "", "units": units}
+
+
+def labelled_prompt(row: Row) -> Fields | None:
+    """As `prompt`, where the source says by a response's label whether the request is harmful."""
+    return None if row.get("is_safe", row.get("is_response_0_safe")) else prompt(row)
+
+
+def wildjailbreak(row: Row) -> Fields | None:
+    """The harmful half: complying with the benign half is right, which no phrase rule can judge."""
+    kind = _text(row, "data_type")
+    if not kind.endswith("_harmful"):
+        return None
+    return {"question": _text(row, "adversarial", "vanilla"), "answer": "", "units": [unit(kind)]}
+
+
+def hh_rlhf(row: Row) -> Fields:
+    """The first human turn of a red-teaming dialogue."""
+    turn = re.search(r"Human: (.+?)(?=\n\nAssistant:|\Z)", _text(row, "chosen"), re.DOTALL)
+    if not turn:
+        raise BadField("chosen", row["chosen"], "a dialogue that starts with 'Human: '")
+    return {"question": turn[1].strip(), "answer": "", "units": ["red_teaming_dialogue"]}
+
+
+def star1(row: Row) -> Fields | None:
+    """Its response is already in the student's format. Rows whose own response does not refuse are left
+    out: those counsel or redirect, and grading that as a failed refusal would teach over-refusal."""
+    solution = _text(row, "response")
+    if not refuses(final_answer(solution)):
+        return None
+    return {
+        "question": _text(row, "question"),
+        "answer": "",
+        "solution": solution,
+        "units": [unit(category) for category in _list(row, "category")],
+    }
+
+
+READERS: dict[str, Callable[[Row], Fields | None]] = {
+    reader.__name__: reader
+    for reader in (
+        gsm8k, problem, olympiadbench, commonsenseqa, mmlu, gpqa, logiqa2, csqa2,
+        prompt, labelled_prompt, wildjailbreak, hh_rlhf, star1,
+    )
+}  # fmt: skip
