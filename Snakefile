@@ -14,9 +14,7 @@ except UserError as error:
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
 # What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
-TOLD = " ".join(
-    f"--{key} {config[key]}" for key in ("scale", "limit") if key in config
-)
+TOLD = " ".join(f"--{key} {config[key]}" for key in ("scale", "limit") if key in config)
 MIRROR = f"--mirror {config['mirror']}" if "mirror" in config else ""
 STARTED = time.time()
 

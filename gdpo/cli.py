@@ -26,66 +26,46 @@ def parser() -> argparse.ArgumentParser:
     def step(parent, name: str, does: str, target: str) -> argparse.ArgumentParser:
         command = parent.add_parser(name, help=does, description=does)
         command.set_defaults(target=target)
-        command.add_argument(
-            "--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file"
-        )
-        command.add_argument(
-            "--limit", type=int, help="at most this many questions per set and items per benchmark"
-        )
-        command.add_argument(
-            "--log", type=Path, help="send libraries' output to this file instead of the terminal"
-        )
+        command.add_argument("--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file")
+        command.add_argument("--limit", type=int, help="at most this many questions per set and items per benchmark")
+        command.add_argument("--log", type=Path, help="send libraries' output to this file instead of the terminal")
         return command
 
     def cell(command: argparse.ArgumentParser) -> None:
         command.add_argument("--student", required=True)
         command.add_argument("--trainset", required=True)
-        command.add_argument(
-            "--method", required=True, help="a method's name; NAME~LR sets its learning rate"
-        )
+        command.add_argument("--method", required=True, help="a method's name; NAME~LR sets its learning rate")
         command.add_argument("--seeds", type=int, nargs="+", required=True)
 
     def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
         command.add_argument("--mirror", help="read data sets from this directory instead of the Hub")
         return command
 
-    step(steps, "model", "make a base model or teacher", "students:model").add_argument(
-        "--name", required=True
-    )
+    step(steps, "model", "make a base model or teacher", "students:model").add_argument("--name", required=True)
     mirror(step(steps, "benchmark", "write the benchmarks' items", "metakl:benchmark"))
     data = steps.add_parser("metakl", help="the training data: pool to training sets")
     data = data.add_subparsers(dest="substep", required=True, metavar="STEP")
     mirror(step(data, "pool", "write the question pool", "metakl:pool"))
     step(data, "annotate", "name each question's knowledge units", "metakl:annotate")
-    step(data, "answer", "let a base model answer the pool", "metakl:answer").add_argument(
-        "--model", required=True
-    )
+    step(data, "answer", "let a base model answer the pool", "metakl:answer").add_argument("--model", required=True)
     step(data, "proficiency", "join answers into proficiencies", "metakl:proficiency")
     step(data, "select", "choose a training set", "metakl:select").add_argument("--trainset", required=True)
     teach = steps.add_parser("teach", help="the teacher's responses and their rewards")
     teach = teach.add_subparsers(dest="substep", required=True, metavar="STEP")
-    step(teach, "respond", "sample each question's group", "teach:respond").add_argument(
-        "--trainset", required=True
-    )
-    step(teach, "reward", "grade and reward the groups", "teach:reward").add_argument(
-        "--trainset", required=True
-    )
+    step(teach, "respond", "sample each question's group", "teach:respond").add_argument("--trainset", required=True)
+    step(teach, "reward", "grade and reward the groups", "teach:reward").add_argument("--trainset", required=True)
     cell(step(steps, "train", "train a student by a method, one run a seed", "students:train"))
     scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")
     cell(scored)
     scored.add_argument("--split", choices=["test", "validation"], default="test")
     step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
-    step(steps, "publish", "make a table the active scale's", "report:publish").add_argument(
-        "--name", required=True
-    )
+    step(steps, "publish", "make a table the active scale's", "report:publish").add_argument("--name", required=True)
     step(steps, "sweep", "choose learning rates from validation scores", "report:sweep")
     step(steps, "show", "print a table of results/ and its retention", "report:show").add_argument(
         "--name", default="table2"
     )
     summary = step(steps, "summary", "print the time each step took", "report:summary")
-    summary.add_argument(
-        "--since", type=float, default=0.0, help="only what finished since, in epoch seconds"
-    )
+    summary.add_argument("--since", type=float, default=0.0, help="only what finished since, in epoch seconds")
     return top
 
 
@@ -102,13 +82,11 @@ def run(arguments: argparse.Namespace) -> None:
     os.environ["OMP_NUM_THREADS"] = str(scale.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     room, _, function = given["target"].partition(":")
-    options = {
-        k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")
-    }
-    if "mirror" in options:
+    options = {k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")}
+    if "mirror" in options and not scale.world:
         from gdpo.metakl.sources import mirror_dir
 
-        options["mirror"] = None if scale.world else mirror_dir(options["mirror"])
+        options["mirror"] = mirror_dir(options["mirror"])
     if "seeds" in options:
         from gdpo.layout import Run
 

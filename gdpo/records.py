@@ -109,13 +109,14 @@ def chat(question: Question) -> list[dict[str, str]]:
     """The conversation that asks `question`; choices are lettered below it."""
     text = question.question
     if question.choices:
-        lettered = [
-            f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False)
-        ]
+        lettered = [f"{letter}. {choice}" for letter, choice in zip("ABCDEFGHIJ", question.choices, strict=False)]
         text = "\n".join([text, *lettered])
     return [{"role": "user", "content": text}]
 
 
 def normalised(text: str) -> str:
-    """`text` in lower case with all but letters and digits dropped, as contamination is compared."""
-    return re.sub(r"[\W_]+", "", text.lower())
+    """`text` as contamination is compared: lower case; only letters, digits and signs that carry meaning.
+
+    Operators and brackets stay, since questions that differ in them alone are different questions.
+    """
+    return re.sub(r"[^\w+\-*/<>=^()]|_", "", text.lower())

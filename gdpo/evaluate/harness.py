@@ -38,9 +38,7 @@ def evaluate(
     path: Path, dtype: str, benchmarks: Mapping[str, tuple[Benchmark, Path]], batch_size: int
 ) -> dict[str, list[dict[str, Any]]]:
     """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict."""
-    model = HFLM(
-        pretrained=str(path), dtype=dtype, batch_size=batch_size, device=device(), use_safetensors=True
-    )
+    model = HFLM(pretrained=str(path), dtype=dtype, batch_size=batch_size, device=device(), use_safetensors=True)
     results = simple_evaluate(
         model=model,
         tasks=[task_config(name, benchmark, items) for name, (benchmark, items) in benchmarks.items()],

@@ -21,16 +21,12 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
         tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
         score_path, samples_path = layout.score(run, split), layout.samples(run, split)
         with recorded(score_path, "evaluate", [run.__dict__, {n: b.model_dump() for n, b in asked.items()}]):
-            rows = harness.evaluate(
-                layout.run(run), scale.model(run.student).dtype, tasks, scale.eval_batch_size
-            )
+            rows = harness.evaluate(layout.run(run), scale.model(run.student).dtype, tasks, scale.eval_batch_size)
             with replacing(samples_path) as temporary:
                 for name in tasks:
                     write_jsonl(temporary / f"{name}.jsonl", rows[name])
             scores = {name: harness.score(rows[name]) for name in tasks}
-            write_json(
-                score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped}
-            )
+            write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
         mean = sum(s["score"] for s in scores.values()) / len(scores)
         say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
 

@@ -26,9 +26,7 @@ def benchmark_items(scale: Scale, name: str, split: Split, mirror: Path | None) 
 
         return benchmark_questions(scale.world, benchmark.source, split, wanted)
     if split == "validation":
-        raise UserError(
-            f"benchmarks.{name}.validation_items: found {wanted}, expected 0 (real sources have no split)"
-        )
+        raise UserError(f"benchmarks.{name}.validation_items: found {wanted}, expected 0 (real sources have no split)")
     from gdpo.metakl.sources import read_source
 
     return read_source(benchmark.source, scale.sources[benchmark.source], mirror)[:wanted]

@@ -22,9 +22,7 @@ def question_proficiency(right: Mapping[str, Mapping[str, float]]) -> dict[str, 
     return rows
 
 
-def unit_proficiency(
-    questions: list[Question], rows: Mapping[str, Mapping[str, float]]
-) -> dict[str, dict[str, float]]:
+def unit_proficiency(questions: list[Question], rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """unit -> count, `average`, `strict` over the measured questions that need it."""
     needed: dict[str, list[str]] = {}
     for question in questions:

@@ -122,9 +122,7 @@ def hardest(questions: Sequence[Question], trainset: TrainSet) -> list[Question]
 
 def any_of(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
     """Questions that `trainset` admits, in a fixed order that looks random (STAR-1's role)."""
-    return sorted((q for q in questions if _admits(trainset, q)), key=lambda q: stable_hash(q.id))[
-        : trainset.size
-    ]
+    return sorted((q for q in questions if _admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
 
 
 def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
@@ -147,6 +145,4 @@ def check_size(name: str, trainset: TrainSet, found: Sequence[Question]) -> None
     Raises UserError where the pool holds too few questions for `trainset`.
     """
     if len(found) < trainset.size:
-        raise UserError(
-            f"trainsets.{name}.size: expected {trainset.size} questions, the pool yields {len(found)}"
-        )
+        raise UserError(f"trainsets.{name}.size: expected {trainset.size} questions, the pool yields {len(found)}")

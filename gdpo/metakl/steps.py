@@ -37,9 +37,7 @@ def pool(scale: Scale, mirror: Path | None) -> None:
         items = [item for path in paths for item in read_records(path, Question)]
         questions, extra["dropped_as_benchmark_items"] = pools.pool(scale, items, mirror)
         write_records(layout.pool, questions)
-    say(
-        f"pool: {len(questions)} questions, dropped as benchmark items: {extra['dropped_as_benchmark_items'] or 0}"
-    )
+    say(f"pool: {len(questions)} questions, dropped as benchmark items: {extra['dropped_as_benchmark_items'] or 0}")
 
 
 def annotate(scale: Scale) -> None:
@@ -65,9 +63,7 @@ def answer(scale: Scale, model: str) -> None:
         key = fingerprint([scale.model(model).model_dump(), settings.model_dump(), [q.id for q in questions]])
         cache = layout.work / "answers" / f"{model}-{key}.jsonl"
         conversations = [chat(question) for question in questions]
-        completions = complete_all(
-            layout.model(model), scale.model(model).dtype, conversations, greedy, cache
-        )
+        completions = complete_all(layout.model(model), scale.model(model).dtype, conversations, greedy, cache)
         verdicts = grade_many([(q, texts[0]) for q, texts in zip(questions, completions, strict=True)])
         rows = zip(questions, completions, verdicts, strict=True)
         write_jsonl(layout.answers(model), ({"id": q.id, "output": c[0], "verdict": v} for q, c, v in rows))
@@ -87,10 +83,7 @@ def proficiency(scale: Scale) -> None:
     layout = Layout(scale)
     models = scale.proficiency.models
     with recorded(layout.proficiency, "proficiency", scale.proficiency):
-        right = {
-            m: {r["id"]: float(r["verdict"] == "right") for _, r in read_jsonl(layout.answers(m))}
-            for m in models
-        }
+        right = {m: {r["id"]: float(r["verdict"] == "right") for _, r in read_jsonl(layout.answers(m))} for m in models}
         rows = proficiencies.question_proficiency(right)
         units = proficiencies.unit_proficiency(read_records(layout.annotated, Question), rows)
         write_csv(
@@ -100,21 +93,19 @@ def proficiency(scale: Scale) -> None:
         )
         columns = ["unit", "count", "average", "strict"]
         write_csv(layout.unit_proficiency, columns, ({"unit": u, **row} for u, row in units.items()))
-    say(
-        f"proficiency: {sum(r['average'] for r in rows.values()) / len(rows):.3f} average over {len(rows)} questions"
-    )
+    say(f"proficiency: {sum(r['average'] for r in rows.values()) / len(rows):.3f} average over {len(rows)} questions")
 
 
-def select(scale: Scale, name: str) -> None:
-    """Choose the training set `name` from the pool, or join it from its parts."""
-    layout, trainset = Layout(scale), scale.trainset(name)
-    with recorded(layout.trainset(name), "select", [trainset.model_dump(), scale.selection.model_dump()]):
-        if trainset.select == "union":
-            parts = [read_records(layout.trainset(part), Question) for part in trainset.parts]
-            chosen = selection.union(parts, trainset.size)
+def select(scale: Scale, trainset: str) -> None:
+    """Choose the training set `trainset` from the pool, or join it from its parts."""
+    layout, name, settings = Layout(scale), trainset, scale.trainset(trainset)
+    with recorded(layout.trainset(name), "select", [settings, scale.selection]):
+        if settings.select == "union":
+            parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
+            chosen = selection.union(parts, settings.size)
         else:
             chosen = _choose(scale, layout, name)
-        selection.check_size(name, trainset, chosen)
+        selection.check_size(name, settings, chosen)
         write_records(layout.trainset(name), chosen)
     domains = ", ".join(f"{d} {n}" for d in ("math", "general", "safety") if (n := _count(chosen, d)))
     say(f"select {name}: {len(chosen)} questions ({domains})")
@@ -135,8 +126,6 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
     unit_average = {row["unit"]: float(row["average"]) for row in read_csv(layout.unit_proficiency)}
     measured = [question for question in questions if question.id in average]
     if not measured:
-        raise UserError(
-            f"{layout.proficiency}: found no question of the pool, expected proficiencies to select by"
-        )
+        raise UserError(f"{layout.proficiency}: found no question of the pool, expected proficiencies to select by")
     order = selection.metakl(measured, average, unit_average, scale.selection, trainset.size, scale.retained)
     return [measured[i] for i in order]

@@ -99,9 +99,7 @@ def show(scale: Scale, name: str) -> None:
         keys = [key for key in rows[0] if not key.endswith("_ci")]
         cells = [keys, *([_shown(row, key) for key in keys] for row in rows)]
         widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
-        print(
-            f"{scale.tables[name].title}: {what.lower()}, percent, mean ±95% half-width; scale {scale.name}"
-        )
+        print(f"{scale.tables[name].title}: {what.lower()}, percent, mean ±95% half-width; scale {scale.name}")
         for line in cells:
             print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
         print(f"{path}, Markdown and provenance beside it\n")

@@ -76,9 +76,7 @@ class Reader:
         return f"{100 * mean:.2f}", f"{100 * half_width(np.mean(draws, axis=0)):.2f}"
 
 
-def table_rows(
-    layout: Layout, name: str, *, retention: bool = False
-) -> tuple[list[str], list[dict[str, str]]]:
+def table_rows(layout: Layout, name: str, *, retention: bool = False) -> tuple[list[str], list[dict[str, str]]]:
     """CSV columns and rows of table `name`: each student's rows in order, with n and seeds."""
     scale = layout.scale
     table = scale.tables[name]
@@ -101,9 +99,7 @@ def _kept(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | N
     return None if before is None or after is None else after[:, before[0] == 1]
 
 
-def _row(
-    reader: Reader, student: str, cell: Cell, runs: list[Run], found: dict, shown: list[Column]
-) -> dict[str, str]:
+def _row(reader: Reader, student: str, cell: Cell, runs: list[Run], found: dict, shown: list[Column]) -> dict[str, str]:
     row = {"model": reader.scale.model(student).display, "row": row_title(reader.scale, cell)}
     for column in shown:
         row[column.key], row[f"{column.key}_ci"] = reader.cell(found, column)

@@ -19,9 +19,7 @@ CACHE = Path(".cache")
 def model(scale: Scale, name: str) -> None:
     """Make the checkpoint of a base model or teacher: pretrain it here, or fetch what it refers to."""
     layout, settings = Layout(scale), scale.model(name)
-    with recorded(
-        layout.model(name), "model", [settings.model_dump(), scale.world and scale.world.model_dump()]
-    ):
+    with recorded(layout.model(name), "model", scale.model_settings(name)):
         if settings.pretrain:
             from gdpo.tiny.pretrain import pretrain
 

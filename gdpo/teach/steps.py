@@ -54,12 +54,9 @@ def reward(scale: Scale, trainset: str) -> None:
         tokenizer = AutoTokenizer.from_pretrained(layout.model(scale.students[0]))
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
         verdicts = grade_many(pairs)
-        lengths = [
-            len(ids) for ids in tokenizer([t for _, t in pairs], add_special_tokens=False)["input_ids"]
-        ]
+        lengths = [len(ids) for ids in tokenizer([t for _, t in pairs], add_special_tokens=False)["input_ids"]]
         scored = [
-            reward_parts(v, text, n, scale.reward)
-            for (_, text), v, n in zip(pairs, verdicts, lengths, strict=True)
+            reward_parts(v, text, n, scale.reward) for (_, text), v, n in zip(pairs, verdicts, lengths, strict=True)
         ]
         groups, start = [], 0
         for question, response in zip(questions, responses, strict=True):

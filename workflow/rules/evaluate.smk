@@ -18,14 +18,16 @@ for split in SPLITS:
             model=LAYOUT.model("{student}"),
         output:
             score=str(LAYOUT.score(Run("{student}", "none", "origin", 0), split)),
-            samples=directory(LAYOUT.samples(Run("{student}", "none", "origin", 0), split)),
+            samples=directory(
+                LAYOUT.samples(Run("{student}", "none", "origin", 0), split)
+            ),
+        log:
+            f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
+        resources:
+            gpu=SCALE.gpus,
         params:
             settings=BENCHMARKS,
             split=split,
-        resources:
-            gpu=SCALE.gpus,
-        log:
-            f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
         shell:
             "gdpo evaluate {TOLD} --student {wildcards.student} --trainset none --method origin"
             " --seeds 0 --split {params.split} --log {log}"
@@ -49,17 +51,17 @@ for part, seeds, split, method in [
                 directory(path)
                 for path in cell_outputs(lambda run: LAYOUT.samples(run, split), seeds)
             ],
+        log:
+            f"{ROOT}/logs/evaluate/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
             method=method,
             trainset="|".join(SCALE.trainsets),
+        resources:
+            gpu=SCALE.gpus,
         params:
             settings=BENCHMARKS,
             seeds=seeds,
             split=split,
-        resources:
-            gpu=SCALE.gpus,
-        log:
-            f"{ROOT}/logs/evaluate/{{student}}/{{trainset}}/{{method}}.log",
         shell:
             "gdpo evaluate {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {wildcards.method} --seeds {params.seeds} --split {params.split} --log {log}"

@@ -8,12 +8,12 @@ rule benchmark:
             split=["test", "validation"],
             name=SCALE.benchmarks,
         ),
+    log:
+        f"{ROOT}/logs/benchmark.log",
     params:
         settings=fingerprint(
             [VERSION["benchmark"], SCALE.benchmarks, SCALE.world, SCALE.sources]
         ),
-    log:
-        f"{ROOT}/logs/benchmark.log",
     shell:
         "gdpo benchmark {TOLD} {MIRROR} --log {log}"
 
@@ -23,10 +23,10 @@ rule pool:
         rules.benchmark.output,
     output:
         LAYOUT.pool,
-    params:
-        settings=fingerprint([VERSION["pool"], SCALE.world, SCALE.sources]),
     log:
         f"{ROOT}/logs/pool.log",
+    params:
+        settings=fingerprint([VERSION["pool"], SCALE.world, SCALE.sources]),
     shell:
         "gdpo metakl pool {TOLD} {MIRROR} --log {log}"
 
@@ -37,10 +37,10 @@ rule annotate:
     output:
         LAYOUT.annotated,
         LAYOUT.units,
-    params:
-        settings=VERSION["annotate"],
     log:
         f"{ROOT}/logs/annotate.log",
+    params:
+        settings=VERSION["annotate"],
     shell:
         "gdpo metakl annotate {TOLD} --log {log}"
 
@@ -51,12 +51,12 @@ rule answer:
         model=LAYOUT.model("{model}"),
     output:
         LAYOUT.answers("{model}"),
-    params:
-        settings=fingerprint([VERSION["answer"], SCALE.proficiency]),
-    resources:
-        gpu=SCALE.gpus,
     log:
         f"{ROOT}/logs/answer/{{model}}.log",
+    resources:
+        gpu=SCALE.gpus,
+    params:
+        settings=fingerprint([VERSION["answer"], SCALE.proficiency]),
     shell:
         "gdpo metakl answer {TOLD} --model {wildcards.model} --log {log}"
 
@@ -68,10 +68,10 @@ rule proficiency:
     output:
         LAYOUT.proficiency,
         LAYOUT.unit_proficiency,
-    params:
-        settings=VERSION["proficiency"],
     log:
         f"{ROOT}/logs/proficiency.log",
+    params:
+        settings=VERSION["proficiency"],
     shell:
         "gdpo metakl proficiency {TOLD} --log {log}"
 
@@ -89,6 +89,8 @@ rule select:
         selected_from,
     output:
         LAYOUT.trainset("{trainset}"),
+    log:
+        f"{ROOT}/logs/select/{{trainset}}.log",
     params:
         settings=lambda wildcards: fingerprint(
             [
@@ -98,7 +100,5 @@ rule select:
                 SCALE.retained,
             ]
         ),
-    log:
-        f"{ROOT}/logs/select/{{trainset}}.log",
     shell:
         "gdpo metakl select {TOLD} --trainset {wildcards.trainset} --log {log}"

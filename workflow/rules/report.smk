@@ -2,17 +2,27 @@
 
 
 def table_files(stem):
-    return [f"{stem}{kind}.{end}" for kind in ("", "_retention") for end in ("csv", "md")]
+    return [
+        f"{stem}{kind}.{end}" for kind in ("", "_retention") for end in ("csv", "md")
+    ]
 
 
 def scored(table):
     runs = LAYOUT.all_table_runs(table)
-    return [path for run in runs for path in (LAYOUT.score(run, "test"), LAYOUT.samples(run, "test"))]
+    return [
+        path
+        for run in runs
+        for path in (LAYOUT.score(run, "test"), LAYOUT.samples(run, "test"))
+    ]
 
 
 def table_settings(table):
     shown = [SCALE.tables[table], SCALE.bootstrap_draws, SCALE.bootstrap_seed]
-    named = [SCALE.trainsets, SCALE.benchmarks, [SCALE.model(s).display for s in SCALE.students]]
+    named = [
+        SCALE.trainsets,
+        SCALE.benchmarks,
+        [SCALE.model(s).display for s in SCALE.students],
+    ]
     return fingerprint([VERSION["table"], shown, named])
 
 
@@ -21,12 +31,12 @@ rule table:
         lambda wildcards: scored(wildcards.table),
     output:
         table_files(f"{ROOT}/tables/{{table}}"),
+    log:
+        f"{ROOT}/logs/table/{{table}}.log",
     wildcard_constraints:
         table="|".join(SCALE.tables),
     params:
         settings=lambda wildcards: table_settings(wildcards.table),
-    log:
-        f"{ROOT}/logs/table/{{table}}.log",
     shell:
         "gdpo table {TOLD} --name {wildcards.table} --log {log}"
 
@@ -37,12 +47,12 @@ rule publish:
         table_files(f"{ROOT}/tables/{{table}}"),
     output:
         report(table_files("results/{table}"), category="Tables"),
+    log:
+        f"{ROOT}/logs/publish/{{table}}.log",
     wildcard_constraints:
         table="|".join(SCALE.tables),
     params:
         scale=SCALE.name,
-    log:
-        f"{ROOT}/logs/publish/{{table}}.log",
     shell:
         "gdpo publish {TOLD} --name {wildcards.table} --log {log}"
 
@@ -53,9 +63,9 @@ rule sweep:
         [LAYOUT.score(run, "validation") for run in LAYOUT.sweep_runs()],
     output:
         touch(f"{ROOT}/sweep.done"),
-    params:
-        settings=fingerprint(SCALE.sweep),
     log:
         f"{ROOT}/logs/sweep.log",
+    params:
+        settings=fingerprint(SCALE.sweep),
     shell:
         "gdpo sweep {TOLD} --log {log}"

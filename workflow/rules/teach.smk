@@ -7,12 +7,12 @@ rule respond:
         teacher=LAYOUT.model(SCALE.respond.teacher),
     output:
         LAYOUT.responses("{trainset}"),
-    params:
-        settings=fingerprint([VERSION["respond"], SCALE.respond]),
-    resources:
-        gpu=SCALE.gpus,
     log:
         f"{ROOT}/logs/respond/{{trainset}}.log",
+    resources:
+        gpu=SCALE.gpus,
+    params:
+        settings=fingerprint([VERSION["respond"], SCALE.respond]),
     shell:
         "gdpo teach respond {TOLD} --trainset {wildcards.trainset} --log {log}"
 
@@ -24,9 +24,9 @@ rule reward:
         tokenizer=LAYOUT.model(SCALE.students[0]),
     output:
         LAYOUT.groups("{trainset}"),
-    params:
-        settings=fingerprint([VERSION["reward"], SCALE.reward]),
     log:
         f"{ROOT}/logs/reward/{{trainset}}.log",
+    params:
+        settings=fingerprint([VERSION["reward"], SCALE.reward]),
     shell:
         "gdpo teach reward {TOLD} --trainset {wildcards.trainset} --log {log}"

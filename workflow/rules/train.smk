@@ -4,14 +4,14 @@
 rule model:
     output:
         directory(LAYOUT.model("{model}")),
-    params:
-        settings=lambda wildcards: fingerprint(
-            [VERSION["model"], SCALE.model(wildcards.model), SCALE.world]
-        ),
-    # The teacher takes longest and everything waits for it.
-    priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
     log:
         f"{ROOT}/logs/model/{{model}}.log",
+    # The teacher takes longest and everything waits for it.
+    priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
+    params:
+        settings=lambda wildcards: fingerprint(
+            [VERSION["model"], SCALE.model_settings(wildcards.model)]
+        ),
     shell:
         "gdpo model {TOLD} --name {wildcards.model} --log {log}"
 
@@ -26,7 +26,10 @@ def cell_outputs(path, seeds):
 
 
 # A method with a rate of its own (NAME~RATE) belongs to the sweep and has the sweep's seeds.
-for part, seeds, method in [("", SCALE.seeds, "[^/~]+"), ("_sweep", SCALE.sweep.seeds, "[^/~]+~[^/~]+")]:
+for part, seeds, method in [
+    ("", SCALE.seeds, "[^/~]+"),
+    ("_sweep", SCALE.sweep.seeds, "[^/~]+~[^/~]+"),
+]:
 
     rule:
         name:
@@ -37,15 +40,15 @@ for part, seeds, method in [("", SCALE.seeds, "[^/~]+"), ("_sweep", SCALE.sweep.
             base=LAYOUT.model("{student}"),
         output:
             [directory(path) for path in cell_outputs(LAYOUT.run, seeds)],
+        log:
+            f"{ROOT}/logs/train/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
             method=method,
+        resources:
+            gpu=SCALE.gpus,
         params:
             settings=run_settings,
             seeds=seeds,
-        resources:
-            gpu=SCALE.gpus,
-        log:
-            f"{ROOT}/logs/train/{{student}}/{{trainset}}/{{method}}.log",
         shell:
             "gdpo train {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {wildcards.method} --seeds {params.seeds} --log {log}"

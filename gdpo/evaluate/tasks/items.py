@@ -31,9 +31,7 @@ def judge_text(doc: dict, results: list[str]) -> dict[str, float]:
 
 def most_likely(doc: dict, results: list[tuple[float, bool]]) -> str:
     """The letter of the choice with the highest log-likelihood per character."""
-    scores = [
-        likelihood / len(choice) for (likelihood, _), choice in zip(results, doc["choices"], strict=True)
-    ]
+    scores = [likelihood / len(choice) for (likelihood, _), choice in zip(results, doc["choices"], strict=True)]
     return LETTERS[scores.index(max(scores))]
 
 

@@ -1,0 +1,54 @@
+"""Files are written whole or not at all, and bad lines are named."""
+
+from __future__ import annotations
+
+import pytest
+
+from gdpo.errors import UserError
+from gdpo.files import read_jsonl, replacing, write_text
+from gdpo.records import Question, normalised, read_records
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "d"
+    for name in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+    assert [p.name for p in path.iterdir()] == ["second"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 2: expected a JSON object, found"),
+        ("[1]", "line 2: expected a JSON object, found list"),
+        ('{"id": "q"}', "line 2, domain: Field required"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, sentence):
+    path = tmp_path / "q.jsonl"
+    good = '{"id": "1", "domain": "math", "source": "s", "question": "x", "answer": "1", "grader": "exact"}'
+    path.write_text(f"{good}\n{line}\n")
+    with pytest.raises(UserError, match=sentence):
+        read_records(path, Question)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
+        list(read_jsonl(tmp_path / "none.jsonl"))
+
+
+def test_questions_that_differ_in_an_operator_are_different_questions():
+    assert normalised("What is 3 + 5?") == normalised("what is  3+5")
+    assert normalised("3 + 5") != normalised("3 - 5")
