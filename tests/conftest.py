@@ -15,7 +15,7 @@ TEMPLATE = (
 
 @pytest.fixture(scope="session")
 def student(tmp_path_factory):
-    """The path of a random Llama checkpoint whose words are the digits, and a tokenizer with a chat template."""
+    """The path of a random Llama checkpoint whose words are the digits, with a chat template."""
     import torch
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
@@ -54,7 +54,7 @@ def student(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def groups():
-    """Eight sums with four completions each, of which the first one or two are right; the last group is tied."""
+    """Eight sums with four completions each, the first two of them right; the last group is tied."""
     from gdpo.records import Group, Parts
 
     draw = random.Random(0)
@@ -66,7 +66,8 @@ def groups():
         if number == 7:
             rewards = [1.0] * 4
         parts = [
-            Parts(verdict="right" if r > 1 else "wrong", correctness=r, format=0, length=0, total=r) for r in rewards
+            Parts(verdict="right" if r > 1 else "wrong", correctness=r, format=0, length=0, total=r)
+            for r in rewards
         ]
         made.append(
             Group(

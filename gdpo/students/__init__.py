@@ -30,8 +30,8 @@ def train_run(
 
     `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
     fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
-    float32 under bfloat16 autocast and is saved in bfloat16. `reward_fn(prompts, completions, ids)` is what
-    trainer grpo learns from: messages, texts and ids of the groups, to one number each.
+    float32 under bfloat16 autocast and is saved in bfloat16. `reward_fn` is what trainer grpo learns from: a
+    reward function as TRL calls it, by keyword, with the column `id` of the groups' ids.
 
     Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
     trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `log`, a list with a

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
@@ -26,14 +24,9 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
         expected = f"expected prompts shorter than max_length={run.method.max_length} tokens"
         raise DataError(f"{expected}, found {longest or 'no prompt'}")
     size = run.method.group_size or max(len(group.completions) for group in run.groups)
-    reward_fn = run.reward_fn
-
-    def reward(prompts: list[Any], completions: list[Any], id: list[str], **_: Any) -> list[float]:
-        return reward_fn(prompts, [messages[0]["content"] for messages in completions], id)
-
     trainer = GRPOTrainer(
         model=policy(run),
-        reward_funcs=reward,
+        reward_funcs=run.reward_fn,
         args=GRPOConfig(
             **arguments(run, len(run.groups), sequences=size),
             beta=run.method.beta,

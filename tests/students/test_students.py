@@ -32,10 +32,10 @@ def method(trainer: str, **changes) -> Method:
     return Method(**settings | changes)
 
 
-def reward_even(prompts, completions, ids):
+def reward_even(prompts, completions, id, **_):
     """A reward that any student can move: how many of a completion's words are even digits."""
-    assert isinstance(prompts[0], list) and isinstance(completions[0], str) and ids[0].startswith("q")
-    return [sum(word in "02468" for word in text.split()) / 10 for text in completions]
+    assert id[0].startswith("q")
+    return [sum(word in "02468" for word in messages[0]["content"].split()) / 10 for messages in completions]
 
 
 def train(student, groups, tmp_path, chosen: Method, name: str = "out", seed: int = 0, **changes):
