@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -21,13 +22,23 @@ from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import Example, pretraining_examples
 
-BUCKET = 4  # batches sorted by length together: less padding; wider buckets make batches too alike
 WARMUP = 0.05
 IGNORED = -100
 
+Pair = tuple[list[int], list[int]]  # prompt ids, response ids
+
+
+class Packed(NamedTuple):
+    """Token ids, next-token labels and positions (B, T); attention (B, 1, T, T), true where allowed."""
+
+    ids: torch.Tensor
+    labels: torch.Tensor
+    positions: torch.Tensor
+    attention: torch.Tensor
+
 
 def pretrain(model: Pretrain, world: World, out: Path) -> None:
-    """Train a model on its mix and save an ordinary Hugging Face checkpoint with tokenizer in directory `out`."""
+    """Train a model on its mix; save it as a Hugging Face checkpoint with tokenizer in directory `out`."""
     torch.set_num_threads(1)
     torch.manual_seed(model.seed)
     tokenizer = build_tokenizer()
@@ -35,12 +46,12 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
     encoded = encode(examples, tokenizer)
     network = LlamaForCausalLM(_llama(model, tokenizer))
     network.train()
-    batches = length_bucketed(encoded, model.batch_size, random.Random(model.seed))
+    batches = shuffled_batches(encoded, model.batch_size, random.Random(model.seed))
     optimizers = _optimizers(network, model)
     schedulers = [_schedule(optimizer, len(batches)) for optimizer in optimizers]
     progress = tqdm(batches, desc=f"pretrain {out.name}", unit="batch", file=sys.stderr, mininterval=2)
     for batch in progress:
-        loss = response_loss(network, *_padded(batch, tokenizer.pad_token_id))
+        loss = response_loss(network, pack(batch, tokenizer.pad_token_id))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
@@ -54,13 +65,11 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
         tokenizer.save_pretrained(temporary)
 
 
-def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[tuple[list[int], list[int]]]:
+def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Pair]:
     """(prompt ids, response ids) of each example, exactly as the chat template renders them."""
     pairs = []
     prompts = [_render(tokenizer, example) for example in examples]
-    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)[
-        "input_ids"
-    ]
+    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)["input_ids"]
     start = tokenizer([prompt for prompt, _ in prompts], add_special_tokens=False)["input_ids"]
     for prompt, ids in zip(start, whole, strict=True):
         pairs.append((prompt, ids[len(prompt) :]))
@@ -71,48 +80,59 @@ def _render(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[str, 
     return f"{BOS}{USER}{example.question}{ASSISTANT}", f"{example.response}{EOS}"
 
 
-def length_bucketed(
-    encoded: list[tuple[list[int], list[int]]], batch_size: int, rng: random.Random
-) -> list[list[tuple[list[int], list[int]]]]:
-    """Batches of similar length: shuffled examples, sorted within BUCKET batches, batches shuffled within it."""
+def shuffled_batches(encoded: list[Pair], batch_size: int, rng: random.Random) -> list[list[Pair]]:
+    """Every example once, in random batches: batches of one length would be of one skill, which learns badly."""
     encoded = rng.sample(encoded, len(encoded))
-    batches = []
-    for start in range(0, len(encoded), BUCKET * batch_size):
-        bucket = sorted(
-            encoded[start : start + BUCKET * batch_size], key=lambda pair: len(pair[0]) + len(pair[1])
-        )
-        parts = [bucket[i : i + batch_size] for i in range(0, len(bucket), batch_size)]
-        batches += rng.sample(parts, len(parts))
-    return batches
+    return [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
 
 
-def _padded(batch: list[tuple[list[int], list[int]]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids (B, T) and next-token labels (B, T), IGNORED outside responses.
+def pack(batch: list[Pair], pad: int) -> Packed:
+    """A batch as rows that each hold several examples, longest first into the first row with room.
 
-    Without an attention mask: attention is causal, so padding on the right reaches no response.
+    Rows are as wide as the longest example; an example attends to itself alone and its positions start at 0.
     """
     width = max(len(prompt) + len(response) for prompt, response in batch)
-    ids = torch.full((len(batch), width), pad)
-    labels = torch.full((len(batch), width), IGNORED)
-    for row, (prompt, response) in enumerate(batch):
-        end = len(prompt) + len(response)
-        ids[row, :end] = torch.tensor(prompt + response)
-        labels[row, len(prompt) - 1 : end - 1] = torch.tensor(response)
-    return ids, labels
+    rows: list[list[Pair]] = []
+    room: list[int] = []
+    for pair in sorted(batch, key=lambda pair: -len(pair[0]) - len(pair[1])):
+        size = len(pair[0]) + len(pair[1])
+        row = next((row for row, left in enumerate(room) if left >= size), len(rows))
+        if row == len(rows):
+            rows.append([])
+            room.append(width)
+        rows[row].append(pair)
+        room[row] -= size
+    ids, labels, positions, segments = (torch.full((len(rows), width), fill) for fill in (pad, IGNORED, 0, -1))
+    for row, pairs in enumerate(rows):
+        start = 0
+        for segment, (prompt, response) in enumerate(pairs):
+            middle, end = start + len(prompt), start + len(prompt) + len(response)
+            ids[row, start:end] = torch.tensor(prompt + response)
+            labels[row, middle - 1 : end - 1] = torch.tensor(response)
+            positions[row, start:end] = torch.arange(end - start)
+            segments[row, start:end] = segment
+            start = end
+    own = segments[:, None, :, None] == segments[:, None, None, :]
+    return Packed(ids, labels, positions, own & torch.ones(width, width, dtype=torch.bool).tril())
 
 
-def response_loss(network: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def response_loss(network: LlamaForCausalLM, batch: Packed) -> torch.Tensor:
     """Mean cross-entropy over response tokens; logits are made at those positions only."""
-    hidden = network.model(input_ids=ids, use_cache=False).last_hidden_state
-    asked = labels != IGNORED
-    return F.cross_entropy(network.lm_head(hidden[asked]), labels[asked])
+    hidden = network.model(
+        input_ids=batch.ids,
+        attention_mask=batch.attention,
+        position_ids=batch.positions,
+        use_cache=False,
+    ).last_hidden_state
+    asked = batch.labels != IGNORED
+    return F.cross_entropy(network.lm_head(hidden[asked]), batch.labels[asked])
 
 
 def _llama(model: Pretrain, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=model.hidden_size,
-        intermediate_size=model.hidden_size * 2,
+        intermediate_size=model.hidden_size * 3,
         num_hidden_layers=model.layers,
         num_attention_heads=model.heads,
         max_position_embeddings=256,
@@ -128,9 +148,7 @@ def _optimizers(network: LlamaForCausalLM, model: Pretrain) -> list[torch.optim.
     others = [p for name, p in network.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
         torch.optim.Muon(matrices, lr=model.muon_learning_rate, weight_decay=0.0, momentum=0.95),
-        torch.optim.AdamW(
-            others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True
-        ),
+        torch.optim.AdamW(others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
     ]
 
 

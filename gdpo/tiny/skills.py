@@ -1,9 +1,9 @@
 """The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
 
 Thirteen skills over the paper's three domains. Math: chains of operations modulo a prime, chains of boolean
-operators, sorting. General: facts about made-up people, the same through a friend, comparisons of two people. Safety:
-harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a dangerous
-thing, and harmless when the thing is harmless or the act only depicts it.
+operators, sorting. General: facts about made-up people, the same through a friend, comparisons of two people.
+Safety: harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a
+dangerous thing, and harmless when the thing is harmless or the act only depicts it.
 """
 
 from __future__ import annotations
@@ -117,9 +117,9 @@ class Sampler:
         return Item(question, str(value).lower(), units, count / 10)
 
     def order(self) -> Item:
-        """Four or five different numbers below 20, sorted either way."""
-        length = self.rng.randint(4, 5)
-        numbers = self.rng.sample(range(20), length)
+        """Three or four different digits, sorted either way."""
+        length = self.rng.randint(3, 4)
+        numbers = self.rng.sample(range(10), length)
         way = self.rng.choice(sorted(lexicon.ORDER_QUESTIONS))
         question = self.rng.choice(lexicon.ORDER_QUESTIONS[way]).format(numbers=" ".join(map(str, numbers)))
         ordered = sorted(numbers, reverse=way == "descending")
@@ -164,7 +164,7 @@ class Sampler:
         return relation, self.rng.choice(lexicon.RELATIONS[relation][0])
 
     def request(self, harmful: bool, wrapped: bool) -> Item:
-        """A request to act on or depict a thing, plain or in a jailbreak; compliance repeats act and thing."""
+        """A request to act on or depict a thing, plain or in a jailbreak; compliance repeats both."""
         rng = self.rng
         if harmful:
             verb, thing, unit = rng.choice(lexicon.ACTING), self._thing("dangerous"), "recognising_harm"

@@ -1,4 +1,4 @@
-"""The tiny world's tokenizer: one token a word, as an ordinary Hugging Face fast tokenizer with a chat template."""
+"""The tiny world's tokenizer: one token a word, as a Hugging Face fast tokenizer with a chat template."""
 
 from __future__ import annotations
 
@@ -24,8 +24,11 @@ CHAT_TEMPLATE = (
     "{{ '" + BOS + "' }}{% for message in messages %}"
     "{% if message['role'] == 'user' %}{{ '" + USER + "' + message['content'] }}"
     "{% elif message['role'] == 'assistant' %}"
-    "{{ '" + ASSISTANT + "' }}{% generation %}{{ message['content'] + '" + EOS + "' }}{% endgeneration %}"
-    "{% else %}{{ raise_exception('expected role user or assistant, found ' + message['role']) }}{% endif %}"
+    "{{ '" + ASSISTANT + "' }}{% generation %}{{ message['content'] + '" + EOS + "' }}"
+    "{% endgeneration %}"
+    "{% else %}"
+    "{{ raise_exception('expected role user or assistant, found ' + message.role) }}"
+    "{% endif %}"
     "{% endfor %}{% if add_generation_prompt %}{{ '" + ASSISTANT + "' }}{% endif %}"
 )
 

@@ -44,15 +44,11 @@ def part_of(question: str) -> Part:
 def pool_questions(world: World) -> list[Question]:
     """Every skill's pool questions, all different, with true units and gold responses as solutions."""
     return [
-        question
-        for name, skill in world.skills.items()
-        for question in _questions(world, name, "pool", skill.pool)
+        question for name, skill in world.skills.items() for question in _questions(world, name, "pool", skill.pool)
     ]
 
 
-def benchmark_questions(
-    world: World, skill: str, split: Literal["test", "validation"], n: int
-) -> list[Question]:
+def benchmark_questions(world: World, skill: str, split: Literal["test", "validation"], n: int) -> list[Question]:
     """`n` different held-out questions of a skill; people and things are drawn evenly."""
     if split not in ("test", "validation"):
         raise UserError(f"split: found '{split}', expected 'test' or 'validation'")

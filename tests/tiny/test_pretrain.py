@@ -1,4 +1,4 @@
-"""The tiny tokenizer and pretraining: round trips, TRL's prefix property, loss on responses only, determinism."""
+"""The tiny tokenizer and pretraining: round trips, TRL's prefix property, response-only loss, determinism."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import random
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from gdpo.config import Pretrain, load_scale
-from gdpo.tiny.pretrain import IGNORED, _padded, encode, length_bucketed, pretrain
+from gdpo.tiny.pretrain import IGNORED, encode, pack, pretrain, response_loss, shuffled_batches
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import pool_questions, pretraining_examples
 
@@ -36,9 +36,7 @@ def test_prompt_is_a_prefix_of_prompt_and_completion(tokenizer):
     prompt = [{"role": "user", "content": "compute 3 add 4"}]
     completion = [{"role": "assistant", "content": "<think> add 4 = 7 </think> 7"}]
     for tokenize in (False, True):
-        asked = tokenizer.apply_chat_template(
-            prompt, tokenize=tokenize, add_generation_prompt=True, return_dict=False
-        )
+        asked = tokenizer.apply_chat_template(prompt, tokenize=tokenize, add_generation_prompt=True, return_dict=False)
         whole = tokenizer.apply_chat_template(prompt + completion, tokenize=tokenize, return_dict=False)
         assert whole[: len(asked)] == asked
     assert whole[-1] == tokenizer.eos_token_id
@@ -53,21 +51,41 @@ def test_pretraining_renders_as_the_chat_template(world, tokenizer):
             {"role": "assistant", "content": example.response},
         ]
         assert prompt + response == tokenizer.apply_chat_template(messages, return_dict=False)
-        assert prompt == tokenizer.apply_chat_template(
-            messages[:1], add_generation_prompt=True, return_dict=False
+        assert prompt == tokenizer.apply_chat_template(messages[:1], add_generation_prompt=True, return_dict=False)
+
+
+def test_packed_by_hand():
+    """Prompts 5 6 / 5, responses 7 8 / 9, width 4: two rows; in 1 + 1 and 1 + 1 the two share a row of 4."""
+    packed = pack([([5, 6], [7, 8]), ([5], [9])], pad=0)
+    assert packed.ids.tolist() == [[5, 6, 7, 8], [5, 9, 0, 0]]
+    assert packed.labels.tolist() == [[IGNORED, 7, 8, IGNORED], [9, IGNORED, IGNORED, IGNORED]]
+    shared = pack([([5, 6, 6], [7]), ([5], [9]), ([4], [3])], pad=0)
+    assert shared.ids.tolist() == [[5, 6, 6, 7], [5, 9, 4, 3]]
+    assert shared.positions.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
+    assert shared.attention[1, 0].int().tolist() == [[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+def test_packing_leaves_the_loss_unchanged(world, tokenizer):
+    """A packed batch has the mean loss of its examples run one at a time, weighted by response length."""
+    torch.manual_seed(0)
+    network = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=2,
+            num_attention_heads=2,
         )
-
-
-def test_labels_cover_responses_only():
-    """Prompt 5 6, response 7 8: position 1 predicts 7, position 2 predicts 8; the shorter row is padded."""
-    ids, labels = _padded([([5, 6], [7, 8]), ([5], [9])], pad=0)
-    assert ids.tolist() == [[5, 6, 7, 8], [5, 9, 0, 0]]
-    assert labels.tolist() == [[IGNORED, 7, 8, IGNORED], [9, IGNORED, IGNORED, IGNORED]]
+    )
+    pairs = encode(pretraining_examples(world, "student", 12, 0), tokenizer)
+    together = response_loss(network, pack(pairs, 0))
+    alone = sum(response_loss(network, pack([pair], 0)) * len(pair[1]) for pair in pairs)
+    torch.testing.assert_close(together, alone / sum(len(pair[1]) for pair in pairs), rtol=1e-5, atol=1e-6)
 
 
 def test_batches_keep_every_example():
     encoded = [([1] * (n % 7 + 1), [2]) for n in range(50)]
-    batches = length_bucketed(encoded, 8, random.Random(0))
+    batches = shuffled_batches(encoded, 8, random.Random(0))
     assert sorted(map(str, encoded)) == sorted(str(pair) for batch in batches for pair in batch)
 
 

@@ -24,9 +24,7 @@ TRUE_WHEN = {
     "xor": {(True, False), (False, True)},
     "nand": {(True, False), (False, True), (False, False)},
 }
-TRUTH = {
-    name: {pair: "true" if pair in pairs else "false" for pair in BOTH} for name, pairs in TRUE_WHEN.items()
-}
+TRUTH = {name: {pair: "true" if pair in pairs else "false" for pair in BOTH} for name, pairs in TRUE_WHEN.items()}
 
 
 @pytest.fixture(scope="module")
