@@ -88,6 +88,7 @@ class World(Strict):
 class HubSource(Strict):
     path: str
     name: str | None = None
+    data_dir: str | None = None
     split: str
     revision: str
 

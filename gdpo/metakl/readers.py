@@ -211,7 +211,7 @@ def prompt(row: Row) -> Fields:
         labels = [label for label, holds in labels.items() if holds]
     labels = labels if isinstance(labels, (list, tuple)) else [labels]
     units = [unit(str(label)) for label in labels] or ["harmful_request"]
-    return {"question": _text(row, "prompt", "forbidden_prompt", "goal"), "answer": "", "units": units}
+    return {"question": _text(row, "prompt", "forbidden_prompt", "goal", "instruction"), "answer": "", "units": units}
 
 
 def labelled_prompt(row: Row) -> Fields | None:

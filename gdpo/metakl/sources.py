@@ -77,7 +77,9 @@ def _hub_rows(name: str, source: Source) -> Iterator[tuple[int, Row]]:
 
     hub = source.hub
     try:
-        rows = load_dataset(hub.path, hub.name, split=hub.split, revision=hub.revision)
+        rows = load_dataset(
+            hub.path, hub.name, data_dir=hub.data_dir, split=hub.split, revision=hub.revision
+        )
     except Exception as error:  # datasets, the Hub's client and httpx each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(

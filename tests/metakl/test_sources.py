@@ -180,7 +180,7 @@ def test_without_mirror_the_hub_is_asked(monkeypatch: pytest.MonkeyPatch) -> Non
     hub = HubSource(path="tau/commonsense_qa", split="validation", revision="abc")
     [question] = read_source("c", source("commonsenseqa", "letter", hub=hub), None)
     assert question.answer == "B"
-    assert asked == [(("tau/commonsense_qa", None), {"split": "validation", "revision": "abc"})]
+    assert asked == [(("tau/commonsense_qa", None), {"data_dir": None, "split": "validation", "revision": "abc"})]
 
 
 def test_no_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
