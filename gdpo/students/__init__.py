@@ -37,13 +37,15 @@ def train_run(
     trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `log`, a list with a
     mapping per step. Raises UserError where no group is fit to train on.
     """
+    from transformers import set_seed
+
     from gdpo.students import common
     from gdpo.trainer import DataError
 
     run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn)
     start = time.perf_counter()
     common.quiet()
-    common.set_seed(seed)
+    set_seed(seed)
     try:
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:

@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 import sys
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +23,13 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    set_seed,
 )
+from transformers.utils import logging
 
 from gdpo.config import Lora, Method
 from gdpo.files import replacing
 from gdpo.records import Group
 from gdpo.trainer import DataError, tokenize_groups
-
-__all__ = [
-    "Run",
-    "arguments",
-    "fit",
-    "lora_config",
-    "policy",
-    "quiet",
-    "rows",
-    "save",
-    "set_seed",
-    "tokenized",
-]
 
 CHECKPOINT_STEPS = 50
 
@@ -66,9 +54,11 @@ class Run:
 
 
 def quiet() -> None:
-    """No progress bars of data sets where nobody watches."""
+    """No progress bars where nobody watches, and no warning of the name TRL still gives to checkpointing."""
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
+        logging.disable_progress_bar()
         os.environ["TQDM_DISABLE"] = "1"
 
 

@@ -142,14 +142,16 @@ def test_a_prompt_too_long(student, groups, tmp_path):
             train(student, groups, tmp_path, method(trainer, max_length=4))
 
 
-def test_goes_on_from_a_checkpoint(student, groups, tmp_path, monkeypatch):
+@pytest.mark.parametrize("lora", [None, Lora(r=2, alpha=4)])
+def test_goes_on_from_a_checkpoint(lora, student, groups, tmp_path, monkeypatch):
     """A run killed at step 3 of 4 and started again ends where an uninterrupted one does."""
     from transformers import TrainerCallback
 
     from gdpo.students import common
 
     monkeypatch.setattr(common, "CHECKPOINT_STEPS", 2)
-    _, whole = train(student, groups, tmp_path, method("gdpo"))
+    chosen = method("gdpo", lora=lora)
+    _, whole = train(student, groups, tmp_path, chosen)
 
     class Kill(TrainerCallback):
         def on_step_begin(self, args, state, control, **_):
@@ -161,9 +163,9 @@ def test_goes_on_from_a_checkpoint(student, groups, tmp_path, monkeypatch):
 
     monkeypatch.setattr(gdpo, "fit", lambda trainer, run: (trainer.add_callback(Kill()), fit(trainer, run)))
     with pytest.raises(KeyboardInterrupt):
-        train(student, groups, tmp_path, method("gdpo"), "resumed")
+        train(student, groups, tmp_path, chosen, "resumed")
     assert [path.name for path in (tmp_path / "work").glob("checkpoint-*")] == ["checkpoint-2"]
     monkeypatch.setattr(gdpo, "fit", fit)
-    metrics, resumed = train(student, groups, tmp_path, method("gdpo"), "resumed")
+    metrics, resumed = train(student, groups, tmp_path, chosen, "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert metrics["steps"] == 4 and len(metrics["log"]) == 4
