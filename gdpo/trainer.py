@@ -84,9 +84,7 @@ class GDPOConfig(TrainingArguments):
     )
     forward_batch_size: int = field(
         default=32,
-        metadata={
-            "help": "Completions per forward pass. Those of like length share one, which saves padding."
-        },
+        metadata={"help": "Completions per forward pass. Those of like length share one, which saves padding."},
     )
     disable_dropout: bool = field(
         default=True,
@@ -228,9 +226,7 @@ class GDPOTrainer(Trainer):
         super().log(logs, start_time)
 
 
-def completion_log_probs(
-    model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor
-) -> Tensor:
+def completion_log_probs(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
     """log pi(completion | prompt) of each sequence, (N,), from (N, T) right-padded tensors.
 
     `labels` are the input ids on completion tokens and IGNORED elsewhere. Logits are computed from the first
@@ -238,12 +234,9 @@ def completion_log_probs(
     """
     first = int((labels != IGNORED).int().argmax(-1).min())
     keep = labels.shape[1] - first + 1
-    logits = model(
-        input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep
-    ).logits[:, -keep:-1]
-    losses = functional.cross_entropy(
-        logits.float().transpose(1, 2), labels[:, first:], ignore_index=IGNORED, reduction="none"
-    )
+    outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep)
+    logits = outputs.logits[:, -keep:-1].float()
+    losses = functional.cross_entropy(logits.transpose(1, 2), labels[:, first:], ignore_index=IGNORED, reduction="none")
     return -losses.sum(-1)
 
 

@@ -66,8 +66,7 @@ def groups():
         if number == 7:
             rewards = [1.0] * 4
         parts = [
-            Parts(verdict="right" if r > 1 else "wrong", correctness=r, format=0, length=0, total=r)
-            for r in rewards
+            Parts(verdict="right" if r > 1 else "wrong", correctness=r, format=0, length=0, total=r) for r in rewards
         ]
         made.append(
             Group(
