@@ -1,0 +1,95 @@
+"""Every scale loads, and what is misspelt in one is named in one sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gdpo.config import CONFIG, DOMAINS, load_scale
+from gdpo.errors import UserError
+from gdpo.metakl.readers import READERS
+
+SCALES = ["micro", "tiny", "smol", "paper"]
+
+
+@pytest.mark.parametrize("limit", [None, 16])
+@pytest.mark.parametrize("name", SCALES)
+def test_every_scale_loads(name: str, limit: int | None) -> None:
+    scale = load_scale(name, limit)
+    assert scale.name == (f"{name}-limit16" if limit else name)
+    assert all(scale.domain_benchmarks(domain) for domain in DOMAINS)
+    if limit:
+        assert all(trainset.size <= limit for trainset in scale.trainsets.values())
+        assert all(benchmark.items <= limit for benchmark in scale.benchmarks.values())
+
+
+@pytest.mark.parametrize("name", ["smol", "paper"])
+def test_real_sources_can_be_read(name: str) -> None:
+    scale = load_scale(name)
+    for source in scale.sources.values():
+        assert source.reader in READERS
+        assert source.hub is not None
+    assert not any(scale.sources[benchmark.source].pool for benchmark in scale.benchmarks.values())
+
+
+@pytest.mark.parametrize("name", ["smol", "paper"])
+def test_sources_of_a_grader_share_their_instruction(name: str) -> None:
+    """Contamination is found by the question's text, of which the instruction is a part."""
+    sources = load_scale(name).sources.values()
+    for grader in ("math", "letter", "refusal"):
+        assert len({source.instruction for source in sources if source.grader == grader}) <= 1
+
+
+def test_the_paper_has_its_numbers() -> None:
+    scale = load_scale("paper")
+    columns = [len(scale.domain_benchmarks(domain)) for domain in ("math", "general", "safety")]
+    assert columns == [6, 3, 4]
+    assert len(scale.trainsets["metakl"].sources) == 13
+    assert len(scale.proficiency.models) == 5
+    assert (scale.respond.group_size, scale.trainsets["metakl"].size) == (10, 5661)
+    sft, gdpo = scale.methods["sft"], scale.methods["gdpo"]
+    assert (sft.learning_rate, sft.epochs, sft.batch_size) == (1e-5, 5, 128)
+    assert (gdpo.learning_rate, gdpo.objective.beta, gdpo.batch_size) == (2e-6, 0.1, 128)
+
+
+WRONG = [
+    ("students", ["smollm2-135m"], r"students: found 'smollm2-135m'; did you mean 'smollm2-135m-instruct-q4_1'\? known: "),
+    ("respond.teacher", "r1", r"respond\.teacher: found 'r1'; known: smollm2"),
+    ("proficiency.models", ["qwen"], r"proficiency\.models: found 'qwen'; known: "),
+    ("benchmarks.gsm8k.source", "gsm8k-tset", r"benchmarks\.gsm8k\.source: found 'gsm8k-tset'; did you mean 'gsm8k-t"),
+    ("benchmarks.gsm8k.max_tokens", 3, r"benchmarks\.gsm8k\.max_tokens: unknown key"),
+    ("trainsets.union.parts", ["hardonly"], r"trainsets\.union\.parts: found 'hardonly'; did you mean 'hard-only'\?"),
+    ("trainsets.metakl.select", "greedy", r"trainsets\.metakl\.select: .*'metakl'.*found 'greedy'"),
+    ("methods.gdpo.objective.advantage", "z", r"methods\.gdpo\.objective\.advantage: .*'literal'.*found 'z'"),
+    ("methods.sft.learning_rate", 0, r"methods\.sft\.learning_rate: .*greater than 0, found 0"),
+    ("methods.sft.beta", 0.1, r"methods\.sft: 'beta' belongs to trainers dpo and grpo"),
+    ("reward.knee", 5000, r"reward: expected knee < limit"),
+    ("reward.length", 1.0, r"reward: expected correctness \+ format \+ length = 2"),
+    ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain' and 'reference'"),
+    ("models.m", {"display": "M", "reference": "hub:Qwen/Qwen3-8B"}, r"models\.m\.reference: .*found 'hub:Qwen/Qwen3"),
+    ("sources.star1.domain", "harm", r"sources\.star1\.domain: .*'safety', found 'harm'"),
+    ("seeeds", [0], r"seeeds: unknown key"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "message"), WRONG, ids=[key for key, _, _ in WRONG])
+def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: object, message: str) -> None:
+    raw = yaml.safe_load((CONFIG / "smol.yaml").read_text())
+    *parents, last = key.split(".")
+    entry = raw
+    for parent in parents:
+        entry = entry[parent]
+    entry[last] = value
+    path = tmp_path / "wrong.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    with pytest.raises(UserError, match=message) as caught:
+        load_scale(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_misspelt_scale_is_named() -> None:
+    with pytest.raises(UserError, match=r"no such scale; did you mean 'smol'\? known: micro, paper, smol, tiny"):
+        load_scale("smoll")
