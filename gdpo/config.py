@@ -75,7 +75,7 @@ class Skill(Strict):
 class World(Strict):
     """The from-scratch world of micro and tiny: its seed, its size, its skills.
 
-    `popularity` gives each mix the exponent z of how people and things are drawn (rank k as 1/k^z; 0: evenly).
+    `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
     """
 
     seed: int

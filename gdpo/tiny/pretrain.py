@@ -50,7 +50,7 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
     optimizers = _optimizers(network, model)
     schedulers = [_schedule(optimizer, len(batches)) for optimizer in optimizers]
     progress = tqdm(batches, desc=f"pretrain {out.name}", unit="batch", file=sys.stderr, mininterval=2)
-    for batch in progress:
+    for step, batch in enumerate(progress):
         loss = response_loss(network, pack(batch, tokenizer.pad_token_id))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -58,7 +58,7 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-        if progress.n % 50 == 0:
+        if step % 50 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     with replacing(out) as temporary:
         network.eval().save_pretrained(temporary)

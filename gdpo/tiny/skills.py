@@ -1,6 +1,6 @@
 """The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
 
-Thirteen skills over the paper's three domains. Math: chains of operations modulo a prime, chains of boolean
+Thirteen skills over the paper's three domains. Math: chains of operations modulo a number, chains of boolean
 operators, sorting. General: facts about made-up people, the same through a friend, comparisons of two people.
 Safety: harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a
 dangerous thing, and harmless when the thing is harmless or the act only depicts it.
@@ -54,13 +54,14 @@ class Lore:
 
 
 class Sampler:
-    """Draws items of a skill. `popularity` 0 draws people and things evenly; z > 0 draws rank k as 1/k^z.
+    """Draws items of a skill. `popularity` z draws people, things and numbers of rank k as 1/k^z.
 
-    Uneven popularity is what leaves a model with things it half knows: the tail is rarely seen.
+    Uneven popularity (z > 0) is what leaves a model with things it half knows: the tail is rarely seen.
     """
 
     def __init__(self, lore: Lore, modulus: int, rng: random.Random, popularity: float = 0.0) -> None:
         self.lore, self.modulus, self.rng = lore, modulus, rng
+        self._numbers = _cumulative(modulus, popularity)
         self._people = _cumulative(len(lore.people), popularity)
         self._things = {kind: _cumulative(len(names), popularity) for kind, names in lore.things.items()}
         self._makers: dict[str, Callable[[], Item]] = {
@@ -85,13 +86,16 @@ class Sampler:
     def _thing(self, kind: str) -> str:
         return self.rng.choices(self.lore.things[kind], cum_weights=self._things[kind])[0]
 
+    def _number(self) -> int:
+        return self.rng.choices(range(self.modulus), cum_weights=self._numbers)[0]
+
     def chain(self, steps: int) -> Item:
         """`a op b op c ...` modulo `modulus`, left to right; the thought is one equation a step."""
         rng, modulus = self.rng, self.modulus
-        value = rng.randrange(modulus)
+        value = self._number()
         words, thought, used = [str(value)], [], set()
         for _ in range(steps):
-            operation, operand = rng.choice(lexicon.OPERATIONS), rng.randrange(modulus)
+            operation, operand = rng.choice(lexicon.OPERATIONS), self._number()
             result = operate(operation, value, operand, modulus)
             words += [operation, str(operand)]
             thought.append(f"{operation} {operand} = {result}")
