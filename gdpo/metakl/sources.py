@@ -63,28 +63,20 @@ def _questions(name: str, source: Source, where: str, rows: Iterable[tuple[int, 
             continue
         if source.instruction:
             fields["question"] = f"{fields['question']}\n\n{source.instruction}"
-        yield Question(
-            id=f"{name}-{number}", domain=source.domain, source=name, grader=source.grader, **fields
-        )
+        yield Question(id=f"{name}-{number}", domain=source.domain, source=name, grader=source.grader, **fields)
 
 
 def _hub_rows(name: str, source: Source) -> Iterator[tuple[int, Row]]:
     if source.hub is None:
-        raise UserError(
-            f"sources.{name}: found no 'hub' entry, expected one or a mirror directory with its file"
-        )
+        raise UserError(f"sources.{name}: found no 'hub' entry, expected one or a mirror directory with its file")
     from datasets import load_dataset
 
     hub = source.hub
     try:
-        rows = load_dataset(
-            hub.path, hub.name, data_dir=hub.data_dir, split=hub.split, revision=hub.revision
-        )
+        rows = load_dataset(hub.path, hub.name, data_dir=hub.data_dir, split=hub.split, revision=hub.revision)
     except Exception as error:  # datasets, the Hub's client and httpx each raise their own
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise UserError(
-            f"sources.{name}: expected to load {hub.path} from the Hub, found: {reason}"
-        ) from None
+        raise UserError(f"sources.{name}: expected to load {hub.path} from the Hub, found: {reason}") from None
     yield from enumerate(rows, start=1)
 
 

@@ -74,15 +74,11 @@ def fields(reader: str, **row: object) -> dict | None:
 def test_readers_by_hand() -> None:
     amc = fields("problem", problem="P", answer=27.0)
     assert (amc["answer"], amc["difficulty"], amc["solution"]) == ("27", 0.0, None)
-    math = fields(
-        "problem", problem="P", solution=r"So \boxed{\frac{1}{2}}", level="Level 4", type="Number Theory"
-    )
+    math = fields("problem", problem="P", solution=r"So \boxed{\frac{1}{2}}", level="Level 4", type="Number Theory")
     assert (math["answer"], math["difficulty"], math["units"]) == (r"\frac{1}{2}", 4.0, ["number_theory"])
     assert math["solution"].endswith("</think>\n\n\\boxed{\\frac{1}{2}}")
     assert fields("problem", problem="Prove it.", solution="Clear.") is None
-    olympiad = fields(
-        "olympiadbench", question="Q", context="C", final_answer=["$2$", "3"], subfield="Algebra"
-    )
+    olympiad = fields("olympiadbench", question="Q", context="C", final_answer=["$2$", "3"], subfield="Algebra")
     assert (olympiad["question"], olympiad["answer"], olympiad["units"]) == ("C\n\nQ", "2, 3", ["algebra"])
     hub = fields("mmlu", question="Q", subject="us_history", choices=["a", "b", "c", "d"], answer=2)
     original = fields("mmlu", question="Q", subject="us_history", A="a", B="b", C="c", D="d", answer="C")
@@ -93,25 +89,18 @@ def test_readers_by_hand() -> None:
     )  # fmt: skip
     assert gpqa["choices"]["ABCD".index(gpqa["answer"])] == "r"
     assert fields("csqa2", question="Q", answer="no", topic_prompt="map")["answer"] == "B"
-    logiqa = fields(
-        "logiqa2", text="T", question="Q", options=["a", "b"], answer=1, type={"X Y": True, "Z": False}
-    )
+    logiqa = fields("logiqa2", text="T", question="Q", options=["a", "b"], answer=1, type={"X Y": True, "Z": False})
     assert (logiqa["answer"], logiqa["units"]) == ("B", ["x_y"])
     assert fields("prompt", forbidden_prompt="P", category="Hate, harassment")["units"] == ["hate_harassment"]
     assert fields("labelled_prompt", prompt="P", is_safe=True) is None
-    assert fields("labelled_prompt", prompt="P", is_safe=False, category={"a b": True, "c": False})[
-        "units"
-    ] == ["a_b"]
+    assert fields("labelled_prompt", prompt="P", is_safe=False, category={"a b": True, "c": False})["units"] == ["a_b"]
     assert fields("wildjailbreak", adversarial="P", data_type="adversarial_benign") is None
     assert fields("wildjailbreak", adversarial="P", data_type="adversarial_harmful")["question"] == "P"
     assert fields("hh_rlhf", chosen="\n\nHuman: a b\nc\n\nAssistant: No.\n\nHuman: d")["question"] == "a b\nc"
     refusing = "<think>Bad.</think>\n\nI'm sorry, but I can't assist with that."
     star = fields("star1", question="Q", response=refusing, category=["Self-Harm"])
     assert (star["solution"], star["units"]) == (refusing, ["self_harm"])
-    assert (
-        fields("star1", question="Q", response="<think>Ok.</think>Talk to a friend.", category=["Self-Harm"])
-        is None
-    )
+    assert fields("star1", question="Q", response="<think>Ok.</think>Talk to a friend.", category=["Self-Harm"]) is None
 
 
 def test_last_boxed_balances_braces() -> None:
