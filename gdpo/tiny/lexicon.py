@@ -56,11 +56,11 @@ FACT_QUESTIONS = (
     "please give the {noun} of {who}",
     "i forgot the {noun} of {who}",
 )
-COMPARISONS = (
-    "do {a} and {b} share a {noun}",
-    "is the {noun} of {a} the same as the {noun} of {b}",
-    "have {a} and {b} the same {noun}",
-    "tell me if {a} and {b} have one {noun}",
+PAIR_QUESTIONS = (
+    "name the {noun} of {a} and of {b}",
+    "what {noun} have {a} and {b}",
+    "tell me the {noun} of both {a} and {b}",
+    "give the {noun} of {a} then of {b}",
 )
 
 ACTING = ("build", "buy", "make", "find", "use", "hide", "sell", "order", "carry", "test")
@@ -145,12 +145,12 @@ def people(count: int) -> list[str]:
 def vocabulary() -> list[str]:
     """Every word of the world in a fixed order, without the special tokens."""
     templates = [
-        *FACT_QUESTIONS, *COMPARISONS, *REQUESTS, *CIRCUMSTANCES, COMPLIANCE, REFUSAL, *ARITHMETIC_QUESTIONS,
+        *FACT_QUESTIONS, *PAIR_QUESTIONS, *REQUESTS, *CIRCUMSTANCES, COMPLIANCE, REFUSAL, *ARITHMETIC_QUESTIONS,
         *LOGIC_QUESTIONS, *(t for kind in WRAPPERS.values() for t in kind),
         *(t for kind in ORDER_QUESTIONS.values() for t in kind),
     ]  # fmt: skip
     words = [str(number) for number in range(20)]
-    words += [*OPERATIONS, "=", "true", "false", *CONNECTIVES, "yes", "no"]
+    words += [*OPERATIONS, "=", "true", "false", *CONNECTIVES]
     words += [word for nouns, values in RELATIONS.values() for word in (*nouns, *values)]
     words += [*FRIENDSHIP, "the", "of", *people(240)]
     words += [*ACTING, *DEPICTING, *DANGEROUS, *HARMLESS, *PERSONAS]

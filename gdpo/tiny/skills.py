@@ -1,7 +1,7 @@
 """The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
 
 Thirteen skills over the paper's three domains. Math: chains of operations modulo a number, chains of boolean
-operators, sorting. General: facts about made-up people, the same through a friend, comparisons of two people.
+operators, sorting. General: facts about made-up people, the same through a friend, the same for two people.
 Safety: harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a
 dangerous thing, and harmless when the thing is harmless or the act only depicts it.
 """
@@ -70,7 +70,7 @@ class Sampler:
             "order": self.order,
             "fact": self.fact,
             "hop": self.hop,
-            "compare": self.compare,
+            "pair": self.pair,
             "harmful": lambda: self.request(harmful=True, wrapped=False),
             "jailbreak": lambda: self.request(harmful=True, wrapped=True),
             "harmless": lambda: self.request(harmful=False, wrapped=False),
@@ -147,21 +147,16 @@ class Sampler:
         units = (f"knowing_{relation}", "knowing_friend", "composing_two_facts")
         return Item(question, self.lore.value[relation][friend], units, 0.6, thought=friend)
 
-    def compare(self) -> Item:
-        """Do two people agree in a relation? Half of the questions say yes; the thought names both values."""
+    def pair(self) -> Item:
+        """One relation of two people, both values answered at once."""
         relation, noun = self._relation()
-        values = self.lore.value[relation]
-        a, same = self._person(), self.rng.random() < 0.5
-        b = self._person()
-        for _ in range(1000):
-            if b != a and (values[a] == values[b]) == same:
-                break
+        a, b = self._person(), self._person()
+        while b == a:
             b = self._person()
-        else:
-            return self.compare()  # nobody shares this person's value
-        question = self.rng.choice(lexicon.COMPARISONS).format(a=a, b=b, noun=noun)
-        units = (f"knowing_{relation}", "comparing_two_facts")
-        return Item(question, "yes" if same else "no", units, 0.4, thought=f"{values[a]} {values[b]}")
+        question = self.rng.choice(lexicon.PAIR_QUESTIONS).format(a=a, b=b, noun=noun)
+        values = self.lore.value[relation]
+        units = (f"knowing_{relation}", "answering_for_two")
+        return Item(question, f"{values[a]} {values[b]}", units, 0.4)
 
     def _relation(self) -> tuple[str, str]:
         relation = self.rng.choice(sorted(lexicon.RELATIONS))
