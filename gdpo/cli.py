@@ -81,6 +81,9 @@ def run(arguments: argparse.Namespace) -> None:
     scale = load_scale(given["scale"], given["limit"])
     os.environ["OMP_NUM_THREADS"] = str(scale.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if scale.world:
+        os.environ["HF_HUB_OFFLINE"] = "1"  # a made-up world asks nobody anything
     room, _, function = given["target"].partition(":")
     options = {k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")}
     if "mirror" in options and not scale.world:

@@ -47,9 +47,7 @@ def write_text(path: Path | str, text: str) -> None:
 
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as JSON; records and settings in it are written as mappings."""
-    text = json.dumps(
-        value, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json")
-    )
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=lambda model: model.model_dump(mode="json"))
     write_text(path, text + "\n")
 
 

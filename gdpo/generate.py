@@ -115,8 +115,6 @@ def _finished_batches(cache: Path) -> list[dict]:
     """The whole lines of `cache`; a line cut off by a kill is removed, so that appending stays safe."""
     if not cache.exists():
         return []
-    whole = [
-        line for line in cache.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
+    whole = [line for line in cache.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")]
     write_text(cache, "".join(whole))
     return [json.loads(line) for line in whole]

@@ -33,9 +33,7 @@ PACKAGES = (
 
 def provenance_path(result: Path) -> Path:
     """`DIR/provenance.json` for a directory, `FILE.provenance.json` for a file."""
-    return (
-        result / "provenance.json" if result.is_dir() else result.with_name(f"{result.name}.provenance.json")
-    )
+    return result / "provenance.json" if result.is_dir() else result.with_name(f"{result.name}.provenance.json")
 
 
 @contextmanager

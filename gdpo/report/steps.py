@@ -13,7 +13,6 @@ from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path, recorded
 from gdpo.report import tables
 
-
 KINDS = {"": "Score", "_retention": "Retention"}
 
 

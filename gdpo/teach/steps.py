@@ -42,7 +42,7 @@ def respond(scale: Scale, trainset: str) -> None:
 
 def reward(scale: Scale, trainset: str) -> None:
     """Grade every response and write the groups that students train on."""
-    from transformers import AutoTokenizer
+    from tokenizers import Tokenizer
 
     from gdpo.grading import grade_many
     from gdpo.teach.reward import reward as reward_parts
@@ -51,10 +51,11 @@ def reward(scale: Scale, trainset: str) -> None:
     with recorded(layout.groups(trainset), "reward", scale.reward) as extra:
         questions = read_records(layout.trainset(trainset), Question)
         responses = read_records(layout.responses(trainset), Responses)
-        tokenizer = AutoTokenizer.from_pretrained(layout.model(scale.students[0]))
+        tokenizer = Tokenizer.from_file(str(layout.model(scale.students[0]) / "tokenizer.json"))
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
         verdicts = grade_many(pairs)
-        lengths = [len(ids) for ids in tokenizer([t for _, t in pairs], add_special_tokens=False)["input_ids"]]
+        texts = [text for _, text in pairs]
+        lengths = [len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
         scored = [
             reward_parts(v, text, n, scale.reward) for (_, text), v, n in zip(pairs, verdicts, lengths, strict=True)
         ]
