@@ -168,15 +168,28 @@ class Reward(Strict):
 
 
 class TrainSet(Strict):
-    """How a training set is chosen from the pool, or from which other sets it is joined in equal parts."""
+    """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
+
+    `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it stands).
+    """
 
     display: str
-    select: Literal["metakl", "hardest", "domain", "union"]
+    select: Literal["metakl", "hardest", "domain", "union", "import"]
     size: Positive
     domain: Domain | None = None
     grader: Grader | None = None
     parts: list[Name] = []
     sources: list[Name] = []
+    path: str | None = None
+    format: Literal["groups", "gsm8k-model-solutions"] = "groups"
+
+    @model_validator(mode="after")
+    def _imported(self) -> TrainSet:
+        if (self.select == "import") != (self.path is not None):
+            raise ValueError("'path' belongs to select: import, and only there")
+        if self.select == "import" and self.domain is None:
+            raise ValueError("select: import needs a 'domain'")
+        return self
 
 
 class Lora(Strict):

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
 
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl, write_jsonl
@@ -65,20 +65,20 @@ class Parts(Record):
 
 
 class Group(Record):
-    """A question's G completions with rewards: what DPO, GDPO and SFT train on."""
+    """A question's G completions with rewards: what DPO, GDPO and SFT train on. Imported rewards have no parts."""
 
     id: str
     domain: Domain
     prompt: list[dict[str, str]]
     completions: list[str] = Field(min_length=1)
-    rewards: list[float]
-    parts: list[Parts]
+    rewards: list[FiniteFloat]
+    parts: list[Parts] = []
 
     @model_validator(mode="after")
     def _aligned(self) -> Group:
-        sizes = {len(self.completions), len(self.rewards), len(self.parts)}
+        sizes = {len(self.completions), len(self.rewards), len(self.parts or self.rewards)}
         if len(sizes) != 1:
-            raise ValueError("completions, rewards and parts must have one length")
+            raise ValueError(f"expected a reward per completion, found lengths {sorted(sizes)}")
         return self
 
 

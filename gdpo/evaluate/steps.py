@@ -6,8 +6,9 @@ from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.files import read_jsonl, replacing, write_json, write_jsonl
 from gdpo.layout import Layout, Run, Split
+from gdpo.overlap import Asked
 from gdpo.provenance import recorded
-from gdpo.records import Question, chat, normalised, read_records
+from gdpo.records import Question, read_records
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
@@ -35,11 +36,12 @@ def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
     """benchmark -> why a run may not be scored on it: its training groups ask an item of that benchmark."""
     if run.is_origin:
         return {}
-    asked = {normalised(row["prompt"][-1]["content"]) for _, row in read_jsonl(layout.groups(run.trainset))}
+    prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
+    texts = (prompt if isinstance(prompt, str) else prompt[-1]["content"] for prompt in prompts)
+    asked = Asked(texts, (source.instruction for source in layout.scale.sources.values()))
     reasons = {}
     for name in layout.scale.benchmarks:
         items = read_records(layout.benchmark(name, split), Question)
-        shared = sum(bool(asked & {normalised(i.question), normalised(chat(i)[0]["content"])}) for i in items)
-        if shared:
+        if shared := sum(item in asked for item in items):
             reasons[name] = f"{shared} of its {len(items)} items are in training set {run.trainset}"
     return reasons

@@ -12,6 +12,7 @@ from pathlib import Path
 from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.layout import Split
+from gdpo.overlap import Asked
 from gdpo.records import Question, normalised
 
 
@@ -37,10 +38,10 @@ def pool(scale: Scale, items: list[Question], mirror: Path | None) -> tuple[list
 
     Raises UserError if a tiny world would train on a test item.
     """
-    tested = {normalised(item.question) for item in items}
+    tested = Asked((item.question for item in items), (source.instruction for source in scale.sources.values()))
     questions = _all_questions(scale, mirror)
-    kept = [question for question in questions if normalised(question.question) not in tested]
-    dropped = Counter(q.source for q in questions if normalised(q.question) in tested)
+    kept = [question for question in questions if question not in tested]
+    dropped = Counter(question.source for question in questions if question in tested)
     if scale.world and dropped:
         raise UserError(f"world: {sum(dropped.values())} pool questions are benchmark items; expected none")
     return _unique(kept), dict(dropped)

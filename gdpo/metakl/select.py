@@ -116,13 +116,13 @@ def stable_hash(text: str) -> str:
 
 def hardest(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
     """The most difficult questions that `trainset` admits (LIMO's role; with equal difficulties, any of them)."""
-    admitted = [q for q in questions if _admits(trainset, q)]
+    admitted = [q for q in questions if admits(trainset, q)]
     return sorted(admitted, key=lambda q: (-q.difficulty, stable_hash(q.id)))[: trainset.size]
 
 
 def any_of(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
     """Questions that `trainset` admits, in a fixed order that looks random (STAR-1's role)."""
-    return sorted((q for q in questions if _admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
+    return sorted((q for q in questions if admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
 
 
 def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
@@ -131,7 +131,8 @@ def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
     return list({question.id: question for question in turns}.values())[:size]
 
 
-def _admits(trainset: TrainSet, question: Question) -> bool:
+def admits(trainset: TrainSet, question: Question) -> bool:
+    """Whether domain, grader and source of a question are among those that the training set takes."""
     return (
         (trainset.domain is None or question.domain == trainset.domain)
         and (trainset.grader is None or question.grader == trainset.grader)

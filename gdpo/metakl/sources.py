@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -78,22 +78,3 @@ def _hub_rows(name: str, source: Source) -> Iterator[tuple[int, Row]]:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(f"sources.{name}: expected to load {hub.path} from the Hub, found: {reason}") from None
     yield from enumerate(rows, start=1)
-
-
-def forbidden_benchmarks(
-    trained: Iterable[str], benchmarks: Mapping[str, Iterable[Question]], instructions: Iterable[str] = ()
-) -> set[str]:
-    """The benchmarks that a training set answers: those with an item among the `trained` question texts.
-
-    Texts are compared by letters and digits alone, without any of `instructions` at their end.
-    """
-    from gdpo.metakl.pool import normalised
-
-    endings = sorted({normalised(text) for text in instructions if text}, key=len, reverse=True)
-
-    def bare(text: str) -> str:
-        text = normalised(text)
-        return next((text.removesuffix(ending) for ending in endings if text.endswith(ending)), text)
-
-    seen = {bare(text) for text in trained}
-    return {name for name, items in benchmarks.items() if any(bare(item.question) in seen for item in items)}

@@ -124,7 +124,7 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
         return selection.any_of(questions, trainset)
     average = {row["id"]: float(row["average"]) for row in read_csv(layout.proficiency)}
     unit_average = {row["unit"]: float(row["average"]) for row in read_csv(layout.unit_proficiency)}
-    measured = [question for question in questions if question.id in average]
+    measured = [q for q in questions if q.id in average and selection.admits(trainset, q)]
     if not measured:
         raise UserError(f"{layout.proficiency}: found no question of the pool, expected proficiencies to select by")
     order = selection.metakl(measured, average, unit_average, scale.selection, trainset.size, scale.retained)

@@ -124,7 +124,7 @@ def markdown(title: str, shown: list[Column], rows: list[dict[str, str]], notes:
     heads = ["model", "row", *(column.title for column in shown), "n", "seeds"]
     lines = [f"# {title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for row in rows:
-        cells = [f"{row[c.key]} ± {row[f'{c.key}_ci']}" if row[c.key] else "–" for c in shown]
+        cells = [f"{row[c.key]} ± {row[f'{c.key}_ci']}" if row[c.key] else "-" for c in shown]
         lines.append("| " + " | ".join([row["model"], row["row"], *cells, row["n"], row["seeds"]]) + " |")
     return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from gdpo.config import Scale, fingerprint
@@ -49,7 +50,6 @@ def _train_one(scale: Scale, run: Run) -> Path:
 
     layout = Layout(scale)
     method = scale.method(run.method, run.student, run.trainset)
-    questions = {q.id: q for q in read_records(layout.trainset(run.trainset), Question)}
     groups = read_records(layout.groups(run.trainset), Group)
     base = layout.model(run.student)
     depends = [run.__dict__, method, groups, scale.reward, read_json(base / "provenance.json")["config_hash"]]
@@ -61,7 +61,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 base=base,
                 method=method,
                 groups=groups,
-                reward_fn=_online_reward(scale, questions),
+                reward_fn=_online_reward(scale, run),
                 out=out,
                 work=work / "checkpoints",
                 seed=run.seed,
@@ -77,10 +77,14 @@ def _train_one(scale: Scale, run: Run) -> Path:
     return work
 
 
-def _online_reward(scale: Scale, questions: dict[str, Question]):
-    """TRL's reward signature around our grader: what GRPO's rollouts are rewarded by."""
+def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:
+    """TRL's reward signature around our grader, for GRPO's rollouts; None where imported groups have no answers."""
     from gdpo.grading import grade_many
     from gdpo.teach.reward import reward
+
+    if scale.trainset(run.trainset).select == "import":
+        return None
+    questions = {q.id: q for q in read_records(Layout(scale).trainset(run.trainset), Question)}
 
     def reward_fn(prompts, completions, *, id, completion_ids, **_) -> list[float]:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]

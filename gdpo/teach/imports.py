@@ -11,10 +11,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gdpo.config import Reward
+from pydantic import ValidationError
+
+from gdpo.config import Reward, TrainSet
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl
-from gdpo.records import Domain, Group
+from gdpo.records import Group
 from gdpo.teach.reward import reward
 
 # A row's question and its (completion, whether it is right) pairs.
@@ -34,41 +36,45 @@ def gsm8k_model_solutions(row: Mapping[str, Any]) -> Judged:
 
 
 def read_groups_file(
-    path: Path,
-    read: Callable[[Mapping[str, Any]], Judged],
-    domain: Domain,
-    count: Callable[[str], int],
-    settings: Reward,
-    instruction: str = "",
+    path: Path, trainset: TrainSet, count: Callable[[str], int], settings: Reward, instruction: str = ""
 ) -> list[Group]:
-    """The groups of a JSON Lines file, its judgements turned into rewards as if they were our own verdicts.
+    """The groups of a JSON Lines file in the training set's format; ids are FILE-LINE.
 
-    `read` is `gsm8k_model_solutions` or a user's own; `count` gives a completion's length in the student's tokens;
-    ids are FILE-LINE. Raises UserError naming file and line where a row has fewer than two completions.
+    `groups` rows hold `prompt` (text or messages), `completions` and `rewards`, which are kept as they are.
+    `gsm8k-model-solutions` rows hold judged solutions, whose verdicts are rewarded as our own are; `count` gives a
+    completion's length in the student's tokens. Raises UserError naming file and line of a row that does not fit.
     """
     groups = []
     for number, row in read_jsonl(path):
+        where = f"{path}, line {number}"
         try:
-            question, judged = read(row)
+            if trainset.format == "groups":
+                found = {key: row[key] for key in ("prompt", "completions", "rewards")}
+            else:
+                found = _rewarded(*gsm8k_model_solutions(row), count, settings, instruction)
         except (KeyError, TypeError) as error:
-            raise UserError(f"{path}, line {number}: found no field {error}, expected judged solutions") from None
-        if len(judged) < 2:
-            raise UserError(f"{path}, line {number}: found {len(judged)} completions, expected at least two")
-        parts = [reward("right" if right else "wrong", text, count(text), settings) for text, right in judged]
-        asked = f"{question}\n\n{instruction}" if instruction else question
-        groups.append(
-            Group(
-                id=f"{path.stem}-{number}",
-                domain=domain,
-                prompt=[{"role": "user", "content": asked}],
-                completions=[text for text, _ in judged],
-                rewards=[part.total for part in parts],
-                parts=parts,
-            )
-        )
+            raise UserError(f"{where}: found no field {error}, expected the format '{trainset.format}'") from None
+        if isinstance(found["prompt"], str):
+            found["prompt"] = [{"role": "user", "content": found["prompt"]}]
+        try:
+            group = Group(id=f"{path.stem}-{number}", domain=trainset.domain, **found)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "group"
+            raise UserError(f"{where}, {field}: {first['msg'].removeprefix('Value error, ')}") from None
+        if len(group.completions) < 2:
+            raise UserError(f"{where}: found {len(group.completions)} completions, expected at least two")
+        groups.append(group)
     return groups
 
 
-def questions_of(groups: list[Group]) -> list[str]:
-    """What the groups ask, to compare with the benchmarks' items."""
-    return [group.prompt[-1]["content"] for group in groups]
+def _rewarded(
+    question: str, judged: list[tuple[str, bool]], count: Callable[[str], int], settings: Reward, instruction: str
+) -> dict[str, Any]:
+    parts = [reward("right" if right else "wrong", text, count(text), settings) for text, right in judged]
+    return {
+        "prompt": f"{question}\n\n{instruction}" if instruction else question,
+        "completions": [text for text, _ in judged],
+        "rewards": [part.total for part in parts],
+        "parts": parts,
+    }

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
+from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.provenance import recorded
 from gdpo.records import Group, Question, Responses, chat, read_records, write_records
@@ -38,6 +41,32 @@ def respond(scale: Scale, trainset: str) -> None:
             (Responses(id=q.id, model=settings.teacher, completions=g + c, gold=len(g)) for q, g, c in rows),
         )
     say(f"respond {trainset}: {settings.group_size} completions to each of {len(questions)} questions")
+
+
+def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
+    """Write a training set's groups from the file that its entry names, found as it stands or in the mirror."""
+    from tokenizers import Tokenizer
+
+    from gdpo.teach.imports import read_groups_file
+
+    layout, settings = Layout(scale), scale.trainset(trainset)
+    if settings.path is None:
+        raise UserError(f"trainsets.{trainset}.select: found '{settings.select}', expected 'import'")
+    path = Path(settings.path)
+    if mirror is not None and not path.exists():
+        path = mirror / settings.path
+    instructions = {s.instruction for s in scale.sources.values() if s.domain == settings.domain and s.instruction}
+    tokenizer = Tokenizer.from_file(str(layout.model(scale.students[0]) / "tokenizer.json"))
+    with recorded(layout.groups(trainset), "import", [settings, scale.reward]):
+        groups = read_groups_file(
+            path,
+            settings,
+            lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
+            scale.reward,
+            min(instructions, default=""),
+        )[: settings.size]
+        write_records(layout.groups(trainset), groups)
+    say(f"import {trainset}: {len(groups)} groups from {path}")
 
 
 def reward(scale: Scale, trainset: str) -> None:

@@ -14,8 +14,7 @@ from gdpo.errors import UserError
 from gdpo.grading import grade_many
 from gdpo.metakl import sources
 from gdpo.metakl.readers import READERS, last_boxed, unit
-from gdpo.metakl.sources import forbidden_benchmarks, mirror_dir, read_source
-from gdpo.records import Question
+from gdpo.metakl.sources import mirror_dir, read_source
 
 GSM8K = {
     "question": "Natalia sold clips to 48 friends in April, and half as many in May. How many in all?",
@@ -197,16 +196,6 @@ def test_mirror_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert mirror_dir(str(tmp_path / "given")) == tmp_path / "given"
     with pytest.raises(UserError, match=r"mirror: found '.*nowhere', expected a directory"):
         mirror_dir(str(tmp_path / "nowhere"))
-
-
-def test_forbidden_benchmarks() -> None:
-    def item(text: str) -> Question:
-        return Question(id="i", domain="math", source="s", question=text, answer="1", grader="math")
-
-    benchmarks = {"a": [item("What is 1+1?\n\nBox it.")], "b": [item("What is 2+2?")]}
-    trained = ["what is  1 + 1 ?", "Something else"]
-    assert forbidden_benchmarks(trained, benchmarks, ["Box it."]) == {"a"}
-    assert forbidden_benchmarks(["Something else"], benchmarks, ["Box it."]) == set()
 
 
 MIRROR = Path(os.environ["GDPO_MIRROR"]) if "GDPO_MIRROR" in os.environ else sources.BESIDE

@@ -75,4 +75,4 @@ def test_a_dropped_column_is_empty_and_so_are_averages_over_it(layout):
     _, rows = table_rows(layout, "table2")
     assert rows[1][name] == rows[1]["overall_avg"] == ""
     assert rows[2][name] == "50.00"
-    assert "–" in markdown("t", shown, rows, ["n"])
+    assert "| - |" in markdown("t", shown, rows, ["n"])

@@ -44,7 +44,7 @@ def test_prompt_is_a_prefix_of_prompt_and_completion(tokenizer):
 
 
 def test_pretraining_renders_as_the_chat_template(world, tokenizer):
-    examples = pretraining_examples(world, "student", 20, 0)
+    examples = pretraining_examples(world, "small", 20, 0)
     for example, (prompt, response) in zip(examples, encode(examples, tokenizer), strict=True):
         messages = [
             {"role": "user", "content": example.question},
@@ -77,7 +77,7 @@ def test_packing_leaves_the_loss_unchanged(world, tokenizer):
             num_attention_heads=2,
         )
     )
-    pairs = encode(pretraining_examples(world, "student", 12, 0), tokenizer)
+    pairs = encode(pretraining_examples(world, "small", 12, 0), tokenizer)
     together = response_loss(network, pack(pairs, 0))
     alone = sum(response_loss(network, pack([pair], 0)) * len(pair[1]) for pair in pairs)
     torch.testing.assert_close(together, alone / sum(len(pair[1]) for pair in pairs), rtol=1e-5, atol=1e-6)
@@ -92,7 +92,7 @@ def test_batches_keep_every_example():
 def test_pretraining_is_deterministic_and_loads(world, tmp_path):
     settings = Pretrain(
         hidden_size=16, layers=1, heads=2, examples=96, batch_size=16, muon_learning_rate=0.02,
-        adamw_learning_rate=0.003, mix="student", seed=0,
+        adamw_learning_rate=0.003, mix="small", seed=0,
     )  # fmt: skip
     for name in ("a", "b"):
         pretrain(settings, world, tmp_path / name)

@@ -1,4 +1,6 @@
-# The teacher's completions of a training set, graded and rewarded.
+# The teacher's completions of a training set, graded and rewarded; or groups from a user's own file.
+
+IMPORTED = [name for name, entry in SCALE.trainsets.items() if entry.select == "import"]
 
 
 rule respond:
@@ -30,3 +32,22 @@ rule reward:
         settings=fingerprint([VERSION["reward"], SCALE.reward]),
     shell:
         "gdpo teach reward {TOLD} --trainset {wildcards.trainset} --log {log}"
+
+
+if IMPORTED:
+
+    rule import_groups:
+        input:
+            LAYOUT.model(SCALE.students[0]),
+        output:
+            LAYOUT.groups("{trainset}"),
+        log:
+            f"{ROOT}/logs/import/{{trainset}}.log",
+        wildcard_constraints:
+            trainset="|".join(IMPORTED),
+        params:
+            settings=lambda wildcards: fingerprint(
+                [VERSION["import"], SCALE.trainset(wildcards.trainset), SCALE.reward]
+            ),
+        shell:
+            "gdpo teach import {TOLD} {MIRROR} --trainset {wildcards.trainset} --log {log}"

@@ -36,7 +36,11 @@ for part, seeds, method in [
             f"train{part}"
         input:
             groups=LAYOUT.groups("{trainset}"),
-            questions=LAYOUT.trainset("{trainset}"),
+            questions=lambda wildcards: (
+                []
+                if wildcards.trainset in IMPORTED
+                else LAYOUT.trainset(wildcards.trainset)
+            ),
             base=LAYOUT.model("{student}"),
         output:
             [directory(path) for path in cell_outputs(LAYOUT.run, seeds)],
