@@ -34,7 +34,9 @@ def parser() -> argparse.ArgumentParser:
     def cell(command: argparse.ArgumentParser) -> None:
         command.add_argument("--student", required=True)
         command.add_argument("--trainset", required=True)
-        command.add_argument("--method", required=True, help="a method's name; NAME~LR sets its learning rate")
+        command.add_argument(
+            "--method", required=True, nargs="+", help="methods by name; NAME~LR is NAME at learning rate LR"
+        )
         command.add_argument("--seeds", type=int, nargs="+", required=True)
 
     def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -95,8 +97,8 @@ def run(arguments: argparse.Namespace) -> None:
     if "seeds" in options:
         from gdpo.layout import Run
 
-        cell = (options.pop("student"), options.pop("trainset"), options.pop("method"))
-        options["runs"] = [Run(*cell, seed) for seed in options.pop("seeds")]
+        student, trainset, methods, seeds = (options.pop(k) for k in ("student", "trainset", "method", "seeds"))
+        options["runs"] = [Run(student, trainset, method, seed) for method in methods for seed in seeds]
     getattr(import_module(f"gdpo.{room}.steps"), function)(scale, **options)
 
 

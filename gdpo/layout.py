@@ -121,14 +121,18 @@ class Layout:
     def teacher_run(self) -> Run:
         return Run(self.scale.respond.teacher, "none", "origin", 0)
 
+    def sweep_methods(self, method: str) -> list[str]:
+        """`method` at each rate of the one grid."""
+        return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
+
     def sweep_runs(self) -> list[Run]:
-        """Every (student, trainset, method) that a table or `sweep.extra` names, at each rate of the one grid."""
+        """Every (student, trainset, method) that a table or `sweep.extra` names, at each rate of the grid."""
         cells = [c for t in self.scale.tables.values() for c in t.rows if c.method != "origin"]
         named = dict.fromkeys((c.trainset, c.method) for c in [*cells, *self.scale.sweep.extra])
         return [
-            Run(student, trainset, f"{method}~{rate:g}", seed)
+            Run(student, trainset, at_rate, seed)
             for student in self.scale.students
             for trainset, method in named
-            for rate in self.scale.sweep.learning_rates
+            for at_rate in self.sweep_methods(method)
             for seed in self.scale.sweep.seeds
         ]

@@ -33,10 +33,7 @@ for split in SPLITS:
             " --seeds 0 --split {params.split} --log {log}"
 
 
-for part, seeds, split, method in [
-    ("", SCALE.seeds, "test", "[^/~]+"),
-    ("_sweep", SCALE.sweep.seeds, "validation", "[^/~]+~[^/~]+"),
-]:
+for part, (_, seeds, split) in JOBS.items():
 
     rule:
         name:
@@ -44,24 +41,25 @@ for part, seeds, split, method in [
         input:
             questions=asked(split),
             groups=LAYOUT.groups("{trainset}"),
-            models=cell_outputs(LAYOUT.run, seeds),
+            models=cell_outputs(part, LAYOUT.run),
         output:
-            scores=cell_outputs(lambda run: LAYOUT.score(run, split), seeds),
+            scores=cell_outputs(part, lambda run: LAYOUT.score(run, split)),
             samples=[
                 directory(path)
-                for path in cell_outputs(lambda run: LAYOUT.samples(run, split), seeds)
+                for path in cell_outputs(part, lambda run: LAYOUT.samples(run, split))
             ],
         log:
-            f"{ROOT}/logs/evaluate/{{student}}/{{trainset}}/{{method}}.log",
+            f"{ROOT}/logs/evaluate{part}/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
-            method=method,
+            method="|".join(SCALE.methods),
             trainset="|".join(SCALE.trainsets),
         resources:
             gpu=SCALE.gpus,
         params:
             settings=BENCHMARKS,
+            methods=called(part),
             seeds=seeds,
             split=split,
         shell:
             "gdpo evaluate {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
-            " --method {wildcards.method} --seeds {params.seeds} --split {params.split} --log {log}"
+            " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"

@@ -16,20 +16,38 @@ rule model:
         "gdpo model {TOLD} --name {wildcards.model} --log {log}"
 
 
-def run_settings(wildcards):
-    method = SCALE.method(wildcards.method, wildcards.student, wildcards.trainset)
-    return fingerprint([VERSION["train"], method])
+# What a job makes: a method at its seeds for the tables, or at each rate of the grid for the sweep.
+JOBS = {
+    "": (lambda method: [method], SCALE.seeds, "test"),
+    "_sweep": (LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
+}
 
 
-def cell_outputs(path, seeds):
-    return [str(path(Run("{student}", "{trainset}", "{method}", s))) for s in seeds]
+def cell_outputs(part, path):
+    methods, seeds, _ = JOBS[part]
+    return [
+        str(path(Run("{student}", "{trainset}", method, seed)))
+        for method in methods("{method}")
+        for seed in seeds
+    ]
 
 
-# A method with a rate of its own (NAME~RATE) belongs to the sweep and has the sweep's seeds.
-for part, seeds, method in [
-    ("", SCALE.seeds, "[^/~]+"),
-    ("_sweep", SCALE.sweep.seeds, "[^/~]+~[^/~]+"),
-]:
+def run_settings(part):
+    def settings(wildcards):
+        methods = [
+            SCALE.method(method, wildcards.student, wildcards.trainset)
+            for method in JOBS[part][0](wildcards.method)
+        ]
+        return fingerprint([VERSION["train"], methods])
+
+    return settings
+
+
+def called(part):
+    return lambda wildcards: " ".join(JOBS[part][0](wildcards.method))
+
+
+for part, (_, seeds, _) in JOBS.items():
 
     rule:
         name:
@@ -43,16 +61,18 @@ for part, seeds, method in [
             ),
             base=LAYOUT.model("{student}"),
         output:
-            [directory(path) for path in cell_outputs(LAYOUT.run, seeds)],
+            [directory(path) for path in cell_outputs(part, LAYOUT.run)],
         log:
-            f"{ROOT}/logs/train/{{student}}/{{trainset}}/{{method}}.log",
+            f"{ROOT}/logs/train{part}/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
-            method=method,
+            method="|".join(SCALE.methods),
+            trainset="|".join(SCALE.trainsets),
         resources:
             gpu=SCALE.gpus,
         params:
-            settings=run_settings,
+            settings=run_settings(part),
+            methods=called(part),
             seeds=seeds,
         shell:
             "gdpo train {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
-            " --method {wildcards.method} --seeds {params.seeds} --log {log}"
+            " --method {params.methods} --seeds {params.seeds} --log {log}"
