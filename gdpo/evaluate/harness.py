@@ -15,9 +15,9 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from gdpo.config import Benchmark
 from gdpo.evaluate.tasks.items import most_likely
 from gdpo.generate import device
+from gdpo.schema import Benchmark
 
 TASKS = Path(__file__).parent / "tasks"
 

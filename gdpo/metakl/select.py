@@ -10,9 +10,9 @@ import heapq
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from gdpo.config import Selection, TrainSet
 from gdpo.errors import UserError
 from gdpo.records import Question
+from gdpo.schema import Selection, TrainSet
 
 BISECTIONS = 40
 

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
-from gdpo.config import Source
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_jsonl
 from gdpo.metakl.readers import READERS, BadField, Row
 from gdpo.records import Question
+from gdpo.schema import Source
 
 BESIDE = Path(__file__).resolve().parents[3] / "shared" / "mirror"
 

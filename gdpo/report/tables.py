@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdpo.config import Cell, Scale, Table
+from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.files import read_json, read_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report.bootstrap import half_width, redraw
+from gdpo.schema import Cell, Table
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
-from gdpo.config import Method
 from gdpo.errors import UserError
 from gdpo.records import Group
+from gdpo.schema import Method
 
 RewardFunction = Callable[..., list[float]]
 

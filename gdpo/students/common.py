@@ -26,9 +26,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from gdpo.config import Lora, Method
 from gdpo.files import replacing
 from gdpo.records import Group
+from gdpo.schema import Lora, Method
 from gdpo.trainer import DataError, tokenize_groups
 
 CHECKPOINT_STEPS = 50

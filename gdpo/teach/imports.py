@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdpo.config import Reward, TrainSet
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl
 from gdpo.records import Group
+from gdpo.schema import Reward, TrainSet
 from gdpo.teach.reward import reward
 
 # A row's question and its (completion, whether it is right) pairs.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gdpo.config import Reward
 from gdpo.grading import final_answer
 from gdpo.records import Parts, Verdict
+from gdpo.schema import Reward
 
 
 def format_score(text: str, think: str) -> float:

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from gdpo.config import Pretrain, World
 from gdpo.files import replacing
+from gdpo.schema import Pretrain, World
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import Example, pretraining_examples

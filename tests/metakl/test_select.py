@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdpo.config import Selection, TrainSet
 from gdpo.errors import UserError
 from gdpo.metakl.select import algorithm1, any_of, check_size, hardest, keep_ratios, metakl, union
 from gdpo.records import Question
+from gdpo.schema import Selection, TrainSet
 
 
 def literal(units, ratios, order, counts, chosen, candidates):

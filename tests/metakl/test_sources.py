@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import HubSource, Source
 from gdpo.errors import UserError
 from gdpo.grading import grade_many
 from gdpo.metakl import sources
 from gdpo.metakl.readers import READERS, last_boxed, unit
 from gdpo.metakl.sources import mirror_dir, read_source
+from gdpo.schema import HubSource, Source
 
 GSM8K = {
     "question": "Natalia sold clips to 48 friends in April, and half as many in May. How many in all?",

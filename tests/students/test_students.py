@@ -9,8 +9,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gdpo.config import Lora, Method, Objective
 from gdpo.errors import UserError
+from gdpo.schema import Lora, Method, Objective
 from gdpo.students import train_run
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")

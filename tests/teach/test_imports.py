@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import Reward, TrainSet, load_scale
+from gdpo.config import load_scale
 from gdpo.errors import UserError
 from gdpo.evaluate.steps import trained_on
 from gdpo.layout import Layout, Run
 from gdpo.metakl import sources
 from gdpo.metakl.steps import benchmark
 from gdpo.records import write_records
+from gdpo.schema import Reward, TrainSet
 from gdpo.teach.imports import read_groups_file
 
 SETTINGS = Reward(correctness=1.0, format=0.5, length=0.5, knee=10, limit=20, think="required")

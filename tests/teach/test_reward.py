@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import Reward
+from gdpo.schema import Reward
 from gdpo.teach.reward import format_score, length_score, reward
 
 SETTINGS = Reward(correctness=1.0, format=0.5, length=0.5, knee=10, limit=20, think="optional")
