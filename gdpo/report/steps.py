@@ -47,8 +47,10 @@ def sweep(scale: Scale) -> None:
 
     Ties go to the smaller rate. Every candidate's score is kept beside the choice.
     """
+    if scale.limit:
+        raise UserError(f"sweep: found limit={scale.limit}, expected none (rates are chosen on the whole scale)")
     layout = Layout(scale)
-    path = sweep_file(scale.name)
+    path = sweep_file(scale.scale)
     found: dict[tuple[str, str, str], dict[float, list[float]]] = {}
     for run in layout.sweep_runs():
         method, _, rate = run.method.partition("~")

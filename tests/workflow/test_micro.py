@@ -61,6 +61,8 @@ def test_micro_runs_from_pool_to_tables(micro):
     assert [row["row"] for row in rows] == ["Origin", "hard-only", "safety-only", "union", "MetaGDPO"] * 2
     assert all(0 <= float(row["overall_avg"]) <= 100 for row in rows)
     provenance = json.loads((micro / "results/table2.csv.provenance.json").read_text())
+    trained = {row["overall_avg"] for row in rows if row["seeds"] != "none"}
+    assert len(trained) > 1  # training moved the models, so that equal tables mean equal runs
     assert {"config_hash", "code", "packages", "seeds", "hardware", "wall_seconds"} <= set(provenance)
 
 
@@ -102,5 +104,8 @@ def test_two_runs_from_cold_give_identical_tables_on_any_number_of_cores(micro, 
     targets = ["results/table1.csv", "results/table2.csv"]
     done = snakemake(tmp_path, "--cores", "1", *targets, "--config", "scale=micro")
     assert done.returncode == 0, done.stdout + done.stderr
-    for target in [*targets, "results/table1_retention.csv", "results/table2_retention.csv"]:
-        assert (tmp_path / target).read_bytes() == (micro / target).read_bytes()
+    samples = [path.relative_to(micro) for path in micro.glob("results/micro/samples/**/*.jsonl")]
+    retained = ["results/table1_retention.csv", "results/table2_retention.csv"]
+    assert len(samples) == 13 * (2 + 2 * 4 * 2)
+    for target in [*targets, *retained, *samples]:
+        assert (tmp_path / target).read_bytes() == (micro / target).read_bytes(), target
