@@ -19,7 +19,7 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	@touch $@
 
 table1 table2: setup
-	snakemake --cores all results/$@.csv --config scale=$(SCALE)
+	snakemake --cores all --rerun-incomplete results/$@.csv --config scale=$(SCALE)
 	@gdpo show --scale $(SCALE) --name $@
 
 test: setup
@@ -35,7 +35,7 @@ lint: setup
 
 # The learning-rate sweep on validation items; its outcome, workflow/config/sweep/$(SCALE).csv, is kept as data.
 sweep: setup
-	snakemake --cores all sweep --config scale=$(SCALE)
+	snakemake --cores all --rerun-incomplete sweep --config scale=$(SCALE)
 
 # Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere.
 lock: setup
