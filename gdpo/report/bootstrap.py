@@ -7,6 +7,7 @@ items: differences between rows are paired.
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 
@@ -19,14 +20,20 @@ def redraw(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray
     Seeds and items are each redrawn with replacement, as multinomial weights.
     """
     seeds, items = outcomes.shape
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
     means = []
     for start in range(0, draws, CHUNK):
-        count = min(CHUNK, draws - start)
-        item_weights = generator.multinomial(items, np.full(items, 1 / items), size=count) / items
-        seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=count) / seeds
-        means.append(((seed_weights @ outcomes) * item_weights).sum(axis=1))
+        seed_counts, item_counts = _counts(seeds, items, min(CHUNK, draws - start), seed, name, start)
+        means.append(np.einsum("di,di->d", seed_counts @ outcomes, item_counts) / (seeds * items))
     return np.concatenate(means)
+
+
+@lru_cache(maxsize=512)
+def _counts(seeds: int, items: int, draws: int, seed: int, name: str, start: int) -> tuple[np.ndarray, np.ndarray]:
+    """How often each seed (draws, seeds) and item (draws, items) is drawn; the same for every row of a table."""
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode()), start])
+    item_counts = generator.multinomial(items, np.full(items, 1 / items), size=draws)
+    seed_counts = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=draws)
+    return seed_counts.astype(np.float32), item_counts.astype(np.float32)
 
 
 def half_width(means: np.ndarray) -> float:

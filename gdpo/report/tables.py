@@ -49,7 +49,7 @@ def outcomes(layout: Layout, runs: list[Run], benchmark: str) -> np.ndarray | No
     rows = [[row["verdict"] == "right" for _, row in read_jsonl(path)] for path in paths]
     if len({len(row) for row in rows}) != 1:
         raise UserError(f"{paths[0]}: expected the same number of items for every seed")
-    return np.array(rows, dtype=float)
+    return np.array(rows, dtype=np.float32)
 
 
 class Reader:
