@@ -125,7 +125,7 @@ class GDPOTrainer(Trainer):
         args = args or GDPOConfig("gdpo")
         set_seed(args.seed)  # an adapter starts at random
         if isinstance(model, str):
-            model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+            model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(model.config._name_or_path)
         if peft_config is not None:

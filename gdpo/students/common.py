@@ -64,7 +64,7 @@ def quiet() -> None:
 
 def policy(run: Run) -> PreTrainedModel:
     """The student as it starts, in float32: at these learning rates bfloat16 weights would not move."""
-    return AutoModelForCausalLM.from_pretrained(run.base, dtype=torch.float32)
+    return AutoModelForCausalLM.from_pretrained(run.base, dtype=torch.float32, use_safetensors=True)
 
 
 def lora_config(lora: Lora | None) -> Any:
@@ -149,7 +149,7 @@ def save(trainer: Trainer, run: Run, out: Path) -> None:
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if run.method.lora is not None:
         trained = trained.merge_and_unload()
-    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=getattr(torch, run.dtype))
+    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=getattr(torch, run.dtype), use_safetensors=True)
     model.load_state_dict(trained.state_dict())
     with replacing(out) as directory:
         model.save_pretrained(directory)
