@@ -46,7 +46,7 @@ def recorded(result: Path, step: str, settings: Any, seeds: dict[str, int] | Non
         provenance_path(Path(result)),
         {
             "step": step,
-            "result": Path(result).as_posix(),
+            "result": Path(os.path.relpath(result)).as_posix(),
             "config_hash": fingerprint(settings),
             "settings": settings,
             "seeds": seeds or {},
