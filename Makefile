@@ -18,9 +18,16 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-table1 table2: setup
+define table
 	snakemake --cores all --rerun-incomplete results/$@.csv --config scale=$(SCALE)
 	@gdpo show --scale $(SCALE) --name $@
+endef
+
+table1: setup
+	$(table)
+
+table2: setup
+	$(table)
 
 test: setup
 	pytest -q
