@@ -40,8 +40,9 @@ def pool(scale: Scale, items: list[Question], mirror: Path | None) -> tuple[list
     """
     tested = Asked((item.question for item in items), (source.instruction for source in scale.sources.values()))
     questions = _all_questions(scale, mirror)
-    kept = [question for question in questions if question not in tested]
-    dropped = Counter(question.source for question in questions if question in tested)
+    asked = [question in tested for question in questions]
+    kept = [question for question, drop in zip(questions, asked, strict=True) if not drop]
+    dropped = Counter(question.source for question, drop in zip(questions, asked, strict=True) if drop)
     if scale.world and dropped:
         raise UserError(f"world: {sum(dropped.values())} pool questions are benchmark items; expected none")
     return _unique(kept), dict(dropped)

@@ -7,7 +7,7 @@ from pathlib import Path
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
-from gdpo.files import read_csv, write_csv, write_json, write_jsonl
+from gdpo.files import read_csv, read_jsonl, write_csv, write_json, write_jsonl
 from gdpo.layout import Layout, Split
 from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
@@ -78,8 +78,6 @@ def _measured(scale: Scale, questions: list[Question]) -> list[Question]:
 
 def proficiency(scale: Scale) -> None:
     """Join the base models' answers into proficiencies per question and per unit."""
-    from gdpo.files import read_jsonl
-
     layout = Layout(scale)
     models = scale.proficiency.models
     with recorded(layout.proficiency, "proficiency", scale.proficiency):

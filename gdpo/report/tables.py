@@ -66,15 +66,23 @@ class Reader:
             self._outcomes[key] = {name: outcomes(self.layout, runs, name) for name in self.scale.benchmarks}
         return self._outcomes[key]
 
-    def cell(self, found: dict[str, np.ndarray | None], column: Column) -> tuple[str, str]:
-        """(mean, half-width) in percent; empty where any benchmark of the column was dropped or has no item."""
-        arrays = [found[name] for name in column.benchmarks]
-        if any(array is None or array.size == 0 for array in arrays):
-            return "", ""
-        named = zip(column.benchmarks, arrays, strict=True)
-        draws = [redraw(a, self.scale.bootstrap_draws, self.scale.bootstrap_seed, name) for name, a in named]
-        mean = np.mean([array.mean() for array in arrays])
-        return f"{100 * mean:.2f}", f"{100 * half_width(np.mean(draws, axis=0)):.2f}"
+    def cells(self, found: dict[str, np.ndarray | None], shown: list[Column]) -> dict[str, str]:
+        """Each column's mean and half-width in percent, under its key and `KEY_ci`.
+
+        Empty where any benchmark of the column was dropped or has no item. Benchmarks are redrawn once, for
+        their own column and for every average they are part of.
+        """
+        scored = {name: a for name, a in found.items() if a is not None and a.size}
+        wanted = dict.fromkeys(name for column in shown for name in column.benchmarks if name in scored)
+        draws = {n: redraw(scored[n], self.scale.bootstrap_draws, self.scale.bootstrap_seed, n) for n in wanted}
+        cells = {}
+        for column in shown:
+            mean = half = ""
+            if all(name in scored for name in column.benchmarks):
+                mean = f"{100 * np.mean([scored[name].mean() for name in column.benchmarks]):.2f}"
+                half = f"{100 * half_width(np.mean([draws[name] for name in column.benchmarks], axis=0)):.2f}"
+            cells |= {column.key: mean, f"{column.key}_ci": half}
+        return cells
 
 
 def table_rows(layout: Layout, name: str, *, retention: bool = False) -> tuple[list[str], list[dict[str, str]]]:
@@ -102,8 +110,7 @@ def _kept(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | N
 
 def _row(reader: Reader, student: str, cell: Cell, runs: list[Run], found: dict, shown: list[Column]) -> dict[str, str]:
     row = {"model": reader.scale.model(student).display, "row": row_title(reader.scale, cell)}
-    for column in shown:
-        row[column.key], row[f"{column.key}_ci"] = reader.cell(found, column)
+    row |= reader.cells(found, shown)
     sizes = {found[b].shape[1] for c in shown for b in c.benchmarks if found[b] is not None}
     row["n"] = _span(sizes)
     row["seeds"] = "none" if cell.method == "origin" else " ".join(str(run.seed) for run in runs)

@@ -68,7 +68,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 dtype=scale.model(run.student).dtype,
             )
             log = metrics.pop("log", [])
-            extra |= {"run": str(run), **metrics}
+            extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}
             write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
     with replacing(layout.run(run)) as out:
         shutil.copytree(finished, out, copy_function=os.link)
