@@ -16,7 +16,7 @@ from torch.nn import functional
 
 Pairs = Literal["adjacent", "all"]
 Link = Literal["sigmoid", "logsigmoid"]
-Advantage = Literal["literal", "unweighted", "shifted"]
+Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
 
 # Rounding in float32: a z-score below the first, a std below the second times the rewards' size, are zero.
 ZERO_ADVANTAGE = 1e-4
@@ -49,7 +49,8 @@ def gdpo_loss(
     weighted = beta * completion_weights(rewards, mask, advantage) * log_ratios
     scores = weighted.unsqueeze(-1) - weighted.unsqueeze(-2)
     linked = {"sigmoid": torch.sigmoid, "logsigmoid": functional.logsigmoid}[link](scores)
-    return -(pair_weights(rewards, mask, pairs) * linked).sum(dim=(-2, -1)).mean()
+    weights = pair_weights(rewards, mask, pairs, by_gap=advantage == "gap")
+    return -(weights * linked).sum(dim=(-2, -1)).mean()
 
 
 def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -69,17 +70,21 @@ def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantag
     "unweighted": 1, the paper's ablation GDPO-A.
     "shifted": A_i - min A + 1, ours. It is at least 1 and grows with the reward, so every pair pushes its
         better completion up and its worse one down, the better one harder: probability stays in the group.
+    "reciprocal": 1 / (A_i - min A + 1), ours: the printed division by an advantage made positive. Each pair's
+        worse completion goes down harder than its better one goes up: probability leaves the group.
+    "gap": 1, ours: here the advantage weighs the pairs instead, by A_i - A_j; see `pair_weights`.
     """
-    if advantage == "unweighted":
+    if advantage in ("unweighted", "gap"):
         return torch.ones_like(rewards)
     z = advantages(rewards, mask)
     if advantage == "literal":
         return torch.where(z.abs() > ZERO_ADVANTAGE, 1 / z, 0.0)
     lowest = z.masked_fill(~_mask(rewards, mask), torch.inf).amin(-1, keepdim=True)
-    return z - lowest + 1
+    positive = z - lowest + 1
+    return 1 / positive if advantage == "reciprocal" else positive
 
 
-def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs) -> Tensor:
+def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: bool = False) -> Tensor:
     """The weight of each pair (better, worse) in its group's loss, (B, G, G); a group's weights sum to 1.
 
     Only different rewards make a pair: equal ones say nothing about their completions' order. "all" weighs
@@ -89,6 +94,9 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs) -> Tensor:
 
     At log-ratio 0 every pair pulls alike, so the steps of "adjacent" telescope: only the best and the worst
     completions move. A positive completion weight moves the best up and the worst down.
+
+    `by_gap` makes each weight proportional to A_i - A_j. With "all", completion i then wins against the rest
+    of its group in proportion to A_i, so that at log-ratio 0 the gradient has GRPO's direction.
     """
     mask = _mask(rewards, mask)
     better = (rewards.unsqueeze(-1) > rewards.unsqueeze(-2)) & mask.unsqueeze(-1) & mask.unsqueeze(-2)
@@ -98,6 +106,9 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs) -> Tensor:
         between = torch.matmul(weights, weights) > 0
         ties = ((rewards.unsqueeze(-1) == rewards.unsqueeze(-2)) & mask.unsqueeze(-2)).sum(-1).clamp(min=1)
         weights = (better & ~between) / (ties.unsqueeze(-1) * ties.unsqueeze(-2)).to(rewards.dtype)
+    if by_gap:
+        z = advantages(rewards, mask)
+        weights = weights * (z.unsqueeze(-1) - z.unsqueeze(-2))
     return weights / weights.sum(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
 
 

@@ -195,7 +195,7 @@ class Objective(Strict):
     beta: Rate
     pairs: Literal["adjacent", "all"]
     link: Literal["sigmoid", "logsigmoid"]
-    advantage: Literal["literal", "unweighted", "shifted"]
+    advantage: Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
     length: Literal["sum", "mean"]
 
 

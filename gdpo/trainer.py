@@ -66,8 +66,9 @@ class GDPOConfig(TrainingArguments):
         default="shifted",
         metadata={
             "help": "How the advantage weighs a log-ratio: 'literal' divides by it as printed, 'unweighted' "
-            "is GDPO-A, 'shifted' multiplies by A - min A + 1.",
-            "choices": ["literal", "unweighted", "shifted"],
+            "is GDPO-A, 'shifted' multiplies by A - min A + 1, 'reciprocal' divides by it, 'gap' weighs each pair "
+            "by its difference of advantages.",
+            "choices": ["literal", "unweighted", "shifted", "reciprocal", "gap"],
         },
     )
     length: str = field(

@@ -127,7 +127,8 @@ def test_adjacent_against_all_gradient():
     assert torch.cosine_similarity(*slopes).item() == pytest.approx(math.sqrt(54 / 110))
 
 
-READINGS = list(itertools.product(("adjacent", "all"), ("sigmoid", "logsigmoid"), ("literal", "unweighted", "shifted")))
+ADVANTAGES = ("literal", "unweighted", "shifted", "reciprocal", "gap")
+READINGS = list(itertools.product(("adjacent", "all"), ("sigmoid", "logsigmoid"), ADVANTAGES))
 
 
 @pytest.mark.parametrize(("pairs", "link", "advantage"), READINGS)
