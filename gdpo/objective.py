@@ -3,12 +3,17 @@
 A group is G completions of one prompt with rewards r_i and log-ratios
 l_i = log pi(y_i|q) - log pi_ref(y_i|q). A pair (i, j) of it, with r_i > r_j, has the score
 d_ij = beta * (w_i * l_i - w_j * l_j), and the loss is minus the mean over pairs of sigmoid(d_ij). `pairs`,
-`link` and `advantage` choose what the paper prints or leaves open, each independently of the others.
+`link` and `advantage` choose what the paper prints or leaves open, each independently of the others;
+docs/objective.md derives what each does.
+
+Groups of different sizes are padded to one (B, G) with a mask; a padded place may hold anything, NaN too. Rewards
+that differ by rounding alone are equal. A group without two different rewards (one completion, none, or all alike)
+has no pair. Rewards are data: no gradient flows into them, and what is made of them is at least float32.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -18,9 +23,10 @@ Pairs = Literal["adjacent", "all"]
 Link = Literal["sigmoid", "logsigmoid"]
 Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
 
-# Rounding in float32: a z-score below the first, a std below the second times the rewards' size, are zero.
+# A z-score closer to 0 than this has no reciprocal: 1e4 standard deviations are no weight but a division by zero.
 ZERO_ADVANTAGE = 1e-4
-ZERO_STD = 1e-6
+# Neighbouring rewards closer than this many roundings of the group's largest are equal (1e-6 of it in float32).
+TIE_ROUNDINGS = 8
 
 
 def gdpo_loss(
@@ -36,7 +42,7 @@ def gdpo_loss(
     """The mean GDPO loss of B groups, a scalar: in [-1, 0] for the sigmoid link, above 0 for the log-sigmoid.
 
     Args:
-        log_ratios: (B, G), nats.
+        log_ratios: (B, G), nats. Half precision is computed, and the loss returned, in float32.
         rewards: (B, G), any scale; only their order and their z-scores matter.
         mask: (B, G) bool, true where a completion exists; absent, every one does.
         beta: the inverse temperature, 0.1 in the paper.
@@ -44,22 +50,37 @@ def gdpo_loss(
         link: "sigmoid" as printed, or DPO's "logsigmoid".
         advantage: how A_i weighs l_i; see `completion_weights`.
 
-    A group without two different rewards adds 0 to the mean and has no gradient.
+    A group without two different rewards adds 0 to the mean and has no gradient. Raises ValueError on a reward that
+    is not finite, on shapes that differ and on an unknown name; a log-ratio that is NaN makes the loss NaN.
     """
-    weighted = beta * completion_weights(rewards, mask, advantage) * log_ratios
+    _check_name("link", link, Link)
+    if log_ratios.shape != rewards.shape:
+        raise ValueError(
+            f"log_ratios: found shape {tuple(log_ratios.shape)}, expected that of rewards, {tuple(rewards.shape)}"
+        )
+    dtype = torch.promote_types(log_ratios.dtype, torch.float32)
+    scale = completion_weights(rewards, mask, advantage).to(dtype)
+    weights = pair_weights(rewards, mask, pairs, by_gap=advantage == "gap").to(dtype)
+    if mask is not None:
+        log_ratios = log_ratios.masked_fill(~mask.bool(), 0.0)
+    weighted = beta * scale * log_ratios.to(dtype)
     scores = weighted.unsqueeze(-1) - weighted.unsqueeze(-2)
-    linked = {"sigmoid": torch.sigmoid, "logsigmoid": functional.logsigmoid}[link](scores)
-    weights = pair_weights(rewards, mask, pairs, by_gap=advantage == "gap")
+    linked = torch.sigmoid(scores) if link == "sigmoid" else functional.logsigmoid(scores)
     return -(weights * linked).sum(dim=(-2, -1)).mean()
 
 
 def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
-    """A_i = (r_i - mean r) / std r in each group (B, G), population std; 0 where rewards are all equal."""
-    mask = _mask(rewards, mask)
-    size = mask.sum(-1, keepdim=True).clamp(min=1)
-    centred = (rewards - (rewards * mask).sum(-1, keepdim=True) / size) * mask
+    """A_i = (r_i - mean r) / std r in each group (B, G), population std; 0 where rewards are all equal, and padded."""
+    rewards, mask = _checked(rewards, mask)
+    # Measured from the group's lowest reward in units of its range, neither a large offset nor a large or small
+    # scale is squared. Halves, since the range of two finite numbers may not be finite.
+    half = rewards / 2
+    lowest, highest = half.amin(-1, keepdim=True), half.amax(-1, keepdim=True)
+    unit = (half - lowest) / (highest - lowest)
+    size = mask.sum(-1, keepdim=True)
+    centred = (unit - (unit * mask).sum(-1, keepdim=True) / size) * mask
     std = (centred.square().sum(-1, keepdim=True) / size).sqrt()
-    return torch.where(std > ZERO_STD * rewards.abs().amax(-1, keepdim=True), centred / std, 0.0)
+    return torch.where(_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
 
 
 def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantage) -> Tensor:
@@ -69,23 +90,24 @@ def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantag
         raises a bad completion. At A_i = 0, where the division is undefined, the weight is 0.
     "unweighted": 1, the paper's ablation GDPO-A.
     "shifted": A_i - min A + 1, ours. It is at least 1 and grows with the reward, so every pair pushes its
-        better completion up and its worse one down, the better one harder: probability stays in the group.
+        better completion up and its worse one down, the better one harder: probability moves into the group.
     "reciprocal": 1 / (A_i - min A + 1), ours: the printed division by an advantage made positive. Each pair's
         worse completion goes down harder than its better one goes up: probability leaves the group.
     "gap": 1, ours: here the advantage weighs the pairs instead, by A_i - A_j; see `pair_weights`.
     """
+    _check_name("advantage", advantage, Advantage)
     if advantage in ("unweighted", "gap"):
-        return torch.ones_like(rewards)
+        return torch.ones_like(_checked(rewards, mask)[0])
     z = advantages(rewards, mask)
     if advantage == "literal":
         return torch.where(z.abs() > ZERO_ADVANTAGE, 1 / z, 0.0)
-    lowest = z.masked_fill(~_mask(rewards, mask), torch.inf).amin(-1, keepdim=True)
-    positive = z - lowest + 1
+    # The lowest z-score of the group is at most 0, as is that of its padding.
+    positive = z - z.amin(-1, keepdim=True) + 1
     return 1 / positive if advantage == "reciprocal" else positive
 
 
 def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: bool = False) -> Tensor:
-    """The weight of each pair (better, worse) in its group's loss, (B, G, G); a group's weights sum to 1.
+    """The weight of each pair (better, worse) in its group's loss, (B, G, G); they sum to 1, or to 0 without a pair.
 
     Only different rewards make a pair: equal ones say nothing about their completions' order. "all" weighs
     every pair alike. "adjacent" pairs each distinct reward with the next lower one, every such step alike;
@@ -98,19 +120,52 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: boo
     `by_gap` makes each weight proportional to A_i - A_j. With "all", completion i then wins against the rest
     of its group in proportion to A_i, so that at log-ratio 0 the gradient has GRPO's direction.
     """
-    mask = _mask(rewards, mask)
-    better = (rewards.unsqueeze(-1) > rewards.unsqueeze(-2)) & mask.unsqueeze(-1) & mask.unsqueeze(-2)
-    weights = better.to(rewards.dtype)
-    if pairs == "adjacent":
-        # j is one step below i where no completion lies strictly between them.
-        between = torch.matmul(weights, weights) > 0
-        ties = ((rewards.unsqueeze(-1) == rewards.unsqueeze(-2)) & mask.unsqueeze(-2)).sum(-1).clamp(min=1)
-        weights = (better & ~between) / (ties.unsqueeze(-1) * ties.unsqueeze(-2)).to(rewards.dtype)
+    _check_name("pairs", pairs, Pairs)
+    rewards, mask = _checked(rewards, mask)
+    level = _levels(rewards)
+    steps = level.unsqueeze(-1) - level.unsqueeze(-2)
+    both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
+    if pairs == "all":
+        weights = (both & (steps > 0)).to(rewards.dtype)
+    else:
+        # Each completion's share of a step: 1 / how many have its reward.
+        share = 1 / (both & (steps == 0)).sum(-1).clamp(min=1).to(rewards.dtype)
+        weights = (both & (steps == 1)) * share.unsqueeze(-1) * share.unsqueeze(-2)
     if by_gap:
         z = advantages(rewards, mask)
         weights = weights * (z.unsqueeze(-1) - z.unsqueeze(-2))
-    return weights / weights.sum(dim=(-2, -1), keepdim=True).clamp(min=torch.finfo(rewards.dtype).tiny)
+    total = weights.sum(dim=(-2, -1), keepdim=True)
+    return weights / torch.where(total > 0, total, 1.0)
 
 
-def _mask(rewards: Tensor, mask: Tensor | None) -> Tensor:
-    return torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask
+def _levels(rewards: Tensor) -> Tensor:
+    """Each reward's place among the distinct rewards of its group, (B, G) int, 0 the lowest.
+
+    A new level begins where a sorted reward exceeds the one before it by more than rounding.
+    """
+    ordered, order = rewards.sort(-1)
+    rounding = TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
+    above = ordered.diff(dim=-1) > rounding
+    level = functional.pad(above, (1, 0)).cumsum(-1)
+    return torch.empty_like(level).scatter_(-1, order, level)
+
+
+def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Finite rewards, (B, G), at least float32, and the mask. Padding takes the group's lowest reward, 0 in an empty
+    group, so that it changes neither a group's range nor its levels."""
+    mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
+    if mask.shape != rewards.shape:
+        raise ValueError(f"mask: found shape {tuple(mask.shape)}, expected that of rewards, {tuple(rewards.shape)}")
+    wrong = mask & ~rewards.isfinite()
+    if wrong.any():
+        place = wrong.nonzero()[0].tolist()
+        group, value = ", ".join(map(str, place[:-1])), rewards[tuple(place)].item()
+        raise ValueError(f"rewards, group {group}, completion {place[-1]}: found {value}, expected a finite number")
+    rewards = rewards.detach().to(torch.promote_types(rewards.dtype, torch.float32))
+    lowest = rewards.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
+    return torch.where(mask, rewards, lowest.masked_fill(lowest.isinf(), 0.0)), mask
+
+
+def _check_name(argument: str, found: str, known: object) -> None:
+    if found not in get_args(known):
+        raise ValueError(f"{argument}: found {found!r}, expected one of {', '.join(get_args(known))}")
