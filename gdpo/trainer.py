@@ -3,23 +3,24 @@
     trainer = GDPOTrainer("Qwen/Qwen3-0.6B", args=GDPOConfig("out"), train_dataset=groups)
     trainer.train()
 
-A row of `train_dataset` is a group: `prompt` (text or messages), `completions` (texts), `rewards` (numbers).
-Each completion is scored once per step, by the policy; the reference scored it once before training.
+A row of `train_dataset` is a group: `prompt` (text or messages), `completions`, `rewards` (numbers). Each distinct
+completion is scored once per step by the policy, and once before training by the reference.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -27,70 +28,19 @@ from transformers import (
     PreTrainedTokenizerBase,
     Trainer,
     TrainerCallback,
-    TrainingArguments,
     set_seed,
 )
 
+from gdpo.batches import GroupCollator, Packing, attention_tokens
+from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_groups
 from gdpo.objective import gdpo_loss, pair_weights
+from gdpo.reference import cache_key, frozen, reference_log_probs
+from gdpo.scoring import completion_log_probs, share_faithfully
+from gdpo.trainer_config import GDPOConfig
 
-IGNORED = -100
-Prompt = str | list[dict[str, str]]
+__all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
-
-class DataError(ValueError):
-    """Training data that no group can be made of. The message names the row and the column."""
-
-
-@dataclass
-class GDPOConfig(TrainingArguments):
-    """`transformers.TrainingArguments` with GDPO's own. A batch size counts groups, not completions."""
-
-    # Defaults that differ from TrainingArguments
-    learning_rate: float = field(
-        default=2e-6, metadata={"help": "AdamW's initial learning rate. Paper, appendix: 2e-6."}
-    )
-    logging_steps: float = field(default=10, metadata={"help": "Log every so many steps."})
-    remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks its columns."})
-
-    # The objective; see gdpo.objective
-    beta: float = field(default=0.1, metadata={"help": "Inverse temperature. Paper: 'beta = 0.1'."})
-    pairs: str = field(
-        default="adjacent",
-        metadata={"help": "Eq. 13's pairs or eq. 12's.", "choices": ["adjacent", "all"]},
-    )
-    link: str = field(
-        default="sigmoid",
-        metadata={"help": "The pair loss; the paper prints sigmoid.", "choices": ["sigmoid", "logsigmoid"]},
-    )
-    advantage: str = field(
-        default="shifted",
-        metadata={
-            "help": "How the advantage weighs a log-ratio: 'literal' divides by it as printed, 'unweighted' "
-            "is GDPO-A, 'shifted' multiplies by A - min A + 1, 'reciprocal' divides by it, 'gap' weighs each pair "
-            "by its difference of advantages.",
-            "choices": ["literal", "unweighted", "shifted", "reciprocal", "gap"],
-        },
-    )
-    length: str = field(
-        default="sum",
-        metadata={
-            "help": "Log-ratio of a completion: sum or mean over its tokens.",
-            "choices": ["sum", "mean"],
-        },
-    )
-
-    # The data and the forward pass
-    max_length: int | None = field(
-        default=1024, metadata={"help": "Tokens of prompt and completion; what exceeds it is cut at the end."}
-    )
-    forward_batch_size: int = field(
-        default=32,
-        metadata={"help": "Completions per forward pass. Those of like length share one, which saves padding."},
-    )
-    disable_dropout: bool = field(
-        default=True,
-        metadata={"help": "Train without dropout, so that a log-ratio is 0 before the first step."},
-    )
+Rows = Dataset | Sequence[dict[str, Any]]
 
 
 class GDPOTrainer(Trainer):
@@ -102,264 +52,277 @@ class GDPOTrainer(Trainer):
         args: absent, `GDPOConfig("gdpo")`.
         train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group
             whose rewards are all equal has no pair, and is left out (`skipped_groups` counts them).
+        eval_dataset: the same, for `evaluate`.
         processing_class: the tokenizer; absent, the policy's own.
+        reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
+            They are called once per group, before training (`gdpo.groups.rewarded`).
+        callbacks, optimizers: as `transformers.Trainer` takes them.
         peft_config: wraps `model` in this adapter.
 
-    Logs, beside the loss, `rewards/accuracies` and `rewards/margins` (over the loss's pairs, as DPO has
-    them), `log_ratios/best` and `log_ratios/worst` of each group, and `kl`: half the squared log-ratio
-    (Schulman's k2), taken on the groups' completions and so off-policy, a trend rather than a level.
+    Logs, beside the loss, `rewards/accuracies` and `rewards/margins` (over the loss's pairs, as DPO has them),
+    `log_ratios/best` and `log_ratios/worst` of each group, `kl` (half the squared log-ratio, Schulman's k2, on the
+    groups' completions and so off-policy: a trend rather than a level), `padding_share` of the tokens processed,
+    `useful_tokens_per_second` (completion tokens scored) and `num_tokens` (all but padding, over the whole training).
     Raises DataError, a ValueError of one sentence, on rows that do not fit.
     """
 
-    loss_is_scaled_for_ga = False  # a mean over groups: Trainer divides by the accumulation steps
+    loss_is_scaled_for_ga = True  # by the groups of the whole step: parts of any size add up to it
 
     def __init__(
         self,
         model: str | PreTrainedModel,
         ref_model: PreTrainedModel | None = None,
         args: GDPOConfig | None = None,
-        train_dataset: Dataset | Sequence[dict[str, Any]] | None = None,
+        train_dataset: Rows | None = None,
+        eval_dataset: Rows | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
-        peft_config: Any = None,
+        reward_funcs: RewardFunc | Sequence[RewardFunc] | None = None,
         callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[Any, Any] = (None, None),
+        peft_config: Any = None,
     ):
         args = args or GDPOConfig("gdpo")
+        if ref_model is not None and ref_model is model:
+            raise ValueError("ref_model: expected another object than model; leave it out to keep model's start")
         set_seed(args.seed)  # an adapter starts at random
         if isinstance(model, str):
-            model = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32, use_safetensors=True)
+            given = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
+            model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(model.config._name_or_path)
         if peft_config is not None:
             from peft import get_peft_model
 
             model = get_peft_model(model, peft_config)
-        if args.disable_dropout:
-            for module in model.modules():
-                if isinstance(module, torch.nn.Dropout):
-                    module.p = 0.0
-        if train_dataset is None:
-            raise DataError("train_dataset: expected rows with prompt, completions and rewards, found none")
-        rows = tokenize_groups(train_dataset, processing_class, args.max_length)
-        kept = informative(rows)
-        self.skipped_groups = len(rows) - len(kept)
-        pad_id = processing_class.pad_token_id
-        collator = GroupCollator(
-            pad_id if pad_id is not None else processing_class.eos_token_id, args.forward_batch_size
-        )
+        if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+            raise ValueError("peft_config: expected an adapter of weights such as LoRA, found prompt learning")
+        self._reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or [])
+        self.skipped_groups = 0
+        train_rows = self._prepared("train_dataset", train_dataset, processing_class, args)
+        eval_rows = None
+        if eval_dataset is not None:
+            eval_rows = self._prepared("eval_dataset", eval_dataset, processing_class, args)
+        for network in filter(None, (model, ref_model)):
+            if args.disable_dropout:
+                _disable_dropout(network)
         super().__init__(
             model=model,
             args=args,
-            data_collator=collator,
-            train_dataset=Dataset.from_list(kept),
+            data_collator=GroupCollator(
+                _packing(model, args, processing_class),
+                torch.float64 if model.dtype == torch.float64 else torch.float32,
+            ),
+            train_dataset=Dataset.from_list(train_rows),
+            eval_dataset=Dataset.from_list(eval_rows) if eval_rows else None,
             processing_class=processing_class,
             callbacks=callbacks,
+            optimizers=optimizers,
         )
-        self._metrics: dict[str, list[float]] = defaultdict(list)
-        self._tokens = 0
-        column = self._reference_log_probs(ref_model)
-        self.train_dataset = self.train_dataset.add_column("ref_log_probs", column)
+        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
+        self._since: float | None = None
+        self.ref_model = None if ref_model is None else ref_model.to(self.args.device).eval()
+        if args.precompute_ref_log_probs:
+            self.train_dataset = self._with_reference(self.train_dataset)
+            self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
+            self.ref_model = None
+        elif ref_model is None and not hasattr(self.model, "disable_adapter"):
+            self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
 
-    def _reference_log_probs(self, ref_model: PreTrainedModel | None) -> list[list[float]]:
-        """The reference's log-probability of every sequence of every group, in the data's order."""
-        model = self.model if ref_model is None else ref_model.to(self.args.device)
-        disabled = contextlib.nullcontext()
-        if ref_model is None and hasattr(model, "disable_adapter"):
-            disabled = model.disable_adapter()
-        training = model.training
-        model.eval()
-        column: list[list[float]] = []
-        groups, size = self.train_dataset.to_list(), self.args.per_device_train_batch_size
-        with torch.no_grad(), disabled, self.compute_loss_context_manager():
-            for start in range(0, len(groups), size):
-                rows = groups[start : start + size]
-                batch = self._prepare_inputs(self.data_collator(rows))
-                values = iter(self._log_probs(model, batch)[batch["unsorted"]].tolist())
-                column += [[next(values) for _ in row["sequences"]] for row in rows]
-        model.train(training)
-        return column
+    def _prepared(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
+        if not isinstance(rows, Dataset | list | tuple):
+            found = "none" if rows is None else type(rows).__name__
+            raise DataError(f"{name}: expected a list or a datasets.Dataset of groups, found {found}")
+        if self._reward_funcs:
+            rows = rewarded(rows, self._reward_funcs, tokenizer, args.reward_weights)
+        tokenized = tokenize_groups(rows, tokenizer, args.max_length)
+        kept = informative(tokenized)
+        if name == "train_dataset":
+            self.skipped_groups = len(tokenized) - len(kept)
+        return kept
 
-    def _log_probs(self, model: torch.nn.Module, batch: dict[str, Any]) -> Tensor:
-        """Log-probability of each distinct completion, sum or mean over its tokens, in chunk order."""
-        scored = [completion_log_probs(model, **chunk) for chunk in batch["chunks"]]
-        if self.args.length == "mean":
-            lengths = [(chunk["labels"] != IGNORED).sum(-1) for chunk in batch["chunks"]]
-            scored = [total / length for total, length in zip(scored, lengths, strict=True)]
-        return torch.cat(scored)
+    # The reference
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        log_probs = self._log_probs(model, inputs)
-        log_ratios = (log_probs - inputs["ref_log_probs"].to(log_probs.dtype))[inputs["index"]]
-        rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
-        loss = gdpo_loss(
-            log_ratios,
-            rewards,
-            mask,
-            beta=self.args.beta,
-            pairs=self.args.pairs,
-            link=self.args.link,
-            advantage=self.args.advantage,
+    def _with_reference(self, dataset: Dataset) -> Dataset:
+        groups = dataset.to_list()
+        model = self.ref_model or self.model
+        config = model.config.to_diff_dict()
+        settings = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
+        precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
+        key = cache_key(frozen(model), [settings, precision], groups)
+        cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
+        size = self.args.per_device_train_batch_size
+
+        def score(shard: Sequence[dict[str, Any]]) -> Tensor:
+            parts = [self.data_collator(shard[start : start + size]) for start in range(0, len(shard), size)]
+            return torch.cat([self._ref_log_probs(self._prepare_inputs(part)) for part in parts])
+
+        column = reference_log_probs(
+            groups,
+            score,
+            cache / key,
+            rank=self.accelerator.process_index,
+            processes=self.accelerator.num_processes,
+            wait=self.accelerator.wait_for_everyone,
         )
-        self._measure(log_ratios.detach(), rewards, mask)
-        self._tokens += sum(int(chunk["attention_mask"].sum()) for chunk in inputs["chunks"])
-        return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
+        return dataset.add_column("ref_log_probs", column)
 
     @torch.no_grad()
-    def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor) -> None:
+    def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
+        """log pi_ref of the batch's distinct completions, (C,): the sum over tokens."""
+        model = self.accelerator.unwrap_model(self.model) if self.ref_model is None else self.ref_model
+        aside = self.ref_model is None and hasattr(model, "disable_adapter")
+        training = model.training
+        model.eval()
+        with model.disable_adapter() if aside else contextlib.nullcontext():
+            log_probs = self._log_probs(model, batch)
+        model.train(training)
+        return log_probs
+
+    # The loss
+
+    def _log_probs(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
+        """log pi of the batch's distinct completions, (C,): the sum over tokens.
+
+        What exceeds `max_activation_tokens` keeps no activations and is computed again in the backward pass. The
+        gradient through a completion's log-probability is the same either way.
+        """
+        total: Tensor | None = None
+        kept = 0
+        for forward in batch["forwards"]:
+            kept += forward["input_ids"].numel()
+            again = torch.is_grad_enabled() and kept > (self.args.max_activation_tokens or math.inf)
+            given = (model, forward, self.args.max_logits)
+            with self.accelerator.autocast():
+                tokens = (
+                    checkpoint(completion_log_probs, *given, use_reentrant=False)
+                    if again
+                    else completion_log_probs(*given)
+                )
+            if total is None:
+                total = tokens.new_zeros(len(batch["lengths"]))
+            total = total.index_add(0, forward["owners"], tokens)
+        return total
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        policy = self.accelerator.unwrap_model(model)
+        log_probs = _inside(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
+        reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
+        log_ratios = log_probs - reference.to(log_probs.dtype)
+        if self.args.length == "mean":
+            log_ratios = log_ratios / inputs["lengths"]
+        log_ratios = log_ratios[inputs["index"]]
+        rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
+        objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage")}
+        loss = gdpo_loss(log_ratios, rewards, mask, **objective)
+        self._measure(log_ratios.detach(), rewards, mask, inputs)
+        if num_items_in_batch is not None:
+            # Processes' gradients are averaged, a step's parts summed: each group counts one in the step's total.
+            loss = loss * (len(rewards) * self.accelerator.num_processes / num_items_in_batch)
+        return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
+        """The groups of one optimizer step, over its parts and all processes."""
+        groups = torch.tensor(sum(len(batch["rewards"]) for batch in batch_samples), device=device)
+        return self.accelerator.reduce(groups, "sum")
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad():
+            return self.compute_loss(model, inputs).detach(), None, None
+
+    # The log
+
+    @torch.no_grad()
+    def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor, inputs: dict[str, Any]) -> None:
+        """Add the batch to the sums that `log` divides; nothing waits for the device here."""
+        mode = "train" if self.model.training else "eval"
+        if mode == "train" and self._since is None:
+            self._since = time.perf_counter()
         weights = pair_weights(rewards, mask, self.args.pairs)
         gaps = log_ratios.unsqueeze(-1) - log_ratios.unsqueeze(-2)
         best = rewards.masked_fill(~mask, -math.inf).argmax(-1, keepdim=True)
         worst = rewards.masked_fill(~mask, math.inf).argmin(-1, keepdim=True)
-        measured = {
-            "rewards/accuracies": (weights * (gaps > 0)).sum((-2, -1)).mean(),
-            "rewards/margins": self.args.beta * (weights * gaps).sum((-2, -1)).mean(),
-            "log_ratios/best": log_ratios.gather(-1, best).mean(),
-            "log_ratios/worst": log_ratios.gather(-1, worst).mean(),
-            "kl": (0.5 * log_ratios.square() * mask).sum() / mask.sum(),
+        added = {
+            "rewards/accuracies": (weights * (gaps > 0)).sum(),
+            "rewards/margins": self.args.beta * (weights * gaps).sum(),
+            "log_ratios/best": log_ratios.gather(-1, best).sum(),
+            "log_ratios/worst": log_ratios.gather(-1, worst).sum(),
+            "kl": (0.5 * log_ratios.square() * mask).sum(),
+            "completions": mask.sum(),
+            "groups": len(rewards),
+            **inputs["tokens"],
         }
-        values = self.accelerator.reduce(torch.stack(list(measured.values())), "mean")
-        for name, value in zip(measured, values.tolist(), strict=True):
-            self._metrics[name].append(value)
+        sums = self._sums[mode]
+        for name, value in added.items():
+            sums[name] = sums.get(name, 0) + value
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        logs |= {name: sum(values) / len(values) for name, values in self._metrics.items()}
-        logs["num_tokens"] = self._tokens
-        self._metrics.clear()
+        mode = "train" if self.model.training else "eval"
+        if self._sums[mode]:
+            values = torch.tensor([float(value) for value in self._sums[mode].values()], dtype=torch.float64)
+            if self.accelerator.num_processes > 1:
+                values = self.accelerator.reduce(values.to(self.args.device), "sum")
+            sums = dict(zip(self._sums[mode], values.tolist(), strict=True))
+            self._sums[mode].clear()
+            means = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
+            means["kl"] = sums["kl"] / sums["completions"]
+            means["padding_share"] = 1 - sums["real"] / sums["processed"]
+            if mode == "train":
+                now = time.perf_counter()
+                means["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
+                self._since = now
+                self.state.num_input_tokens_seen += int(sums["real"])
+            logs |= means if mode == "train" else {f"eval_{name}": value for name, value in means.items()}
+        if mode == "train":
+            logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
 
 
-def completion_log_probs(model: torch.nn.Module, input_ids: Tensor, attention_mask: Tensor, labels: Tensor) -> Tensor:
-    """log pi(completion | prompt) of each sequence, (N,), from (N, T) right-padded tensors.
+def _packing(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrainedTokenizerBase) -> Packing:
+    config = model.config.get_text_config()
+    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+    body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
+    share = args.share_prompts
+    if share != "never" and not args.padding_free and not share_faithfully(model, pad):
+        if share == "always":
+            raise ValueError(
+                f"share_prompts: expected a model whose attention takes a mask of its own, found {config.model_type} "
+                f"with {config._attn_implementation} attention; use 'auto' or 'never'"
+            )
+        share = "never"
+    return Packing(
+        pad_token_id=pad,
+        max_tokens=args.max_forward_tokens,
+        share=share,
+        attention_tokens=attention_tokens(config, body),
+        window=getattr(config, "sliding_window", None),
+        bucket=args.bucket_by_length,
+        padding_free=args.padding_free,
+    )
 
-    `labels` are the input ids on completion tokens and IGNORED elsewhere. Logits are computed from the first
-    completion token on only, which spares the vocabulary-wide part of the longest shared prompt.
+
+def _disable_dropout(model: nn.Module) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+
+
+def _inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor) -> Tensor:
+    """Run `function` within one forward of `wrapper`, which may hold `model` for several processes.
+
+    The wrapper prepares its gradient exchange once per forward, while `function` calls the model itself several
+    times. `token` is a tensor for the wrapper to move about; nobody reads it.
     """
-    first = int((labels != IGNORED).int().argmax(-1).min())
-    keep = labels.shape[1] - first + 1
-    outputs = model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, logits_to_keep=keep)
-    logits = outputs.logits[:, -keep:-1].float()
-    losses = functional.cross_entropy(logits.transpose(1, 2), labels[:, first:], ignore_index=IGNORED, reduction="none")
-    return -losses.sum(-1)
+    if wrapper is model:
+        return function()
+    forward = model.forward
 
+    def once(_: Tensor) -> Tensor:
+        model.forward = forward
+        return function()
 
-@dataclass
-class GroupCollator:
-    """Joins groups into one batch in which every distinct sequence stands once.
-
-    `chunks`: right-padded `input_ids`, `attention_mask`, `labels`, each of at most `chunk_size` sequences,
-    sorted by length; the other tensors lead back: `index` (B, G) gives each completion's place in the chunks
-    laid end to end, `mask` and `rewards` are (B, G), `ref_log_probs` is in chunk order, `unsorted` gives the
-    rows' order.
-    """
-
-    pad_token_id: int
-    chunk_size: int
-
-    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        sequences = [(row["prompt_ids"], ids) for row in rows for ids in row["sequences"]]
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i][0]) + len(sequences[i][1]))
-        place = torch.empty(len(order), dtype=torch.long)
-        place[torch.tensor(order)] = torch.arange(len(order))
-        starts = range(0, len(order), self.chunk_size)
-        batch = {
-            "chunks": [self._pad([sequences[i] for i in order[s : s + self.chunk_size]]) for s in starts],
-            "unsorted": place,
-        }
-        shape = (len(rows), max(len(row["index"]) for row in rows))
-        index, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-        rewards = torch.zeros(shape, dtype=torch.float32)
-        offset = 0
-        for group, row in enumerate(rows):
-            size = len(row["index"])
-            index[group, :size] = place[offset + torch.tensor(row["index"])]
-            rewards[group, :size] = torch.tensor(row["rewards"])
-            mask[group, :size] = True
-            offset += len(row["sequences"])
-        batch |= {"index": index, "mask": mask, "rewards": rewards}
-        if "ref_log_probs" in rows[0]:
-            values = [value for row in rows for value in row["ref_log_probs"]]
-            batch["ref_log_probs"] = torch.tensor(values)[torch.tensor(order)]
-        return batch
-
-    def _pad(self, sequences: list[tuple[list[int], list[int]]]) -> dict[str, Tensor]:
-        length = max(len(prompt) + len(completion) for prompt, completion in sequences)
-        padded: dict[str, list[list[int]]] = {"input_ids": [], "attention_mask": [], "labels": []}
-        for prompt, completion in sequences:
-            used = len(prompt) + len(completion)
-            rest = length - used
-            padded["input_ids"].append([*prompt, *completion, *[self.pad_token_id] * rest])
-            padded["attention_mask"].append([1] * used + [0] * rest)
-            padded["labels"].append([*[IGNORED] * len(prompt), *completion, *[IGNORED] * rest])
-        return {name: torch.tensor(values) for name, values in padded.items()}
-
-
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply."""
-    if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"]
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
-
-
-def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: str) -> list[int]:
-    """A completion's token ids, its text verbatim, ended by one end-of-sequence token.
-
-    It is tokenized apart from its prompt, as it was when a model generated it.
-    """
-    ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
-    return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
-
-
-def informative(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
-    kept = [row for row in rows if len(set(row["rewards"])) > 1]
-    if not kept:
-        raise DataError("rewards: expected a group with two different rewards, found none")
-    return kept
-
-
-def tokenize_groups(
-    rows: Iterable[dict[str, Any]],
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int | None = None,
-    smallest: int = 2,
-) -> list[dict[str, Any]]:
-    """Check groups of at least `smallest` completions and tokenize them.
-
-    Each gives `prompt_ids`; `sequences`, its distinct completions' ids, cut so that prompt and completion fit
-    in `max_length`; `index`, each completion's place among them; `rewards`. Raises DataError naming the row.
-    """
-    groups = []
-    for number, row in enumerate(rows):
-        check_group(number, row, smallest)
-        prompt = prompt_ids(tokenizer, row["prompt"])
-        if max_length is not None and len(prompt) >= max_length:
-            found = f"expected fewer than max_length={max_length} tokens, found {len(prompt)}"
-            raise DataError(f"row {number}, prompt: {found}")
-        room = None if max_length is None else max_length - len(prompt)
-        places: dict[tuple[int, ...], int] = {}
-        index = []
-        for completion in row["completions"]:
-            ids = tuple(completion_ids(tokenizer, completion)[:room])
-            index.append(places.setdefault(ids, len(places)))
-        rewards = [float(reward) for reward in row["rewards"]]
-        sequences = [list(ids) for ids in places]
-        groups.append({"prompt_ids": prompt, "sequences": sequences, "index": index, "rewards": rewards})
-    return groups
-
-
-def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
-    """Raise DataError naming row and column unless `row` is a prompt, completions and their rewards."""
-    for column in ("prompt", "completions", "rewards"):
-        if row.get(column) is None:
-            found = ", ".join(name for name, value in row.items() if value is not None) or "none"
-            raise DataError(f"row {number}: expected a column '{column}', found {found}")
-    completions, rewards = row["completions"], row["rewards"]
-    if len(completions) != len(rewards):
-        found = f"{len(completions)} completions and {len(rewards)} rewards"
-        raise DataError(f"row {number}: expected a reward per completion, found {found}")
-    if len(completions) < smallest:
-        raise DataError(f"row {number}, completions: expected at least {smallest}, found {len(completions)}")
-    for place, (completion, reward) in enumerate(zip(completions, rewards, strict=True)):
-        if not isinstance(completion, str) or not completion.strip():
-            raise DataError(f"row {number}, completions[{place}]: expected text, found {completion!r}")
-        if not isinstance(reward, int | float) or not math.isfinite(reward):
-            raise DataError(f"row {number}, rewards[{place}]: expected a finite number, found {reward!r}")
+    model.forward = once
+    try:
+        return wrapper(token)
+    finally:
+        model.forward = forward

@@ -25,13 +25,15 @@ def train_run(
     seed: int,
     dtype: Literal["float32", "bfloat16"] = "float32",
     reward_fn: RewardFunction | None = None,
+    ref_cache: Path | None = None,
 ) -> dict[str, Any]:
     """Train the checkpoint at `base` by `method` on `groups`; write an ordinary checkpoint to `out`.
 
     `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
     fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
     float32 under bfloat16 autocast and is saved in bfloat16. `reward_fn` is what trainer grpo learns from: a
-    reward function as TRL calls it, by keyword, with the column `id` of the groups' ids.
+    reward function as TRL calls it, by keyword, with the column `id` of the groups' ids. `ref_cache` is where
+    trainer gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
 
     Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
     trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `log`, a list with a
@@ -39,10 +41,10 @@ def train_run(
     """
     from transformers import set_seed
 
+    from gdpo.groups import DataError
     from gdpo.students import common
-    from gdpo.trainer import DataError
 
-    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn)
+    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn, ref_cache)
     start = time.perf_counter()
     common.quiet()
     set_seed(seed)

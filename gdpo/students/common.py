@@ -27,9 +27,9 @@ from transformers import (
 from transformers.utils import logging
 
 from gdpo.files import replacing
+from gdpo.groups import DataError, tokenize_groups
 from gdpo.records import Group
 from gdpo.schema import Lora, Method
-from gdpo.trainer import DataError, tokenize_groups
 
 CHECKPOINT_STEPS = 50
 
@@ -45,6 +45,7 @@ class Run:
     seed: int
     dtype: str
     reward_fn: Callable[..., list[float]] | None
+    ref_cache: Path | None
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(self.base)

@@ -7,8 +7,8 @@ from typing import Any
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
+from gdpo.groups import DataError
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
-from gdpo.trainer import DataError
 
 
 class PairTrainer(DPOTrainer):

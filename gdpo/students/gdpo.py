@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from gdpo.groups import informative
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, rows
-from gdpo.trainer import GDPOConfig, GDPOTrainer, informative
+from gdpo.trainer import GDPOConfig, GDPOTrainer
 
 
 def train(run: Run) -> tuple[GDPOTrainer, int]:
@@ -15,6 +16,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
             **arguments(run, len(groups)),
             **run.method.objective.model_dump(),
             max_length=run.method.max_length,
+            ref_cache_dir=run.ref_cache and str(run.ref_cache),
         ),
         train_dataset=groups,
         processing_class=run.tokenizer(),

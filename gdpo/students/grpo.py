@@ -6,8 +6,8 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.errors import UserError
+from gdpo.groups import DataError, prompt_ids
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
-from gdpo.trainer import DataError, prompt_ids
 
 
 def train(run: Run) -> tuple[GRPOTrainer, int]:

@@ -6,7 +6,8 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
-from gdpo.trainer import IGNORED
+
+IGNORED = -100  # the label of a token without a loss, as torch and TRL have it
 
 
 def train(run: Run) -> tuple[SFTTrainer, int]:

@@ -66,6 +66,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 work=work / "checkpoints",
                 seed=run.seed,
                 dtype=scale.model(run.student).dtype,
+                ref_cache=layout.work / "reference",
             )
             log = metrics.pop("log", [])
             extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,17 +98,28 @@ def test_methods_see_the_same_ids(student, groups, tmp_path, monkeypatch):
 
     seen = {}
 
-    def peek(trainer, *_, **__):
-        batch = trainer.data_collator([trainer.train_dataset[0]])
-        batch = batch["chunks"][0] if "chunks" in batch else batch
+    def of_groups(collator, row):
+        apart = replace(collator, packing=replace(collator.packing, share="never"))
+        for forward in apart([row])["forwards"]:
+            labels = torch.full(forward["input_ids"].shape, -100)
+            labels.view(-1)[forward["sources"] + 1] = forward["targets"]
+            for ids, scored in zip(forward["input_ids"].tolist(), labels.tolist(), strict=True):
+                used = max(i for i, label in enumerate(scored) if label != -100) + 1
+                yield tuple(ids[:used]), tuple(scored[:used])
+
+    def of_sequences(collator, row):
+        batch = collator([row])
         labels = batch.get("labels")
         if labels is None:
             labels = batch["input_ids"].masked_fill(batch["completion_mask"] == 0, -100)
         padding = batch["attention_mask"] == 0 if "attention_mask" in batch else batch["input_ids"] == 0
-        seen[type(trainer).__mro__[0].__name__] = {
-            (tuple(ids[~pad].tolist()), tuple(row[~pad].tolist()))
-            for ids, row, pad in zip(batch["input_ids"], labels, padding, strict=True)
-        }
+        for ids, scored, pad in zip(batch["input_ids"], labels, padding, strict=True):
+            yield tuple(ids[~pad].tolist()), tuple(scored[~pad].tolist())
+
+    def peek(trainer, *_, **__):
+        name = type(trainer).__name__
+        read = of_groups if name == "GDPOTrainer" else of_sequences
+        seen[name] = set(read(trainer.data_collator, trainer.train_dataset[0]))
         raise InterruptedError
 
     monkeypatch.setattr(Trainer, "train", peek)

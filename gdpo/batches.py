@@ -1,0 +1,211 @@
+"""From groups to forward passes: which tokens share a pass, a row, a prompt.
+
+A *row* is a prompt and one or more of its group's completions, side by side, each blind to the others; a *forward* is
+some rows of like length. Every distinct completion is scored exactly once, whatever the number of pairs. How rows and
+forwards are cut changes cost and padding, and a log-probability only by rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig
+
+Share = Literal["auto", "always", "never"]
+PADDING = 0.05  # at most this share of a forward is padding
+
+
+@dataclass(frozen=True)
+class Row:
+    """A prompt and completions of it, with each completion's number in the batch."""
+
+    prompt: list[int]
+    completions: list[list[int]]
+    owners: list[int]
+
+    def __len__(self) -> int:
+        return len(self.prompt) + sum(map(len, self.completions))
+
+
+@dataclass(frozen=True)
+class Packing:
+    """How a batch of groups becomes forward passes.
+
+    Args:
+        pad_token_id: fills the rows of a forward up to the longest.
+        max_tokens: of one forward, padding included. A longer row is a forward of its own.
+        share: put completions behind one copy of their prompt where that is cheaper ("auto"), always, or never.
+        attention_tokens: the row length at which a layer's attention costs as much as its projections.
+        window: the model's sliding window, if it has one: a longer row is not shared.
+        bucket: rows of like length share a forward, so that at most 5% of it is padding; else rows come as they lie.
+        padding_free: rows laid end to end in one row without padding, for attention that takes sequence bounds.
+    """
+
+    pad_token_id: int
+    max_tokens: int
+    share: Share = "auto"
+    attention_tokens: float = 1024.0
+    window: int | None = None
+    bucket: bool = True
+    padding_free: bool = False
+
+    def forwards(self, groups: Iterable[tuple[list[int], Sequence[list[int]]]]) -> tuple[int, list[dict[str, Tensor]]]:
+        """The forward passes that score every completion of (prompt ids, completions' ids) once.
+
+        Before them comes how many tokens they hold without padding.
+
+        Each holds `input_ids` (N, T) and, where rows are shared or packed, `position_ids` (N, T) and a bool
+        `attention_mask` (N, 1, T, T); else attention is causal and padding, at the end, is seen by no token. `sources`
+        (K,) are the flat positions whose hidden states predict the tokens `targets` (K,) of the completions `owners`
+        (K,), numbered as they come.
+        """
+        rows: list[Row] = []
+        number = 0
+        for prompt, completions in groups:
+            rows += self._rows(prompt, completions, number)
+            number += len(completions)
+        made = []
+        for several in (False, True):
+            alike = [row for row in rows if (len(row.completions) > 1) == several]
+            made += [self._forward(part, several) for part in self._buckets(alike)]
+        return sum(map(len, rows)), made
+
+    def _rows(self, prompt: list[int], completions: Sequence[list[int]], first: int) -> list[Row]:
+        """A group's rows, as many completions to a row as is cheapest; `first` is the first completion's number."""
+        order = sorted(range(len(completions)), key=lambda i: -len(completions[i]))
+        longest = len(prompt) + max(map(len, completions))
+        shareable = self.share != "never" and not self.padding_free and (self.window is None or longest <= self.window)
+        counts = range(1, len(order) + 1) if shareable else [len(order)]
+        if shareable and self.share == "always":
+            counts = [1]
+        # Dealt out longest first, the rows of a group come out about equally long.
+        deals = [[order[start::count] for start in range(count)] for count in counts]
+
+        def cost(deal: list[list[int]]) -> float:
+            lengths = [(len(prompt) + sum(len(completions[i]) for i in part), len(part)) for part in deal]
+            # A mask is computed in full, plain causal attention by half.
+            return sum(n + n * n / self.attention_tokens * (1.0 if size > 1 else 0.5) for n, size in lengths)
+
+        return [Row(prompt, [completions[i] for i in part], [first + i for i in part]) for part in min(deals, key=cost)]
+
+    def _buckets(self, rows: list[Row]) -> list[list[Row]]:
+        if self.bucket:
+            rows = sorted(rows, key=len, reverse=True)
+        buckets: list[list[Row]] = []
+        real = width = 0
+        for row in rows:
+            wider = max(width, len(row))
+            padded = wider * (len(buckets[-1]) + 1) if buckets else 0
+            kept = real + len(row)
+            taken = kept if self.padding_free else padded
+            waste = 0.0 if self.padding_free or not self.bucket else 1 - kept / max(padded, 1)
+            if buckets and taken <= self.max_tokens and waste <= PADDING:
+                buckets[-1].append(row)
+                real, width = kept, wider
+            else:
+                buckets.append([row])
+                real = width = len(row)
+        return buckets
+
+    def _forward(self, rows: list[Row], several: bool) -> dict[str, Tensor]:
+        width = sum(map(len, rows)) if self.padding_free else max(map(len, rows))
+        ids, positions, segments = [], [], []
+        sources, targets, owners = [], [], []
+        for number, row in enumerate(rows):
+            start = len(ids) if self.padding_free else number * width
+            ids += row.prompt
+            positions += range(len(row.prompt))
+            segments += [0] * len(row.prompt)
+            last = start + len(row.prompt) - 1
+            place = last + 1
+            for segment, (owner, completion) in enumerate(zip(row.owners, row.completions, strict=True), start=1):
+                sources += [last, *range(place, place + len(completion) - 1)]
+                targets += completion
+                owners += [owner] * len(completion)
+                ids += completion
+                positions += range(len(row.prompt), len(row.prompt) + len(completion))
+                segments += [segment] * len(completion)
+                place += len(completion)
+            if not self.padding_free:
+                rest = width - len(row)
+                ids += [self.pad_token_id] * rest
+                positions += [0] * rest
+                segments += [-1] * rest
+        shape = (1, width) if self.padding_free else (len(rows), width)
+        forward = {
+            "input_ids": torch.tensor(ids).view(shape),
+            "sources": torch.tensor(sources),
+            "targets": torch.tensor(targets),
+            "owners": torch.tensor(owners),
+        }
+        if several or self.padding_free:
+            forward["position_ids"] = torch.tensor(positions).view(shape)
+        if several:
+            forward["attention_mask"] = tree_mask(torch.tensor(segments).view(shape))
+        return forward
+
+
+def tree_mask(segments: Tensor) -> Tensor:
+    """Who sees whom, (N, 1, T, T) bool from (N, T): a token sees what lies before it in the prompt (segment 0) and
+    in its own completion."""
+    row, column = segments.unsqueeze(-1), segments.unsqueeze(-2)
+    causal = torch.ones(segments.shape[-1], segments.shape[-1], dtype=torch.bool).tril()
+    return (((column == 0) | (row == column)) & causal).unsqueeze(1)
+
+
+def attention_tokens(config: PretrainedConfig, parameters: int) -> float:
+    """The row length at which attention costs as much as the projections of a model of so many body `parameters`.
+
+    A layer multiplies 2 N / L numbers a token by its weights and 4 T d by the other tokens, so T = N / (2 L d).
+    """
+    text = config.get_text_config()
+    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
+    return parameters / (2 * text.num_hidden_layers * width)
+
+
+@dataclass
+class GroupCollator:
+    """Joins groups into one batch in which every distinct completion is scored once.
+
+    `forwards` as `Packing.forwards` gives them; `index` (B, G) gives each completion's number, `mask` and `rewards`
+    are (B, G), `lengths` (C,) counts the distinct completions' tokens, `ref_log_probs` (C,) is there where rows hold
+    it. B groups of up to G completions, C distinct ones in all. `tokens` counts those `useful` (of completions),
+    `real` (with the prompts, as often as they are computed) and `processed` (with padding).
+    """
+
+    packing: Packing
+    dtype: torch.dtype = torch.float32
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        shape = (len(rows), max(len(row["index"]) for row in rows))
+        index, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+        rewards = torch.zeros(shape, dtype=self.dtype)
+        offset = 0
+        for group, row in enumerate(rows):
+            size = len(row["index"])
+            index[group, :size] = offset + torch.tensor(row["index"])
+            rewards[group, :size] = torch.tensor(row["rewards"], dtype=self.dtype)
+            mask[group, :size] = True
+            offset += len(row["sequences"])
+        real, forwards = self.packing.forwards((row["prompt_ids"], row["sequences"]) for row in rows)
+        lengths = torch.tensor([len(ids) for row in rows for ids in row["sequences"]])
+        batch = {
+            "rewards": rewards,  # first, since Trainer takes a batch's size from its first tensor
+            "mask": mask,
+            "index": index,
+            "lengths": lengths,
+            "forwards": forwards,
+            "tokens": {
+                "useful": int(lengths.sum()),
+                "real": real,
+                "processed": sum(forward["input_ids"].numel() for forward in forwards),
+            },
+        }
+        if "ref_log_probs" in rows[0]:
+            values = [value for row in rows for value in row["ref_log_probs"]]
+            batch["ref_log_probs"] = torch.tensor(values, dtype=self.dtype)
+        return batch
