@@ -6,7 +6,7 @@ LOCK := envs/cpu.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup table2 table1 test test-fast lint sweep lock clean
+.PHONY: setup table2 table1 test test-fast lint sweep bench lock clean
 
 setup: $(VENV)/.installed
 
@@ -43,6 +43,10 @@ lint: setup
 # The learning-rate sweep on validation items; its outcome, workflow/config/sweep/$(SCALE).csv, is kept as data.
 sweep: setup
 	snakemake --cores all --rerun-incomplete sweep --config scale=$(SCALE)
+
+# GDPOTrainer's speed and memory beside its peers; benchmarks/README.md says what is measured. ARGS are its options.
+bench: setup
+	python -m benchmarks.run $(ARGS)
 
 # Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere.
 lock: setup

@@ -1,0 +1,1 @@
+"""GDPOTrainer's speed and memory beside its peers'; see README.md. Run with `make bench`."""
