@@ -7,7 +7,7 @@ forwards are cut changes cost and padding, and a log-probability only by roundin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -58,10 +58,10 @@ class Packing:
 
         Before them comes how many tokens they hold without padding.
 
-        Each holds `input_ids` (N, T) and, where rows are shared or packed, `position_ids` (N, T) and a bool
-        `attention_mask` (N, 1, T, T); else attention is causal and padding, at the end, is seen by no token. `sources`
-        (K,) are the flat positions whose hidden states predict the tokens `targets` (K,) of the completions `owners`
-        (K,), numbered as they come.
+        Each holds `input_ids` (N, T); where completions share a row, `segments` (N, T), which `tree_mask` makes a mask
+        of, and, there and in packed rows, `position_ids` (N, T). Else attention is causal and padding, at the end, is
+        seen by no token. `sources` (K,) are the flat positions whose hidden states predict the tokens `targets` (K,)
+        of the completions `owners` (K,), numbered as they come.
         """
         rows: list[Row] = []
         number = 0
@@ -145,7 +145,7 @@ class Packing:
         if several or self.padding_free:
             forward["position_ids"] = torch.tensor(positions).view(shape)
         if several:
-            forward["attention_mask"] = tree_mask(torch.tensor(segments).view(shape))
+            forward["segments"] = torch.tensor(segments).view(shape)
         return forward
 
 
@@ -153,8 +153,22 @@ def tree_mask(segments: Tensor) -> Tensor:
     """Who sees whom, (N, 1, T, T) bool from (N, T): a token sees what lies before it in the prompt (segment 0) and
     in its own completion."""
     row, column = segments.unsqueeze(-1), segments.unsqueeze(-2)
-    causal = torch.ones(segments.shape[-1], segments.shape[-1], dtype=torch.bool).tril()
+    causal = torch.ones(segments.shape[-1], segments.shape[-1], dtype=torch.bool, device=segments.device).tril()
     return (((column == 0) | (row == column)) & causal).unsqueeze(1)
+
+
+def by_tokens(groups: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
+    """Successive groups, as many at a time as hold up to `most` tokens; one group at least."""
+    part: list[dict[str, Any]] = []
+    held = 0
+    for group in groups:
+        tokens = sum(len(group["prompt_ids"]) + len(ids) for ids in group["sequences"])
+        if part and held + tokens > most:
+            yield part
+            part, held = [], 0
+        part.append(group)
+        held += tokens
+    yield part
 
 
 def attention_tokens(config: PretrainedConfig, parameters: int) -> float:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from gdpo.batches import Packing
+from gdpo.batches import Packing, tree_mask
 
 # 2^26 float32 logits are 256 MiB: 441 tokens at a vocabulary of 151,936. Ours.
 MAX_LOGITS = 1 << 26
@@ -21,7 +21,9 @@ MAX_LOGITS = 1 << 26
 
 def completion_log_probs(model: nn.Module, forward: Mapping[str, Tensor], max_logits: int = MAX_LOGITS) -> Tensor:
     """log pi of each scored token, (K,), in the order of `forward["targets"]`."""
-    given = {name: forward[name] for name in ("attention_mask", "position_ids") if name in forward}
+    given = {"position_ids": forward["position_ids"]} if "position_ids" in forward else {}
+    if "segments" in forward:
+        given["attention_mask"] = tree_mask(forward["segments"])
     sources, targets = forward["sources"], forward["targets"]
     body, head = split_head(model)
     if head is None:

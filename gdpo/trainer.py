@@ -31,7 +31,7 @@ from transformers import (
     set_seed,
 )
 
-from gdpo.batches import GroupCollator, Packing, attention_tokens
+from gdpo.batches import GroupCollator, Packing, attention_tokens, by_tokens
 from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_groups
 from gdpo.objective import gdpo_loss, pair_weights
 from gdpo.reference import cache_key, frozen, reference_log_probs
@@ -150,11 +150,10 @@ class GDPOTrainer(Trainer):
         precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
         key = cache_key(frozen(model), [settings, precision], groups)
         cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
-        size = self.args.per_device_train_batch_size
 
         def score(shard: Sequence[dict[str, Any]]) -> Tensor:
-            parts = [self.data_collator(shard[start : start + size]) for start in range(0, len(shard), size)]
-            return torch.cat([self._ref_log_probs(self._prepare_inputs(part)) for part in parts])
+            batches = map(self.data_collator, by_tokens(shard, self.args.max_forward_tokens))
+            return torch.cat([self._ref_log_probs(self._prepare_inputs(batch)) for batch in batches])
 
         column = reference_log_probs(
             groups,
