@@ -282,6 +282,9 @@ def _packing(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrainedToke
     pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
     body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
     share = args.share_prompts
+    if args.padding_free and "flash" not in config._attn_implementation:
+        found = f"found {config._attn_implementation}; load the model with attn_implementation='flash_attention_2'"
+        raise ValueError(f"padding_free: expected a flash attention implementation, {found}")
     if share != "never" and not args.padding_free and not share_faithfully(model, pad):
         if share == "always":
             raise ValueError(
