@@ -73,12 +73,12 @@ def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
     """A_i = (r_i - mean r) / std r in each group (B, G), population std; 0 where rewards are all equal, and padded."""
     rewards, mask = _checked(rewards, mask)
     # Measured from the group's lowest reward in units of its range, neither a large offset nor a large or small
-    # scale is squared. Halves, since the range of two finite numbers may not be finite.
+    # scale is squared, and padding adds 0. Halves, since the range of two finite numbers may not be finite.
     half = rewards / 2
     lowest, highest = half.amin(-1, keepdim=True), half.amax(-1, keepdim=True)
     unit = (half - lowest) / (highest - lowest)
     size = mask.sum(-1, keepdim=True)
-    centred = (unit - (unit * mask).sum(-1, keepdim=True) / size) * mask
+    centred = (unit - unit.sum(-1, keepdim=True) / size) * mask
     std = (centred.square().sum(-1, keepdim=True) / size).sqrt()
     return torch.where(_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
 

@@ -223,11 +223,14 @@ def test_wrong_shapes_and_names_are_refused():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("advantage", ADVANTAGES)
 def test_reward_scales(dtype, advantage):
-    """1e-30 to 1e30, and small differences on a large offset, are the same rewards; rounding makes no pair."""
+    """1e-30, 1e30, a range beyond the largest number, small differences on a large offset: the same rewards.
+
+    Rounding makes no pair.
+    """
     log_ratios = tensor([1, -2, 3, 0.5]).to(dtype)
     plain = gdpo_loss(log_ratios, torch.tensor([[0, 1, 3, 3]], dtype=dtype), beta=BETA, advantage=advantage)
-    for scale, offset in ((1e-30, 0), (1e30, 0), (1e38, -1e38), (1, 1000), (2**-4, 64)):
-        rewards = torch.tensor([[0, 1, 3, 3]], dtype=dtype) * scale + offset
+    for scale, offset in ((1e-30, 0), (1e30, 0), (torch.finfo(dtype).max / 1.6, -1.5), (1, 1000), (2**-4, 1024)):
+        rewards = (torch.tensor([[0, 1, 3, 3]], dtype=dtype) + offset) * scale
         moved = gdpo_loss(log_ratios, rewards, beta=BETA, advantage=advantage)
         assert moved.item() == pytest.approx(plain.item(), rel=1e-5), (scale, offset)
     rounding = torch.tensor([[0.1 + 0.2, 0.3, 0.6 / 2, 0.3]], dtype=dtype)
