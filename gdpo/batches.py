@@ -195,7 +195,7 @@ class GroupCollator:
     dtype: torch.dtype = torch.float32
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        shape = (len(rows), max(len(row["index"]) for row in rows))
+        shape = (len(rows), max(1, *(len(row["index"]) for row in rows)))
         index, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
         rewards = torch.zeros(shape, dtype=self.dtype)
         offset = 0

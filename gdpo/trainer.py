@@ -21,6 +21,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+from torch.utils.data import Sampler
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -36,6 +37,7 @@ from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_g
 from gdpo.objective import gdpo_loss, pair_weights
 from gdpo.reference import cache_key, frozen, reference_log_probs
 from gdpo.scoring import completion_log_probs, share_faithfully
+from gdpo.shuffle import Shuffle, with_blank
 from gdpo.trainer_config import GDPOConfig
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
@@ -127,6 +129,16 @@ class GDPOTrainer(Trainer):
             self.ref_model = None
         elif ref_model is None and not hasattr(self.model, "disable_adapter"):
             self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        self._groups = len(self.train_dataset)
+        if self.accelerator.num_processes > 1:
+            self.train_dataset = with_blank(self.train_dataset)
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        if self.args.train_sampling_strategy != "random":
+            return super()._get_train_sampler(train_dataset)
+        batch = self._train_batch_size * self.accelerator.num_processes
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        return Shuffle(self._groups, batch if self.accelerator.num_processes > 1 else 1, seed)
 
     def _prepared(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
         if not isinstance(rows, Dataset | list | tuple):
@@ -221,7 +233,7 @@ class GDPOTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """The groups of one optimizer step, over its parts and all processes."""
-        groups = torch.tensor(sum(len(batch["rewards"]) for batch in batch_samples), device=device)
+        groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batch_samples), device=device)
         return self.accelerator.reduce(groups, "sum")
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
@@ -237,6 +249,7 @@ class GDPOTrainer(Trainer):
         mode = "train" if self.model.training else "eval"
         if mode == "train" and self._since is None:
             self._since = time.perf_counter()
+        log_ratios = log_ratios.masked_fill(~mask, 0.0)
         weights = pair_weights(rewards, mask, self.args.pairs)
         gaps = log_ratios.unsqueeze(-1) - log_ratios.unsqueeze(-2)
         best = rewards.masked_fill(~mask, -math.inf).argmax(-1, keepdim=True)
@@ -248,7 +261,7 @@ class GDPOTrainer(Trainer):
             "log_ratios/worst": log_ratios.gather(-1, worst).sum(),
             "kl": (0.5 * log_ratios.square() * mask).sum(),
             "completions": mask.sum(),
-            "groups": len(rewards),
+            "groups": mask.any(-1).sum(),
             **inputs["tokens"],
         }
         sums = self._sums[mode]

@@ -1,0 +1,40 @@
+"""The order in which an epoch takes the groups: one for all processes, and filled up so that each gets as many.
+
+accelerate would fill an epoch's last batches with its first groups again, which then count twice. A blank counts
+nothing: it is scored, since every process must take part in every exchange of gradients, and no loss hears of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from datasets import Dataset, concatenate_datasets
+from torch.utils.data import Sampler
+
+
+class Shuffle(Sampler[int]):
+    """0 to size - 1 in an order drawn from seed + epoch, then `size`, the blank, up to a multiple of `multiple`."""
+
+    def __init__(self, size: int, multiple: int, seed: int):
+        self.size, self.blanks, self.seed, self.epoch = size, -size % multiple, seed, 0
+
+    def __len__(self) -> int:
+        return self.size + self.blanks
+
+    def __iter__(self) -> Iterator[int]:
+        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        yield from torch.randperm(self.size, generator=generator).tolist()
+        yield from [self.size] * self.blanks
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+
+def with_blank(groups: Dataset) -> Dataset:
+    """`groups` and after them a group of no completions, with one short sequence for the model to score."""
+    row = min(groups, key=lambda group: len(group["prompt_ids"]) + len(group["sequences"][0]))
+    blank = row | {"sequences": row["sequences"][:1], "index": [], "rewards": []}
+    if "ref_log_probs" in row:
+        blank["ref_log_probs"] = [0.0]
+    return concatenate_datasets([groups, Dataset.from_list([blank], features=groups.features)])
