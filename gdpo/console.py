@@ -12,9 +12,12 @@ _terminal = sys.stderr
 def redirect(log: Path) -> None:
     """Send this process's stdout and stderr, libraries' progress bars included, to `log`.
 
-    `say` still reaches the terminal, so that several steps at once stay readable.
+    `say` still reaches the terminal, so that several steps at once stay readable. Of several processes on one step,
+    each but the first has a log of its own, LOG.RANK.
     """
     global _terminal
+    if _rank() != "0":
+        log = log.with_name(f"{log.name}.{_rank()}")
     _terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
     log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -26,7 +29,13 @@ def redirect(log: Path) -> None:
 
 
 def say(text: str) -> None:
-    """One line for the user, and the same line in the log where there is one."""
+    """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
+    if _rank() != "0":
+        return
     print(text, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         print(text, file=sys.stderr, flush=True)
+
+
+def _rank() -> str:
+    return os.environ.get("RANK", "0")

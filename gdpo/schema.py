@@ -46,7 +46,7 @@ class Model(Strict):
     reference: (
         Annotated[str, Field(pattern=r"^(hub:\S+/\S+@\S+|dir:.+|wheel:\S+==\S+#sha256=[0-9a-f]{64})$")] | None
     ) = None
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
@@ -199,8 +199,22 @@ class Objective(Strict):
     length: Literal["sum", "mean"]
 
 
+class Forward(Strict):
+    """How trainer gdpo computes; names and defaults are GDPOConfig's. A result changes by rounding alone."""
+
+    max_forward_tokens: Positive | None = None
+    max_activation_tokens: Positive | None = None
+    max_logits: Positive | None = None
+    bucket_by_length: bool | None = None
+    share_prompts: Literal["auto", "always", "never"] | None = None
+    precompute_ref_log_probs: bool | None = None
+
+
 class Method(Strict):
-    """How a student is trained. `batch_size` counts questions for dpo, grpo and gdpo, sequences for sft."""
+    """How a student is trained. `batch_size` counts questions for dpo, grpo and gdpo, sequences for sft.
+
+    A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
+    """
 
     display: str
     trainer: Literal["sft", "dpo", "grpo", "gdpo"]
@@ -212,6 +226,7 @@ class Method(Strict):
     max_length: Positive
     beta: float | None = None
     objective: Objective | None = None
+    forward: Forward | None = None
     group_size: Annotated[int, Field(ge=2)] | None = None
     completions: Positive = 1
     lora: Lora | None = None
@@ -221,6 +236,8 @@ class Method(Strict):
     def _complete(self) -> Method:
         if (self.trainer == "gdpo") != (self.objective is not None):
             raise ValueError("'objective' belongs to trainer gdpo, and only there")
+        if self.forward is not None and self.trainer != "gdpo":
+            raise ValueError("'forward' belongs to trainer gdpo")
         if (self.trainer in ("dpo", "grpo")) != (self.beta is not None):
             raise ValueError("'beta' belongs to trainers dpo and grpo, and only there")
         return self

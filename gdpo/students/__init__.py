@@ -23,7 +23,7 @@ def train_run(
     out: Path,
     work: Path,
     seed: int,
-    dtype: Literal["float32", "bfloat16"] = "float32",
+    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     reward_fn: RewardFunction | None = None,
     ref_cache: Path | None = None,
 ) -> dict[str, Any]:
@@ -31,19 +31,24 @@ def train_run(
 
     `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
     fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
-    float32 under bfloat16 autocast and is saved in bfloat16. `reward_fn` is what trainer grpo learns from: a
-    reward function as TRL calls it, by keyword, with the column `id` of the groups' ids. `ref_cache` is where
-    trainer gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
+    float32 under bfloat16 autocast and is saved in bfloat16; float64 serves exact comparisons. `reward_fn` is
+    what trainer grpo learns from: a reward function as TRL calls it, by keyword, with the column `id` of the
+    groups' ids. `ref_cache` is where trainer gdpo keeps its reference's log-probabilities, for all runs of one
+    base and one set (absent: in `work`).
+
+    Started in several processes (`accelerate launch`, trainer gdpo only), each calls this and the first writes.
 
     Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
-    trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `log`, a list with a
-    mapping per step. Raises UserError where no group is fit to train on.
+    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `processes` and `log`, a list
+    with a mapping per step. Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
     from gdpo.groups import DataError
-    from gdpo.students import common
+    from gdpo.students import common, together
 
+    if together.processes() > 1 and method.trainer != "gdpo":
+        raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")
     run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn, ref_cache)
     start = time.perf_counter()
     common.quiet()
@@ -53,6 +58,7 @@ def train_run(
     except DataError as error:
         raise UserError(f"{method.display}: {error}") from None
     common.save(trainer, run, Path(out))
+    together.wait()
     *log, summary = trainer.state.log_history
     return {
         "train_loss": summary["train_loss"],
@@ -61,5 +67,6 @@ def train_run(
         "seconds": round(time.perf_counter() - start, 2),
         "groups": trained,
         "skipped_groups": len(groups) - trained,
+        "processes": together.processes(),
         "log": log,
     }

@@ -26,10 +26,12 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from gdpo.errors import UserError
 from gdpo.files import replacing
 from gdpo.groups import DataError, tokenize_groups
 from gdpo.records import Group
 from gdpo.schema import Lora, Method
+from gdpo.students import together
 
 CHECKPOINT_STEPS = 50
 
@@ -64,8 +66,9 @@ def quiet() -> None:
 
 
 def policy(run: Run) -> PreTrainedModel:
-    """The student as it starts, in float32: at these learning rates bfloat16 weights would not move."""
-    return AutoModelForCausalLM.from_pretrained(run.base, dtype=torch.float32, use_safetensors=True)
+    """The student as it starts: at these learning rates bfloat16 weights would not move, so they are float32."""
+    dtype = torch.float64 if run.dtype == "float64" else torch.float32
+    return AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
 
 
 def lora_config(lora: Lora | None) -> Any:
@@ -86,11 +89,17 @@ def lora_config(lora: Lora | None) -> Any:
 def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     """TrainingArguments' settings of a run over `items`, each of `sequences` to a TRL batch.
 
-    Linear decay after a linear warmup and AdamW without weight decay: ours, the same for every method.
+    Linear decay after a linear warmup and AdamW without weight decay: ours, the same for every method. A step's batch
+    is cut evenly into parts, so that it is `batch_size` exactly.
     """
-    method = run.method
-    batch = min(method.batch_size, items)
-    micro = min(method.micro_batch_size, batch)
+    method, processes = run.method, together.processes()
+    # TRL's rollouts leave out a batch that is not full, so a batch of rollouts must not be larger than the data.
+    batch = min(method.batch_size, items) if sequences > 1 else method.batch_size
+    if batch % processes:
+        expected = f"expected a batch_size that is a multiple of the {processes} processes"
+        raise UserError(f"{method.display}: {expected}, found {batch}")
+    own = batch // processes
+    micro = max(size for size in range(1, min(method.micro_batch_size, own) + 1) if own % size == 0)
     steps = math.ceil(method.epochs * math.ceil(items / batch))
     cuda = torch.cuda.is_available()
     return {
@@ -103,7 +112,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "max_grad_norm": method.max_grad_norm,
         "num_train_epochs": method.epochs,
         "per_device_train_batch_size": micro * sequences,
-        "gradient_accumulation_steps": max(1, batch // micro),
+        "gradient_accumulation_steps": own // micro,
         "gradient_checkpointing": cuda,  # memory binds there, and time on a CPU
         "bf16": run.dtype == "bfloat16",
         "use_cpu": not cuda,
@@ -147,6 +156,8 @@ def fit(trainer: Trainer, run: Run) -> None:
 
 def save(trainer: Trainer, run: Run, out: Path) -> None:
     """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer."""
+    if not together.first():
+        return
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if run.method.lora is not None:
         trained = trained.merge_and_unload()

@@ -15,6 +15,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
         args=GDPOConfig(
             **arguments(run, len(groups)),
             **run.method.objective.model_dump(),
+            **(run.method.forward.model_dump(exclude_none=True) if run.method.forward else {}),
             max_length=run.method.max_length,
             ref_cache_dir=run.ref_cache and str(run.ref_cache),
         ),

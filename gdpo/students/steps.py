@@ -13,6 +13,7 @@ from gdpo.files import read_json, replacing, write_json
 from gdpo.layout import VERSION, Layout, Run
 from gdpo.provenance import recorded
 from gdpo.records import Group, Question, read_records
+from gdpo.students import together
 
 CACHE = Path(".cache")
 
@@ -37,11 +38,13 @@ def train(scale: Scale, runs: list[Run]) -> None:
     """Train each run and write its model, train log and provenance.
 
     A finished run waits in work/, under the hash of all that it depends on, until the whole job is done: a
-    killed job of several seeds repeats none of them.
+    killed job of several seeds repeats none of them. Of several processes (`accelerate launch -m gdpo.cli train`)
+    the first one writes.
     """
     waiting = [_train_one(scale, run) for run in runs]
-    for work in waiting:
-        shutil.rmtree(work, ignore_errors=True)
+    if together.first():
+        for work in waiting:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _train_one(scale: Scale, run: Run) -> Path:
@@ -55,26 +58,32 @@ def _train_one(scale: Scale, run: Run) -> Path:
     depends = [run.__dict__, method, groups, scale.reward, read_json(base / "provenance.json")["config_hash"]]
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
-    if not finished.exists():
-        with recorded(finished, "train", method, {"run": run.seed}) as extra, replacing(finished) as out:
-            metrics = train_run(
-                base=base,
-                method=method,
-                groups=groups,
-                reward_fn=_online_reward(scale, run),
-                out=out,
-                work=work / "checkpoints",
-                seed=run.seed,
-                dtype=scale.model(run.student).dtype,
-                ref_cache=layout.work / "reference",
-            )
-            log = metrics.pop("log", [])
-            extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}
-            write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
-    with replacing(layout.run(run)) as out:
-        shutil.copytree(finished, out, copy_function=os.link)
-    metrics = read_json(finished / "train.json")
-    say(f"train {run}: lr {method.learning_rate:g}, {metrics['steps']} steps, {metrics['seconds']:.0f} s")
+    done = finished.exists()
+    together.wait()  # or a late process would find finished what an early one has just begun
+    if not done:
+        training = {
+            "base": base,
+            "method": method,
+            "groups": groups,
+            "reward_fn": _online_reward(scale, run),
+            "work": work / "checkpoints",
+            "seed": run.seed,
+            "dtype": scale.model(run.student).dtype,
+            "ref_cache": layout.work / "reference",
+        }
+        if together.first():
+            with recorded(finished, "train", method, {"run": run.seed}) as extra, replacing(finished) as out:
+                metrics = train_run(out=out, **training)
+                log = metrics.pop("log", [])
+                extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}
+                write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
+        else:
+            train_run(out=finished, **training)  # which writes nothing here
+    if together.first():
+        with replacing(layout.run(run)) as out:
+            shutil.copytree(finished, out, copy_function=os.link)
+        metrics = read_json(finished / "train.json")
+        say(f"train {run}: lr {method.learning_rate:g}, {metrics['steps']} steps, {metrics['seconds']:.0f} s")
     return work
 
 
