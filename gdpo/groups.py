@@ -7,6 +7,7 @@ any size may stand side by side; their rewards may come from functions in TRL's 
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -135,13 +136,15 @@ def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
     if row.get("rewards") is None:
         raise DataError(f"row {number}: expected a column 'rewards', found {_columns(row)}")
     completions, rewards = row["completions"], row["rewards"]
+    if not isinstance(rewards, list | tuple):
+        raise DataError(f"row {number}, rewards: expected a list, found {type(rewards).__name__}")
     if len(completions) != len(rewards):
         found = f"{len(completions)} completions and {len(rewards)} rewards"
         raise DataError(f"row {number}: expected a reward per completion, found {found}")
     if len(completions) < smallest:
         raise DataError(f"row {number}, completions: expected at least {smallest}, found {len(completions)}")
     for place, reward in enumerate(rewards):
-        if not isinstance(reward, int | float) or not math.isfinite(reward):
+        if not isinstance(reward, numbers.Real) or not math.isfinite(reward):
             raise DataError(f"row {number}, rewards[{place}]: expected a finite number, found {reward!r}")
 
 
@@ -149,9 +152,17 @@ def _check_completions(number: int, row: dict[str, Any]) -> None:
     for column in ("prompt", "completions"):
         if row.get(column) is None:
             raise DataError(f"row {number}: expected a column '{column}', found {_columns(row)}")
-    for place, completion in enumerate(row["completions"]):
+    prompt, completions = row["prompt"], row["completions"]
+    if not isinstance(prompt, str) and not _written(prompt):
+        raise DataError(f"row {number}, prompt: expected text or messages, found {prompt!r}")
+    if not isinstance(completions, list | tuple):
+        raise DataError(f"row {number}, completions: expected a list, found {type(completions).__name__}")
+    for place, completion in enumerate(completions):
         if not _written(completion):
             raise DataError(f"row {number}, completions[{place}]: expected text, found {completion!r}")
+        if isinstance(prompt, str) and not isinstance(completion, str):
+            expected = "expected text behind a prompt of text"
+            raise DataError(f"row {number}, completions[{place}]: {expected}, found messages")
 
 
 def _written(completion: Any) -> bool:

@@ -45,7 +45,7 @@ def reference_log_probs(
     """
     shards = _shards(groups)
     paths = [cache / f"shard-{number:05}-of-{len(shards):05}.npy" for number in range(len(shards))]
-    mine = [i for i in range(rank, len(shards), processes) if not paths[i].exists()]
+    mine = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
     for i in tqdm(mine, desc="Reference log-probs", unit="shard", disable=not mine or None):
         values = score(shards[i]).cpu().numpy()
         with replacing(paths[i]) as temporary, temporary.open("wb") as file:
@@ -53,7 +53,7 @@ def reference_log_probs(
     wait()
     column: list[list[float]] = []
     for path, shard in zip(paths, shards, strict=True):
-        values = iter(np.load(path, allow_pickle=False).tolist())
+        values = iter(_read(path, shard).tolist())
         column += [[next(values) for _ in group["sequences"]] for group in shard]
     return column
 
@@ -75,6 +75,15 @@ def frozen(model: nn.Module) -> list[tuple[str, Tensor]]:
     named = model.state_dict(keep_vars=True).items()
     adapted = hasattr(model, "disable_adapter")
     return [(name, tensor) for name, tensor in named if not (adapted and tensor.requires_grad)]
+
+
+def _read(path: Path, shard: Groups) -> np.ndarray | None:
+    """What a shard holds; None where it is missing or damaged, and so to be scored."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.shape == (sum(len(group["sequences"]) for group in shard),) else None
 
 
 def _shards(groups: Groups) -> list[Groups]:
