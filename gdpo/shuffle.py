@@ -14,7 +14,7 @@ from torch.utils.data import Sampler
 
 
 class Shuffle(Sampler[int]):
-    """0 to size - 1 in an order drawn from seed + epoch, then `size`, the blank, up to a multiple of `multiple`."""
+    """0 to size - 1 in an order drawn from seed and epoch, then `size`, the blank, up to a multiple of `multiple`."""
 
     def __init__(self, size: int, multiple: int, seed: int):
         self.size, self.blanks, self.seed, self.epoch = size, -size % multiple, seed, 0
@@ -23,7 +23,8 @@ class Shuffle(Sampler[int]):
         return self.size + self.blanks
 
     def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
+        # Not seed + epoch: a seed's second epoch would be the next seed's first.
+        generator = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
         yield from torch.randperm(self.size, generator=generator).tolist()
         yield from [self.size] * self.blanks
 
