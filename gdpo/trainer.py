@@ -228,7 +228,8 @@ class GDPOTrainer(Trainer):
         self._measure(log_ratios.detach(), rewards, mask, inputs)
         if num_items_in_batch is not None:
             # Processes' gradients are averaged, a step's parts summed: each group counts one in the step's total.
-            loss = loss * (len(rewards) * self.accelerator.num_processes / num_items_in_batch)
+            # In this order, since whole numbers divide to a float32.
+            loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
