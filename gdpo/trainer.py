@@ -215,6 +215,8 @@ class GDPOTrainer(Trainer):
         return total
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if self.model.training and self._since is None:
+            self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
         log_probs = _inside(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
         reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
@@ -237,6 +239,13 @@ class GDPOTrainer(Trainer):
         groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batch_samples), device=device)
         return self.accelerator.reduce(groups, "sum")
 
+    def evaluate(self, *args, **kwargs):
+        began = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        if self._since is not None:
+            self._since += time.perf_counter() - began  # it is no time of training
+        return metrics
+
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
@@ -248,8 +257,6 @@ class GDPOTrainer(Trainer):
     def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor, inputs: dict[str, Any]) -> None:
         """Add the batch to the sums that `log` divides; nothing waits for the device here."""
         mode = "train" if self.model.training else "eval"
-        if mode == "train" and self._since is None:
-            self._since = time.perf_counter()
         log_ratios = log_ratios.masked_fill(~mask, 0.0)
         weights = pair_weights(rewards, mask, self.args.pairs)
         gaps = log_ratios.unsqueeze(-1) - log_ratios.unsqueeze(-2)
