@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from datasets import Dataset
@@ -9,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
 
 from gdpo.groups import DataError, completion_ids, prompt_ids
 from gdpo.objective import gdpo_loss
+from gdpo.shuffle import Shuffle, with_blank
 from gdpo.trainer import GDPOConfig, GDPOTrainer
 
 ROWS = [
@@ -39,6 +42,10 @@ def double(student):
     return AutoModelForCausalLM.from_pretrained(student, dtype=torch.float64)
 
 
+def weights(made) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in made.model.parameters()])
+
+
 def naive_log_prob(model, tokenizer, prompt, completion) -> torch.Tensor:
     start, reply = prompt_ids(tokenizer, prompt), completion_ids(tokenizer, completion)
     with torch.no_grad():
@@ -53,6 +60,10 @@ LAYOUTS = [
     {"share_prompts": "never", "bucket_by_length": False},
     {"max_logits": 1},
 ]
+LOGGED = {
+    "loss", "learning_rate", "grad_norm", "epoch", "step", "num_tokens", "rewards/accuracies", "rewards/margins",
+    "log_ratios/best", "log_ratios/worst", "kl", "padding_share", "useful_tokens_per_second",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("changes", LAYOUTS)
@@ -126,17 +137,141 @@ def test_logs_what_it_did(student, tmp_path):
 
 def test_accumulation_and_chunks_change_nothing(student, tmp_path):
     """Six groups at once, in float64, against one by one accumulated and two sequences a forward."""
-    rows, weights = [*ROWS, *ROWS], []
+    rows, ends = [*ROWS, *ROWS], []
     for name, changes in {
         "whole": {"per_device_train_batch_size": 6},
         "split": {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 6, "max_forward_tokens": 12},
     }.items():
         made = trainer(student, tmp_path / name, rows, model=double(student), optim="sgd", **changes)
         made.train()
-        weights.append(torch.cat([p.detach().flatten() for p in made.model.parameters()]))
+        ends.append(weights(made))
     start = torch.cat([p.flatten() for p in double(student).parameters()])
-    assert not torch.equal(weights[0], start)
-    assert torch.allclose(weights[0], weights[1], rtol=0, atol=1e-10)
+    assert not torch.equal(ends[0], start)
+    assert torch.allclose(ends[0], ends[1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"max_activation_tokens": 1}])
+def test_what_is_computed_twice_trains_the_same(changes, student, tmp_path):
+    """In float64, by plain gradient descent: activations kept, against checkpointed layers and forwards made again."""
+    ends = []
+    for name, given in {"kept": {}, "again": changes}.items():
+        made = trainer(student, tmp_path / name, model=double(student), optim="sgd", **given)
+        made.train()
+        ends.append(weights(made))
+    assert torch.allclose(ends[0], ends[1], rtol=0, atol=1e-12)
+    assert not torch.allclose(ends[0], weights(trainer(student, tmp_path, model=double(student))), atol=1e-6)
+
+
+@pytest.mark.parametrize("lora", [False, True])
+def test_a_live_reference_is_the_cached_one(lora, student, tmp_path):
+    from peft import LoraConfig
+
+    ends = []
+    for cached in (True, False):
+        made = GDPOTrainer(
+            str(student),
+            args=config(tmp_path / str(cached), precompute_ref_log_probs=cached, num_train_epochs=3),
+            train_dataset=ROWS,
+            peft_config=LoraConfig(r=2, target_modules="all-linear") if lora else None,
+        )
+        made.train()
+        ends.append(weights(made))
+    assert torch.allclose(ends[0], ends[1], rtol=0, atol=1e-6)
+
+
+def test_every_step_is_logged(student, tmp_path):
+    made = trainer(student, tmp_path, per_device_train_batch_size=1)
+    made.train()
+    *steps, summary = made.state.log_history
+    assert [entry["step"] for entry in steps] == [1, 2, 3] and "train_loss" in summary
+    for entry in steps:
+        assert set(entry) == LOGGED
+        assert 0 <= entry["padding_share"] <= 0.05 and entry["useful_tokens_per_second"] > 0
+
+
+def test_evaluates(student, tmp_path):
+    """Three groups in batches of two: the loss is the mean over groups, not over batches; groups may be unseen ones."""
+    made = GDPOTrainer(
+        str(student),
+        args=config(tmp_path, per_device_eval_batch_size=2, num_train_epochs=3),
+        train_dataset=ROWS[:2],
+        eval_dataset=[*ROWS, ROWS[0] | {"rewards": [1.0, 1.0, 1.0]}],
+    )
+    assert made.evaluate()["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    made.train()
+    metrics = made.evaluate()
+    reference = AutoModelForCausalLM.from_pretrained(student)
+    losses = []
+    for row in ROWS:
+        scores = [
+            torch.stack([naive_log_prob(model, made.processing_class, row["prompt"], c) for c in row["completions"]])
+            for model in (made.model, reference)
+        ]
+        rewards = torch.tensor([row["rewards"]], dtype=torch.float32)
+        losses.append(gdpo_loss((scores[0] - scores[1])[None], rewards, beta=0.1, advantage="shifted").item())
+    assert metrics["eval_loss"] == pytest.approx(sum(losses) / 3, rel=1e-4)
+    assert metrics["eval_loss"] != pytest.approx(-0.5, abs=1e-3)
+    logged = made.state.log_history[-1]
+    assert logged["eval_rewards/accuracies"] > 0.5 and "eval_kl" in logged and "num_tokens" not in logged
+
+
+def test_evaluation_during_training_leaves_the_steps_alone(student, tmp_path):
+    ends = []
+    for strategy in ("no", "steps"):
+        made = GDPOTrainer(
+            str(student),
+            args=config(tmp_path / strategy, per_device_train_batch_size=1, eval_strategy=strategy, eval_steps=1),
+            train_dataset=ROWS,
+            eval_dataset=ROWS,
+        )
+        made.train()
+        ends.append((weights(made), [e["num_tokens"] for e in made.state.log_history if "loss" in e]))
+    assert torch.equal(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
+
+
+def test_reward_functions_take_the_place_of_rewards(student, tmp_path):
+    """The rewards 2 x words - 1 of each completion, from two functions and other columns, train as if given."""
+    rows = [{"prompt": row["prompt"], "completions": row["completions"], "worth": -1.0} for row in ROWS]
+
+    def words(completions, **_):
+        texts = [c if isinstance(c, str) else c[0]["content"] for c in completions]
+        return [len(text.split()) for text in texts]
+
+    def worth(prompts, worth, **_):
+        assert len(prompts) == len(worth)
+        return worth
+
+    made = GDPOTrainer(
+        str(student), args=config(tmp_path / "f", reward_weights=[2.0, 1.0]), train_dataset=rows,
+        reward_funcs=[words, worth],
+    )  # fmt: skip
+    given = [row | {"rewards": [2 * len(c.split()) - 1 for c in row["completions"]]} for row in rows]
+    other = trainer(student, tmp_path / "r", given)
+    assert made.train_dataset["rewards"] == other.train_dataset["rewards"]
+    made.train()
+    other.train()
+    assert torch.equal(weights(made), weights(other))
+
+
+def test_a_blank_counts_nothing(student, tmp_path):
+    """What fills up the last batches of several processes changes neither the loss nor what is logged."""
+    made = trainer(student, tmp_path)
+    rows = made.train_dataset.to_list()
+    blank = with_blank(made.train_dataset)[3]
+    losses, logged = [], []
+    for batch in (rows, [*rows, blank, blank]):
+        inputs = made._prepare_inputs(made.data_collator(batch))
+        groups = made._get_num_items_in_batch([inputs], inputs["rewards"].device)
+        assert groups == 3
+        loss = made.compute_loss(made.model.train(), inputs, num_items_in_batch=groups)
+        losses.append(torch.autograd.grad(loss, list(made.model.parameters()), allow_unused=True))
+        logged.append(
+            {name: float(value) for name, value in made._sums["train"].items() if "/" in name or name == "groups"}
+        )
+        made._sums["train"].clear()
+    for one, other in zip(*losses, strict=True):
+        assert torch.allclose(one, other, atol=1e-7)
+    assert logged[0] == pytest.approx(logged[1], abs=1e-6)
 
 
 def test_a_given_reference(student, tmp_path):
@@ -170,8 +305,9 @@ def test_resumes(student, tmp_path):
     resumed = trainer(student, tmp_path / "cut", rows, **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
     assert resumed.state.global_step == whole.state.global_step == 6
-    for mine, theirs in zip(resumed.model.parameters(), whole.model.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+    assert torch.equal(weights(resumed), weights(whole))
+    tokens = [[entry["num_tokens"] for entry in made.state.log_history[:6]] for made in (whole, resumed)]
+    assert tokens[0] == tokens[1] == sorted(set(tokens[0]))
 
 
 def test_equal_rewards_are_left_out(student, tmp_path):
@@ -179,37 +315,86 @@ def test_equal_rewards_are_left_out(student, tmp_path):
     assert made.skipped_groups == 1 and len(made.train_dataset) == 3
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"rewards": None}, "row 1: expected a column 'rewards', found prompt, completions"),
-        ({"rewards": [1.0]}, "row 1: expected a reward per completion, found 2 completions and 1 rewards"),
-        ({"rewards": [1.0, float("nan")]}, r"row 1, rewards\[1\]: expected a finite number, found nan"),
-        ({"completions": ["4", " "]}, r"row 1, completions\[1\]: expected text, found ' '"),
-        ({"completions": ["4"], "rewards": [1.0]}, "row 1, completions: expected at least 2, found 1"),
-        ({"prompt": "1 " * 40}, "row 1, prompt: expected fewer than max_length=32 tokens, found 40"),
-    ],
-)
-def test_bad_rows(change, message, student, tmp_path):
-    with pytest.raises(DataError, match=message):
-        trainer(student, tmp_path, [ROWS[0], ROWS[1] | change], max_length=32)
-
-
 def test_no_group_with_a_pair(student, tmp_path):
     with pytest.raises(ValueError, match="expected a group with two different rewards, found none"):
         trainer(student, tmp_path, [ROWS[0] | {"rewards": [1.0, 1.0, 1.0]}])
 
 
-def test_completions_end_once(student):
-    """A completion that already ends with the end token gets no second one, and its text stays verbatim."""
-    tokenizer = AutoTokenizer.from_pretrained(student)
-    end = tokenizer.eos_token_id
-    assert completion_ids(tokenizer, "4 2") == [*tokenizer("4 2")["input_ids"], end]
-    assert completion_ids(tokenizer, "4 2 <|end|>") == completion_ids(tokenizer, "4 2")
+def test_an_order_for_all_processes():
+    """Seven groups and batches of four: an order for each seed and epoch, which a blank, 7, fills up."""
+    order = Shuffle(7, 4, seed=3)
+    first, again = list(order), list(order)
+    assert len(order) == len(first) == 8 and first == again
+    assert sorted(first) == list(range(8)) and first[-1] == 7
+    order.set_epoch(1)
+    assert len({tuple(order), tuple(first), tuple(Shuffle(7, 4, seed=4))}) == 3
+    assert first == list(Shuffle(7, 4, seed=3))
+    assert len(Shuffle(8, 4, seed=3)) == 8 and 8 not in list(Shuffle(8, 4, seed=3))
 
 
-def test_long_completions_are_cut(student, tmp_path):
-    made = trainer(
-        student, tmp_path, [{"prompt": "1", "completions": ["2 " * 9, "3"], "rewards": [0, 1]}], max_length=4
+# What is refused, in one sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"pairs": "adjacnt"}, "pairs: found 'adjacnt'; did you mean 'adjacent'? known: adjacent, all"),
+        ({"link": "tanh"}, "link: found 'tanh'; known: logsigmoid, sigmoid"),
+        ({"length": "max"}, "length: found 'max'; known: mean, sum"),
+        ({"share_prompts": "yes"}, "share_prompts: found 'yes'; known: always, auto, never"),
+        ({"beta": 0.0}, "beta: expected a number above 0, found 0.0"),
+        ({"max_forward_tokens": 0}, "max_forward_tokens: expected a number above 0, found 0"),
+        ({"max_activation_tokens": -1}, "max_activation_tokens: expected a number above 0, found -1"),
+    ],
+)
+def test_bad_settings(change, message, tmp_path):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        config(tmp_path, **change)
+
+
+def test_every_advantage_is_suggested(tmp_path):
+    with pytest.raises(ValueError, match="advantage: found 'shift'; did you mean 'shifted'"):
+        config(tmp_path, advantage="shift")
+
+
+def test_settings_that_the_model_cannot_follow(student, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(student, attn_implementation="eager")
+    expected = (
+        "share_prompts: expected a model whose attention takes a mask of its own, found llama with eager attention"
     )
-    assert [len(ids) for ids in made.train_dataset[0]["sequences"]] == [3, 2]
+    with pytest.raises(ValueError, match=expected):
+        trainer(student, tmp_path, model=model, share_prompts="always")
+    assert trainer(student, tmp_path, model=model).data_collator.packing.share == "never"
+    with pytest.raises(ValueError, match="padding_free: expected a flash attention implementation, found sdpa"):
+        trainer(student, tmp_path, padding_free=True)
+
+
+def test_the_policy_is_no_reference(student, tmp_path):
+    model = AutoModelForCausalLM.from_pretrained(student)
+    with pytest.raises(ValueError, match="ref_model: expected another object than model"):
+        GDPOTrainer(model, model, config(tmp_path), ROWS)
+
+
+def test_prompt_learning_is_refused(student, tmp_path):
+    from peft import PromptTuningConfig
+
+    given = PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=2)
+    with pytest.raises(ValueError, match="expected an adapter of weights such as LoRA, found prompt learning"):
+        GDPOTrainer(str(student), args=config(tmp_path), train_dataset=ROWS, peft_config=given)
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (None, "train_dataset: expected a list or a datasets.Dataset of groups, found none"),
+        ({"train": ROWS}, "train_dataset: expected a list or a datasets.Dataset of groups, found dict"),
+        ([ROWS[0], {"prompt": "1"}], "row 1: expected a column 'completions', found prompt"),
+        (
+            Dataset.from_list([{"prompt": "1", "completions": ["2"]}]),
+            "row 0: expected a column 'rewards', found prompt",
+        ),
+    ],
+)
+def test_bad_data(rows, message, student, tmp_path):
+    with pytest.raises(DataError, match=message):
+        trainer(student, tmp_path, rows)
