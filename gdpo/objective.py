@@ -90,9 +90,9 @@ def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantag
         raises a bad completion. At A_i = 0, where the division is undefined, the weight is 0.
     "unweighted": 1, the paper's ablation GDPO-A.
     "shifted": A_i - min A + 1, ours. It is at least 1 and grows with the reward, so every pair pushes its
-        better completion up and its worse one down, the better one harder: probability moves into the group.
+        better completion up and its worse one down, the better one harder: outcomes outside the group fall.
     "reciprocal": 1 / (A_i - min A + 1), ours: the printed division by an advantage made positive. Each pair's
-        worse completion goes down harder than its better one goes up: probability leaves the group.
+        worse completion goes down harder than its better one goes up: outcomes outside the group rise.
     "gap": 1, ours: here the advantage weighs the pairs instead, by A_i - A_j; see `pair_weights`.
     """
     _check_name("advantage", advantage, Advantage)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import importlib.util
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 import torch
@@ -454,6 +457,16 @@ def test_the_stated_optimum_is_no_stationary_point(group, pairs, scale):
     assert slope.abs().max() > 1e-4
 
 
+def test_the_stated_optimum_normalised():
+    """(c) Of a probability l_i = C A_i - log Z, Z > 1. Rewards 1, 0, A = 1, -1: every literal score is
+    -2 beta log Z, so that the stated optimum's loss is above the start's -1/2. C = 1, uniform reference: Z = cosh 1."""
+    z = advantages(tensor([1, 0]))
+    log_ratios = z - math.log(math.cosh(1))
+    assert log_ratios.exp().mean().item() == pytest.approx(1)
+    loss = gdpo_loss(log_ratios, tensor([1, 0]), beta=BETA, advantage="literal").item()
+    assert loss == pytest.approx(-sigmoid(-0.2 * math.log(math.cosh(1)))) and loss > -0.5
+
+
 @given(groups(), st.sampled_from(PAIRS), st.sampled_from(LINKS))
 @settings(max_examples=100, deadline=None)
 def test_sum_of_the_gradient(group, pairs, link):
@@ -483,12 +496,30 @@ def test_softmax_policy_gradient():
         assert torch.allclose(found, expected)
 
 
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_mass_of_the_group_at_the_start(pairs):
+    """(c) Four equally likely completions, p each, and outcomes outside: under gradient descent on the logits the
+    group's mass m changes at -S (p (1 - m)^2 + m * sum of squares outside): in for S < 0, out for S > 0."""
+    outside = tensor([0.05, 0.15, 0.2])[0]
+    probabilities = torch.cat([torch.full((4,), 0.15, dtype=torch.float64), outside])
+    signs = {"literal": 1, "unweighted": 0, "shifted": 1, "reciprocal": -1, "gap": 0}
+    for advantage, sign in signs.items():
+        theta = probabilities.log().requires_grad_()
+        log_ratios = (theta.log_softmax(-1) - probabilities.log())[None, :4]
+        (slope,) = torch.autograd.grad(gdpo_loss(log_ratios, FOUR, beta=BETA, pairs=pairs, advantage=advantage), theta)
+        (mass_slope,) = torch.autograd.grad(theta.softmax(-1)[:4].sum(), theta)
+        change = -(slope * mass_slope).sum().item()
+        total = start(FOUR, pairs=pairs, advantage=advantage).sum().item()
+        assert change == pytest.approx(-total * (0.15 * 0.4**2 + 0.6 * outside.square().sum().item()), abs=1e-12)
+        assert (change > 1e-6) - (change < -1e-6) == sign
+
+
 def test_literal_with_two_outcomes_forgets_the_preference():
     """(c) Rewards 1, 0 give A = 1, -1: d = beta (l_1 + l_2), largest where both outcomes have probability 1/2."""
     reference = tensor([0.8, 0.2]).log()
     theta = tensor([2.0, -1.0]).requires_grad_()
     optimiser = torch.optim.SGD([theta], lr=20.0)
-    for _ in range(500):
+    for _ in range(200):
         optimiser.zero_grad()
         gdpo_loss(theta.log_softmax(-1) - reference, tensor([1, 0]), beta=BETA, advantage="literal").backward()
         optimiser.step()
@@ -511,6 +542,23 @@ def test_links_saturate():
     assert slopes["sigmoid", -20] < 1e-8 and slopes["sigmoid", 20] < 1e-8
     assert slopes["logsigmoid", 0] == pytest.approx(1 / 2)
     assert slopes["logsigmoid", -20] == pytest.approx(1) and slopes["logsigmoid", 20] < 1e-8
+
+
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_mean_length_weighs_by_length(pairs):
+    """(f) With `length: mean` the completion weight is w_i / T_i: no reading is neutral any more where lengths differ.
+
+    Rewards 2, 1, 0: adjacent n = (1, 0, -1)/2, all (2, 0, -2)/3. The best half as long as the worst: S < 0; twice as
+    long: S > 0.
+    """
+    for lengths, sign in ((tensor([10, 10, 20]), -1), (tensor([20, 10, 10]), 1), (tensor([10, 10, 10]), 0)):
+        totals = torch.zeros_like(lengths, requires_grad=True)
+        gdpo_loss(totals / lengths, tensor([2, 1, 0]), beta=BETA, pairs=pairs, advantage="unweighted").backward()
+        weight = {"adjacent": 1 / 2, "all": 2 / 3}[pairs]
+        expected = -BETA / 4 * weight * tensor([1, 0, -1]) / lengths
+        assert torch.allclose(totals.grad, expected)
+        found = totals.grad.sum().item()
+        assert (found > 1e-9) - (found < -1e-9) == sign
 
 
 def test_grpo_direction_at_the_start():
@@ -576,3 +624,81 @@ def test_cosine_with_grpo_for_even_rewards(size):
     for (pairs, advantage), value in expected.items():
         found = cosine(-start(rewards, pairs=pairs, advantage=advantage), advantages(rewards))
         assert found == pytest.approx(value), (pairs, advantage)
+
+
+# ---------------------------------------------------------------------- the scripts that draw docs/objective/
+
+DRAWN = Path(__file__).parents[1] / "docs" / "objective"
+
+
+def script(name: str):
+    spec = importlib.util.spec_from_file_location(f"objective_{name}", DRAWN / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("name", "rows"), [("cosine", "log_ratio_rows"), ("grpo", "grpo_rows")])
+def test_drawn_numbers_are_todays(name, rows):
+    """The committed CSVs hold what the scripts compute, and formula and measurement agree."""
+    found = getattr(script("cosine"), rows)()
+    with (DRAWN / f"{name}.csv").open(newline="", encoding="utf-8") as file:
+        kept = list(csv.DictReader(file))
+    assert len(found) == len(kept)
+    for row, old in zip(found, kept, strict=True):
+        for key, value in row.items():
+            assert old[key] == value if isinstance(value, str) else float(old[key]) == pytest.approx(value, abs=1e-4)
+        if name == "cosine":
+            assert row["cosine"] == pytest.approx(row["cosine_formula"])
+            assert row["norm_ratio"] == pytest.approx(row["norm_ratio_formula"])
+
+
+def test_cosine_in_parameters():
+    """(b), (d) sum_i a_i x_i . sum_j b_j x_j = a' K b. A part that all x_i share drops out of vectors that sum to 0:
+    K = I + 11' changes neither unweighted's cosine nor literal's orthogonality to GRPO.
+
+    K = diag(4, 1), rewards 1, 0: literal's n/A = (1, 1), GRPO's (1, -1): cosine (4 - 1)/(4 + 1) = 0.6.
+    """
+    drawing = script("cosine")
+    shared = torch.eye(10, dtype=torch.float64) + 1
+    moves = drawing.directions(torch.arange(10, 0, -1, dtype=torch.float64))
+    found = drawing.compare(shared, moves)
+    assert found["unweighted"]["cosine"] == pytest.approx(math.sqrt(54 / 110))
+    assert found["gap"]["grpo_all"] == pytest.approx(1)
+    assert found["literal"]["grpo_all"] == pytest.approx(0, abs=1e-12)
+    two = drawing.directions(tensor([1, 0])[0])
+    assert drawing.compare(tensor([4, 0], [0, 1]), two)["literal"]["grpo_all"] == pytest.approx(0.6)
+    rows = drawing.model_rows(
+        "identity", [(torch.eye(10, dtype=torch.float64), tensor([2] * 7 + [1] * 3)[0], [*range(10)])]
+    )
+    ranks = {row["size"]: row for row in rows if (row["rewards"], row["advantage"]) == ("ranks", "unweighted")}
+    own = next(row for row in rows if (row["rewards"], row["advantage"]) == ("own", "unweighted"))
+    assert ranks[10]["cosine"] == pytest.approx(math.sqrt(54 / 110))
+    assert ranks[10]["cosine_low"] == pytest.approx(ranks[10]["cosine_high"])
+    assert own["cosine"] == pytest.approx(1)
+
+
+def test_parameters_of_a_small_model():
+    """`log_prob` sums log pi of the answer's tokens alone: uniform logits over 5 tokens give -2 log 5."""
+
+    class Uniform(torch.nn.Module):
+        def forward(self, ids):
+            return type("Out", (), {"logits": torch.zeros(*ids.shape, 5)})
+
+    assert script("cosine").log_prob(Uniform(), [1, 2, 3], [4, 0]).item() == pytest.approx(-2 * math.log(5))
+
+
+def test_policy_of_twelve_outcomes():
+    """(c) A noisy teacher: literal ends with less reward than it began with and raises the worst; the others do not."""
+    drawing = script("policy")
+    rows = drawing.simulate(40, 100, "adjacent")
+    ends = {(row["teacher"], row["advantage"], row["step"]): row for row in rows if row["step"] in (0, 100)}
+    for teacher, advantage in itertools.product(drawing.TEACHERS, ADVANTAGES):
+        first, last = ends[teacher, advantage, 0], ends[teacher, advantage, 100]
+        assert first["reward"] == ends[teacher, "literal", 0]["reward"]
+        assert last["best"] > first["best"]
+        assert (last["worst"] > first["worst"]) == (advantage == "literal")
+        assert (last["reward"] < first["reward"]) == (advantage == "literal" and teacher.startswith("noisy"))
+    with (DRAWN / "policy.csv").open(newline="", encoding="utf-8") as file:
+        kept = list(csv.DictReader(file))
+    assert {(row["teacher"], row["advantage"]) for row in kept} == {key[:2] for key in ends}

@@ -297,13 +297,13 @@ def draw(rows: list[dict], models: list[dict], path: Path) -> None:
             [float(row["cosine_high"]) - value for value, row in zip(values, mine, strict=True)],
         ]
         places = [int(row["size"]) + 0.12 * (2 * place - 1) for row in mine]
-        middle.errorbar(places, values, ends, fmt=marker, color=colour, ms=4.5, lw=1, label=name)
+        middle.errorbar(places, values, ends, fmt=marker, color=colour, ms=4.5, lw=1, label=name.replace(", ", ",\n"))
     middle.set(title="Parameters of real models: cosine", xticks=list(small))
-    middle.legend(frameon=False, loc="lower left")
+    middle.legend(frameon=False, loc="lower left", fontsize=8)
     for axis in (left, middle, right):
         axis.set(xlabel="group size G", ylim=(0, 1.05))
         axis.grid(alpha=0.25)
-    figure.savefig(path, dpi=130)
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
