@@ -1,0 +1,129 @@
+"""The examples as a user runs them: on a tiny random model, with good groups and with bad ones."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+SCRIPT = EXAMPLES / "train_on_jsonl.py"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A random Llama that reads bytes, and so any text, with a chat template."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {"<|end|>": 0} | {letter: i for i, letter in enumerate(letters, start=1)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
+    template += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=16,
+        intermediate_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        bos_token_id=None,
+        eos_token_id=0,
+    )
+    path = tmp_path_factory.mktemp("model")
+    LlamaForCausalLM(config).save_pretrained(path)
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=template)
+    fast.save_pretrained(path)
+    return path
+
+
+def start(model, groups, out) -> subprocess.Popen:
+    command = [sys.executable, str(SCRIPT), str(model), str(groups), str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def written(path, *rows) -> Path:
+    path.write_text("".join(row if isinstance(row, str) else json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+GOOD = {"prompt": "3 + 4 =", "completions": ["7", "8"], "rewards": [1.0, 0.0]}
+
+
+def test_trains_from_the_command_line(model, tmp_path):
+    """The groups of this directory train; a bad line ends in one sentence, exit code 1 and no traceback."""
+    import torch
+    from safetensors.torch import load_file
+
+    wrong = written(tmp_path / "wrong.jsonl", GOOD, GOOD | {"rewards": [1.0]})
+    good = start(model, EXAMPLES / "groups.jsonl", tmp_path / "out")
+    bad = start(model, wrong, tmp_path / "bad")
+    output, errors = good.communicate()
+    assert good.returncode == 0, errors
+    assert "rewards/accuracies" in output
+    before, after = (load_file(path / "model.safetensors") for path in (model, tmp_path / "out"))
+    assert before.keys() == after.keys() and any(not torch.equal(before[name], after[name]) for name in before)
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+    _, errors = bad.communicate()
+    assert bad.returncode == 1 and "Traceback" not in errors
+    sentence = "train_on_jsonl: row 1: expected a reward per completion, found 2 completions and 1 rewards"
+    assert errors.strip().splitlines()[-1] == sentence
+
+
+BAD = [
+    ("{not json\n", r"wrong\.jsonl, line 2: expected a JSON object, found "),
+    ("[1, 2]\n", r"wrong\.jsonl, line 2: expected a JSON object, found list"),
+    ({"prompt": "1"}, "row 1: expected a column 'completions', found prompt"),
+    (GOOD | {"rewards": [1.0, float("nan")]}, r"row 1, rewards\[1\]: expected a finite number, found nan"),
+    (GOOD | {"completions": ["7", ""]}, r"row 1, completions\[1\]: expected text, found ''"),
+    (GOOD | {"completions": ["7"], "rewards": [1]}, "row 1, completions: expected at least 2, found 1"),
+]
+
+
+@pytest.mark.parametrize(("row", "message"), BAD, ids=[message[:30] for _, message in BAD])
+def test_bad_lines(row, message, model, tmp_path, monkeypatch):
+    groups = written(tmp_path / "wrong.jsonl", GOOD, row)
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(model), str(groups), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=f"^train_on_jsonl: .*{message}") as caught:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_missing_file(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(model), str(tmp_path / "none.jsonl"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit, match=r"none\.jsonl: no such file; expected JSON Lines"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_it_is_short():
+    assert len(SCRIPT.read_text().splitlines()) <= 20
+    assert len(ast.parse(SCRIPT.read_text()).body) < 15
+
+
+def test_the_readme_shows_groups_and_functions_that_work(model, tmp_path, monkeypatch):
+    """Its JSON lines are good groups and its Python runs as it stands, a model's path apart."""
+    from transformers import AutoTokenizer
+
+    from gdpo.groups import tokenize_groups
+    from gdpo.trainer import GDPOConfig, GDPOTrainer
+
+    text = (EXAMPLES / "README.md").read_text()
+    (lines,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    groups = tokenize_groups(map(json.loads, lines.splitlines()), AutoTokenizer.from_pretrained(model))
+    assert [len(group["rewards"]) for group in groups] == [3, 2]
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    names = {"GDPOTrainer": GDPOTrainer, "GDPOConfig": GDPOConfig}
+    exec(code.replace('"MODEL"', repr(str(model))), names)
+    assert names["trainer"].train_dataset["rewards"][0] == [1.0, 0.0]
