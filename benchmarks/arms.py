@@ -65,7 +65,7 @@ def gdpo(shape: Shape, size: Size, device: str, work: Path, **config: Any) -> Me
 
 
 def dpo(
-    shape: Shape, size: Size, device: str, work: Path, pairs: str, micro_batches: int = 1, by_length: bool = False
+    shape: Shape, size: Size, device: str, work: Path, pairs: str, micro_batches: int = 1, by_length: bool = True
 ) -> Measured:
     """TRL's DPOTrainer over the same groups' pairs, one epoch of as many optimizer steps as GDPOTrainer takes."""
     groups = make_groups(shape, size.vocabulary)

@@ -49,13 +49,13 @@ SCALES = {
         teacher=Size(hidden=512, layers=4, heads=8, intermediate=1376, vocabulary=4096),
         shapes=(
             Shape("short answers", prompt=24, shortest=4, longest=24, groups=48, groups_per_step=4),
-            Shape("long prompts", prompt=256, shortest=4, longest=24, groups=8, groups_per_step=2),
+            Shape("long prompts", prompt=256, shortest=4, longest=24, groups=16, groups_per_step=2),
             Shape("long reasoning", prompt=48, shortest=64, longest=512, groups=8, groups_per_step=2, median=160),
         ),
         grpo_lengths=(16, 64, 256),
         grpo_questions=8,
         head={"tokens": 2048, "hidden": 256, "vocabulary": 151_936},
-        chunks=(1024, 4096, 16384),
+        chunks=(512, 2048),
     ),
     "cuda": Scale(
         model=Size(hidden=1024, layers=24, heads=16, intermediate=2816, vocabulary=151_936),
@@ -68,7 +68,7 @@ SCALES = {
         grpo_lengths=(64, 256, 1024),
         grpo_questions=16,
         head={"tokens": 2048, "hidden": 1024, "vocabulary": 151_936},
-        chunks=(8192, 32768, 131072),
+        chunks=(4096, 65536),
     ),
     "quick": Scale(
         model=Size(hidden=32, layers=1, heads=2, intermediate=64, vocabulary=256),
@@ -81,7 +81,7 @@ SCALES = {
         grpo_lengths=(4, 8),
         grpo_questions=2,
         head={"tokens": 64, "hidden": 16, "vocabulary": 4096},
-        chunks=(512,),
+        chunks=(64,),
     ),
 }
 
@@ -91,11 +91,8 @@ def dpo(scale: Scale, device: str) -> Iterator[Bench]:
     for shape in scale.shapes:
         few = {"shape": replace(shape, groups=min(shape.groups, 2 * shape.groups_per_step))}
         common = {"shape": shape, "size": scale.model, "device": device}
-        # A step's 9 pairs a group, or 5, in one pass or several; pairs as they come or sorted by length.
-        chain, disjoint = (
-            tuple({"micro_batches": n, "by_length": sort} for n in parts for sort in (False, True))
-            for parts in ((1, 3, 6), (1, 2, 5))
-        )
+        # A step's 9 pairs a group, or 5, in one pass or several.
+        chain, disjoint = (tuple({"micro_batches": n} for n in parts) for parts in ((1, 3, 6, 18), (1, 2, 5, 10)))
         yield Bench(
             "dpo",
             shape.name,

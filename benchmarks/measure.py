@@ -28,7 +28,7 @@ class MeasurementError(RuntimeError):
 
 @contextmanager
 def metered(device: str, since_now: bool = False) -> Iterator[dict[str, float]]:
-    """Fill the yielded mapping with the block's `seconds` and the `peak_mib` it reached.
+    """Fill the yielded mapping with the block's `seconds`, its threads' `cpu_seconds` and the `peak_mib` it reached.
 
     The peak is the process's resident memory on a CPU, the allocator's on CUDA, above what was held before the model
     was built. `since_now` counts from the block's start instead, for a step whose inputs are not its own.
@@ -39,11 +39,12 @@ def metered(device: str, since_now: bool = False) -> Iterator[dict[str, float]]:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
     before = _held(device) if since_now else _floor
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     yield measured
     if device == "cuda":
         torch.cuda.synchronize()
     measured["seconds"] = time.perf_counter() - started
+    measured["cpu_seconds"] = time.process_time() - cpu
     measured["peak_mib"] = ((torch.cuda.max_memory_allocated() if device == "cuda" else _peak()) - before) / MIB
 
 
