@@ -1,4 +1,4 @@
-"""Train a model by GDPO on your own groups of prompt, completions and rewards, one group a line."""
+"""Train a model by GDPO on your own groups of prompt, completions and rewards, one group a line of JSON."""
 
 import argparse
 import sys
@@ -7,14 +7,13 @@ from gdpo.errors import UserError
 from gdpo.files import read_jsonl
 from gdpo.trainer import DataError, GDPOConfig, GDPOTrainer
 
-parser = argparse.ArgumentParser(description=__doc__)
-for name, does in {"model": "directory or Hub name", "groups": "JSON Lines", "out": "directory to write"}.items():
-    parser.add_argument(name, help=does)
-given = parser.parse_args()
+parser = argparse.ArgumentParser(usage="%(prog)s MODEL GROUPS.jsonl OUT", description=__doc__)
+parser.add_argument("paths", nargs=3, help="a model's directory or Hub name, the groups, where the trained model goes")
+model, groups, out = parser.parse_args().paths
 try:
-    rows = [row for _, row in read_jsonl(given.groups)]
-    trainer = GDPOTrainer(given.model, args=GDPOConfig(given.out, logging_steps=1), train_dataset=rows)
+    rows = [row for _, row in read_jsonl(groups)]
+    trainer = GDPOTrainer(model, args=GDPOConfig(out, logging_steps=1), train_dataset=rows)
 except (DataError, UserError) as error:
     sys.exit(f"train_on_jsonl: {error}")
 trainer.train()
-trainer.save_model(given.out)
+trainer.save_model(out)

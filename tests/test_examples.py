@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import re
 import runpy
@@ -107,8 +106,7 @@ def test_a_missing_file(model, tmp_path, monkeypatch):
 
 
 def test_it_is_short():
-    assert len(SCRIPT.read_text().splitlines()) <= 20
-    assert len(ast.parse(SCRIPT.read_text()).body) < 15
+    assert len(SCRIPT.read_text().splitlines()) < 20
 
 
 def test_the_readme_shows_groups_and_functions_that_work(model, tmp_path, monkeypatch):
