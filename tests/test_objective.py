@@ -361,6 +361,16 @@ def test_net_wins_of_distinct_rewards(size):
         assert torch.allclose(start(rewards, pairs=pairs, advantage=advantage), expected, atol=1e-15)
 
 
+@pytest.mark.parametrize("pairs", PAIRS)
+@given(best=st.integers(1, 9), worst=st.integers(1, 9))
+@settings(max_examples=30, deadline=None)
+def test_literal_with_two_levels_is_imitation(pairs, best, worst):
+    """(a) m right and k wrong completions: A = sqrt(k/m), -sqrt(m/k), n = 1/m, -1/k, so n/A = 1/sqrt(mk) for each of
+    them: the first step raises right and wrong alike, as supervised training on the whole group does."""
+    slope = start(tensor([1] * best + [0] * worst), pairs=pairs, advantage="literal")
+    assert torch.allclose(slope, torch.full_like(slope, -BETA / 4 / math.sqrt(best * worst)), rtol=1e-9)
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_adjacent_against_all_gradient(size):
     """(b) Distinct rewards: cosine sqrt(6(G-1)/(G(G+1))), norms' ratio sqrt(3G/(2(G^2-1))), projection 3/(G+1)."""
