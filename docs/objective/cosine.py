@@ -208,6 +208,12 @@ def measure(directory: str, path: str) -> list[tuple[Tensor, Tensor | None, list
     return found
 
 
+def worst_gradient_is_larger(groups: list[tuple[Tensor, Tensor | None, list[int]]]) -> list[bool]:
+    """Of each of `measure`'s groups with rewards: mean |grad log pi|^2 of its lowest level above its highest's."""
+    squares = [(gram.diag()[places], own) for gram, own, places in groups if own is not None]
+    return [bool(square[own == own.min()].mean() > square[own == own.max()].mean()) for square, own in squares]
+
+
 def chosen_groups(path: str) -> list[dict]:
     """The file's first groups with a contrast and its first with many distinct completions, at most MAX_GROUPS each."""
     groups = [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
@@ -313,7 +319,12 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)  # the same sums in the same order on every machine of a kind
     rows, grpo = log_ratio_rows(), grpo_rows()
-    measured = [row for name, *where in arguments.model for row in model_rows(name, measure(*where))]
+    measured = []
+    for name, *where in arguments.model:
+        groups = measure(*where)
+        measured += model_rows(name, groups)
+        larger = worst_gradient_is_larger(groups)
+        print(f"{name}: the worst level has the larger mean squared gradient in {sum(larger)} of {len(larger)} groups")
     again = {name for name, *_ in arguments.model}
     kept = [row for row in load(HERE / "cosine_models.csv") if row["model"] not in again]
     save(arguments.out / "cosine.csv", rows)
