@@ -6,7 +6,7 @@ LOCK := envs/cpu.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup table2 table1 test test-fast lint sweep bench lock clean
+.PHONY: setup table2 table1 test test-fast lint sweep bench objective lock clean
 
 setup: $(VENV)/.installed
 
@@ -36,8 +36,8 @@ test-fast: setup
 	pytest -q -m "not slow"
 
 lint: setup
-	ruff check gdpo tests
-	ruff format --check gdpo tests
+	ruff check gdpo tests benchmarks docs examples
+	ruff format --check gdpo tests benchmarks docs examples
 	snakefmt --check Snakefile workflow/rules
 
 # The learning-rate sweep on validation items; its outcome, workflow/config/sweep/$(SCALE).csv, is kept as data.
@@ -47,6 +47,12 @@ sweep: setup
 # GDPOTrainer's speed and memory beside its peers; benchmarks/README.md says what is measured. ARGS are its options.
 bench: setup
 	python -m benchmarks.run $(ARGS)
+
+# The figures of docs/objective.md.
+objective: setup
+	python docs/objective/cosine.py
+	python docs/objective/policy.py
+	python docs/objective/policy.py --pairs all
 
 # Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere.
 lock: setup

@@ -10,10 +10,6 @@ from pathlib import Path
 
 import pytest
 
-sys.path.insert(
-    0, str(Path(__file__).resolve().parent.parent)
-)  # the benchmarks are of the repository, not of the package
-
 from benchmarks.cases import CASES, SCALES, Bench
 from benchmarks.data import (
     EOS,
