@@ -21,7 +21,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -132,6 +132,15 @@ class GDPOTrainer(Trainer):
         self._groups = len(self.train_dataset)
         if self.accelerator.num_processes > 1:
             self.train_dataset = with_blank(self.train_dataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        loader = super().get_train_dataloader()
+        parts = loader.batch_sampler
+        if hasattr(parts, "batch_sampler"):
+            # A process's part of each batch. In an epoch resumed midway accelerate looks for the sampler here, and
+            # where it finds none the epoch takes the first one's order.
+            parts.sampler = parts.batch_sampler.sampler
+        return loader
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.args.train_sampling_strategy != "random":
