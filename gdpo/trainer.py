@@ -149,6 +149,15 @@ class GDPOTrainer(Trainer):
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         return Shuffle(self._groups, batch if self.accelerator.num_processes > 1 else 1, seed)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        policy = self.accelerator.unwrap_model(model or self.model)
+        if isinstance(policy, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            # Trainer loads by name, and leaves at its start what transformers saves under another name than the model
+            # has for it: GPT-NeoX's head, the experts of mixtures.
+            saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, use_safetensors=True)
+            policy.load_state_dict(saved.state_dict())
+
     def _prepared(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
         if not isinstance(rows, Dataset | list | tuple):
             found = "none" if rows is None else type(rows).__name__

@@ -7,7 +7,7 @@ import re
 import pytest
 import torch
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPTNeoXForCausalLM, TrainerCallback
 
 from gdpo.groups import DataError, completion_ids, prompt_ids
 from gdpo.objective import gdpo_loss
@@ -290,7 +290,16 @@ def test_learns_the_order(student, tmp_path):
     assert last["rewards/accuracies"] == 1.0 and last["log_ratios/best"] > last["log_ratios/worst"]
 
 
-def test_resumes(student, tmp_path):
+def neox(student):
+    """A GPT-NeoX with the student's words, whose head transformers saves by another name than the model has for it."""
+    torch.manual_seed(0)
+    words = len(AutoTokenizer.from_pretrained(student))
+    shape = {"vocab_size": words, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1}
+    return GPTNeoXForCausalLM(GPTNeoXConfig(**shape, num_attention_heads=2, bos_token_id=None, eos_token_id=1))
+
+
+@pytest.mark.parametrize("build", [AutoModelForCausalLM.from_pretrained, neox], ids=["llama", "gpt-neox"])
+def test_resumes(build, student, tmp_path):
     """Killed at step 3 and resumed from the checkpoint of step 2, the weights are those of a whole run."""
 
     class Kill(TrainerCallback):
@@ -299,10 +308,10 @@ def test_resumes(student, tmp_path):
 
     saving = {"save_strategy": "steps", "save_steps": 2, "per_device_train_batch_size": 1, "num_train_epochs": 2}
     rows = Dataset.from_list([row | {"prompt": "1 +"} for row in ROWS])
-    whole = trainer(student, tmp_path / "whole", rows, **saving)
+    whole = trainer(student, tmp_path / "whole", rows, model=build(student), **saving)
     whole.train()
-    trainer(student, tmp_path / "cut", rows, callbacks=[Kill()], **saving).train()
-    resumed = trainer(student, tmp_path / "cut", rows, **saving)
+    trainer(student, tmp_path / "cut", rows, model=build(student), callbacks=[Kill()], **saving).train()
+    resumed = trainer(student, tmp_path / "cut", rows, model=build(student), **saving)
     resumed.train(resume_from_checkpoint=str(tmp_path / "cut" / "checkpoint-2"))
     assert resumed.state.global_step == whole.state.global_step == 6
     assert torch.equal(weights(resumed), weights(whole))
