@@ -13,7 +13,7 @@ Split = Literal["test", "validation"]
 # Raised when a step's meaning changes, so that finished results of the old meaning are made again.
 VERSION = {
     "model": 1, "benchmark": 1, "pool": 1, "annotate": 1, "answer": 1, "proficiency": 1, "select": 1,
-    "respond": 1, "reward": 1, "import": 1, "train": 1, "evaluate": 1, "table": 1,
+    "respond": 1, "reward": 1, "import": 1, "train": 2, "evaluate": 1, "table": 1,
 }  # fmt: skip
 
 

@@ -87,26 +87,17 @@ class GDPOTrainer(Trainer):
         if ref_model is not None and ref_model is model:
             raise ValueError("ref_model: expected another object than model; leave it out to keep model's start")
         set_seed(args.seed)  # an adapter starts at random
-        if isinstance(model, str):
-            given = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
-            model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
+        model = _policy(model, args, peft_config)
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(model.config._name_or_path)
-        if peft_config is not None:
-            from peft import get_peft_model
-
-            model = get_peft_model(model, peft_config)
-        if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-            raise ValueError("peft_config: expected an adapter of weights such as LoRA, found prompt learning")
         self._reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or [])
         self.skipped_groups = 0
         train_rows = self._prepared("train_dataset", train_dataset, processing_class, args)
         eval_rows = None
         if eval_dataset is not None:
             eval_rows = self._prepared("eval_dataset", eval_dataset, processing_class, args)
-        for network in filter(None, (model, ref_model)):
-            if args.disable_dropout:
-                _disable_dropout(network)
+        if args.disable_dropout and ref_model is not None:
+            _disable_dropout(ref_model)
         super().__init__(
             model=model,
             args=args,
@@ -314,6 +305,22 @@ class GDPOTrainer(Trainer):
         if mode == "train":
             logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
+
+
+def _policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
+    """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if so asked."""
+    if isinstance(model, str):
+        given = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
+        model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
+    if peft_config is not None:
+        from peft import get_peft_model
+
+        model = get_peft_model(model, peft_config)
+    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        raise ValueError("peft_config: expected an adapter of weights such as LoRA, found prompt learning")
+    if args.disable_dropout:
+        _disable_dropout(model)
+    return model
 
 
 def _packing(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrainedTokenizerBase) -> Packing:
