@@ -70,6 +70,13 @@ def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Pa
     assert fingerprint(after.trainset("metakl")) == fingerprint(before.trainset("metakl"))
 
 
+def test_the_noisy_set_asks_the_questions_of_the_clean_one() -> None:
+    scale = load_scale("tiny")
+    clean, noisy = (scale.trainset(name).model_dump(exclude={"display"}) for name in ("metakl", "metakl-noisy"))
+    assert clean == noisy
+    assert scale.respond_of("metakl-noisy").temperature > scale.respond_of("metakl").temperature
+
+
 IMPORT = {"display": "I", "select": "import", "size": 1, "domain": "math", "path": "groups.jsonl"}
 WRONG = [
     ("students", ["smollm2-135m"], r"students: found 'smollm2-135m'; did you mean 'smollm2-135m-instruct"),
