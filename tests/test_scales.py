@@ -70,11 +70,12 @@ def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Pa
     assert fingerprint(after.trainset("metakl")) == fingerprint(before.trainset("metakl"))
 
 
-def test_the_noisy_set_asks_the_questions_of_the_clean_one() -> None:
+@pytest.mark.parametrize("name", ["metakl-noisy", "metakl-weak"])
+def test_worse_teachers_are_asked_the_same_questions(name: str) -> None:
     scale = load_scale("tiny")
-    clean, noisy = (scale.trainset(name).model_dump(exclude={"display"}) for name in ("metakl", "metakl-noisy"))
-    assert clean == noisy
-    assert scale.respond_of("metakl-noisy").temperature > scale.respond_of("metakl").temperature
+    worse, clean = (scale.trainset(trainset).model_dump(exclude={"display"}) for trainset in (name, "metakl"))
+    assert worse == clean
+    assert scale.respond_of(name) != scale.respond
 
 
 IMPORT = {"display": "I", "select": "import", "size": 1, "domain": "math", "path": "groups.jsonl"}
