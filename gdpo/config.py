@@ -79,6 +79,7 @@ class Scale(Strict):
         }
         known |= {f"benchmarks.{n}.source": ([b.source], origins) for n, b in self.benchmarks.items()}
         known |= {f"trainsets.{n}.parts": (t.parts, self.trainsets) for n, t in self.trainsets.items()}
+        known |= {f"trainsets.{n}.respond.teacher": ([self.respond_of(n).teacher], self.models) for n in self.trainsets}
         known |= {f"trainsets.{n}.sources": (t.sources, origins) for n, t in self.trainsets.items()}
         for name, cell in self._cells():
             known[f"{name}.trainset"] = ([cell.trainset], {"none", *self.trainsets})
@@ -114,6 +115,11 @@ class Scale(Strict):
 
     def trainset(self, name: str) -> TrainSet:
         return _entry(self.trainsets, name, "trainsets")
+
+    def respond_of(self, trainset: str) -> Respond:
+        """How the teacher answers a training set: the scale's `respond`, with the set's own laid over it."""
+        changes = self.trainset(trainset).respond
+        return self.respond.model_copy(update=changes.model_dump(exclude_none=True)) if changes else self.respond
 
     def model(self, name: str) -> Model:
         return _entry(self.models, name, "models")

@@ -15,6 +15,8 @@ NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+GroupSize = Annotated[int, Field(ge=2)]
 
 
 class Strict(BaseModel):
@@ -130,13 +132,26 @@ class Selection(Strict):
 
 class Respond(Strict):
     teacher: Name
-    group_size: Annotated[int, Field(ge=2)]
+    group_size: GroupSize
     temperature: Rate
-    top_p: Annotated[float, Field(gt=0, le=1)]
+    top_p: Share
     max_new_tokens: Positive
     batch_size: Positive
     gold: bool
     seed: int
+
+
+class RespondChanges(Strict):
+    """What one training set has otherwise than the scale's `respond`; what is unset stays."""
+
+    teacher: Name | None = None
+    group_size: GroupSize | None = None
+    temperature: Rate | None = None
+    top_p: Share | None = None
+    max_new_tokens: Positive | None = None
+    batch_size: Positive | None = None
+    gold: bool | None = None
+    seed: int | None = None
 
 
 class Reward(Strict):
@@ -162,6 +177,8 @@ class TrainSet(Strict):
     """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
 
     `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it stands).
+    `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the same
+    questions are chosen whoever answers them.
     """
 
     display: str
@@ -173,6 +190,7 @@ class TrainSet(Strict):
     sources: list[Name] = []
     path: str | None = None
     format: Literal["groups", "gsm8k-model-solutions"] = "groups"
+    respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
 
     @model_validator(mode="after")
     def _imported(self) -> TrainSet:
@@ -180,6 +198,8 @@ class TrainSet(Strict):
             raise ValueError("'path' belongs to select: import, and only there")
         if self.select == "import" and self.domain is None:
             raise ValueError("select: import needs a 'domain'")
+        if self.select == "import" and self.respond is not None:
+            raise ValueError("'respond' belongs to sets that a teacher answers, found it at select: import")
         return self
 
 
@@ -227,7 +247,7 @@ class Method(Strict):
     beta: float | None = None
     objective: Objective | None = None
     forward: Forward | None = None
-    group_size: Annotated[int, Field(ge=2)] | None = None
+    group_size: GroupSize | None = None
     completions: Positive = 1
     lora: Lora | None = None
     max_grad_norm: Rate = 1.0

@@ -8,10 +8,11 @@ from typing import get_args
 import pytest
 import yaml
 
-from gdpo.config import CONFIG, load_scale
+from gdpo.config import CONFIG, fingerprint, load_scale
 from gdpo.errors import UserError
 from gdpo.metakl.readers import READERS
 from gdpo.records import Domain
+from gdpo.schema import Respond
 
 SCALES = ["micro", "tiny", "smol", "paper"]
 
@@ -56,6 +57,28 @@ def test_the_paper_has_its_numbers() -> None:
     assert (gdpo.learning_rate, gdpo.objective.beta, gdpo.batch_size) == (2e-6, 0.1, 128)
 
 
+def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Path) -> None:
+    """The same questions are chosen, so that its results and those of sets without changes stay as they are."""
+    raw = yaml.safe_load((CONFIG / "smol.yaml").read_text())
+    changes = {"teacher": raw["students"][0], "temperature": 2.0}
+    raw["trainsets"]["metakl"]["respond"] = changes
+    path = tmp_path / "changed.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    before, after = load_scale("smol"), load_scale(path)
+    assert after.respond_of("metakl") == Respond(**{**before.respond.model_dump(), **changes})
+    assert after.respond_of("union") == before.respond_of("union") == before.respond
+    assert fingerprint(after.trainset("metakl")) == fingerprint(before.trainset("metakl"))
+
+
+@pytest.mark.parametrize("name", ["metakl-noisy", "metakl-weak"])
+def test_worse_teachers_are_asked_the_same_questions(name: str) -> None:
+    scale = load_scale("tiny")
+    worse, clean = (scale.trainset(trainset).model_dump(exclude={"display"}) for trainset in (name, "metakl"))
+    assert worse == clean
+    assert scale.respond_of(name) != scale.respond
+
+
+IMPORT = {"display": "I", "select": "import", "size": 1, "domain": "math", "path": "groups.jsonl"}
 WRONG = [
     ("students", ["smollm2-135m"], r"students: found 'smollm2-135m'; did you mean 'smollm2-135m-instruct"),
     ("respond.teacher", "r1", r"respond\.teacher: found 'r1'; known: smollm2"),
@@ -64,6 +87,10 @@ WRONG = [
     ("benchmarks.gsm8k.max_tokens", 3, r"benchmarks\.gsm8k\.max_tokens: unknown key"),
     ("trainsets.union.parts", ["hardonly"], r"trainsets\.union\.parts: found 'hardonly'; did you mean 'hard-only'\?"),
     ("trainsets.metakl.select", "greedy", r"trainsets\.metakl\.select: .*'metakl'.*found 'greedy'"),
+    ("trainsets.metakl.respond", {"temprature": 2.0}, r"trainsets\.metakl\.respond\.temprature: unknown key"),
+    ("trainsets.metakl.respond", {"temperature": 0}, r"trainsets\.metakl\.respond\.temperature: .*greater than 0"),
+    ("trainsets.metakl.respond", {"teacher": "r1"}, r"trainsets\.metakl\.respond\.teacher: found 'r1'; known: smol"),
+    ("trainsets.i", {**IMPORT, "respond": {"seed": 1}}, r"trainsets\.i: 'respond' belongs to sets that a teacher"),
     ("methods.gdpo.objective.advantage", "z", r"methods\.gdpo\.objective\.advantage: .*'literal'.*found 'z'"),
     ("methods.sft.learning_rate", 0, r"methods\.sft\.learning_rate: .*greater than 0, found 0"),
     ("methods.sft.beta", 0.1, r"methods\.sft: 'beta' belongs to trainers dpo and grpo"),

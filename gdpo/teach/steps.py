@@ -16,7 +16,7 @@ def respond(scale: Scale, trainset: str) -> None:
     """Let the teacher sample each question's group; the gold solution comes first where the scale asks for it."""
     from gdpo.generate import Sampling, complete_all
 
-    layout, settings = Layout(scale), scale.respond
+    layout, settings = Layout(scale), scale.respond_of(trainset)
     teacher = scale.model(settings.teacher)
     with recorded(layout.responses(trainset), "respond", settings, {"respond": settings.seed}):
         questions = read_records(layout.trainset(trainset), Question)

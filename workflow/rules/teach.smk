@@ -6,7 +6,9 @@ IMPORTED = [name for name, entry in SCALE.trainsets.items() if entry.select == "
 rule respond:
     input:
         questions=LAYOUT.trainset("{trainset}"),
-        teacher=LAYOUT.model(SCALE.respond.teacher),
+        teacher=lambda wildcards: LAYOUT.model(
+            SCALE.respond_of(wildcards.trainset).teacher
+        ),
     output:
         LAYOUT.responses("{trainset}"),
     log:
@@ -14,7 +16,9 @@ rule respond:
     resources:
         gpu=SCALE.gpus,
     params:
-        settings=fingerprint([VERSION["respond"], SCALE.respond]),
+        settings=lambda wildcards: fingerprint(
+            [VERSION["respond"], SCALE.respond_of(wildcards.trainset)]
+        ),
     shell:
         "gdpo teach respond {TOLD} --trainset {wildcards.trainset} --log {log}"
 
