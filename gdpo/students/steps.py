@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable
@@ -41,6 +42,7 @@ def train(scale: Scale, runs: list[Run]) -> None:
     killed job of several seeds repeats none of them. Of several processes (`accelerate launch -m gdpo.cli train`)
     the first one writes.
     """
+    gc.freeze()  # every run's end collects garbage; what was imported takes a quarter second to walk and never is any
     waiting = [_train_one(scale, run) for run in runs]
     if together.first():
         for work in waiting:

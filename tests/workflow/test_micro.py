@@ -58,7 +58,8 @@ def micro(tmp_path_factory):
 @pytest.mark.slow
 def test_micro_runs_from_pool_to_tables(micro):
     rows = list(csv.DictReader((micro / "results/table2.csv").open()))
-    assert [row["row"] for row in rows] == ["Origin", "hard-only", "safety-only", "union", "MetaGDPO"] * 2
+    named = ["Origin", "hard-only", "safety-only", "union", "MetaGDPO", "MetaGDPO (literal)"]
+    assert [row["row"] for row in rows] == named * 2
     assert all(0 <= float(row["overall_avg"]) <= 100 for row in rows)
     provenance = json.loads((micro / "results/table2.csv.provenance.json").read_text())
     trained = {row["overall_avg"] for row in rows if row["seeds"] != "none"}
