@@ -107,6 +107,6 @@ def test_two_runs_from_cold_give_identical_tables_on_any_number_of_cores(micro, 
     assert done.returncode == 0, done.stdout + done.stderr
     samples = [path.relative_to(micro) for path in micro.glob("results/micro/samples/**/*.jsonl")]
     retained = ["results/table1_retention.csv", "results/table2_retention.csv"]
-    assert len(samples) == 13 * (2 + 2 * 4 * 2)
+    assert len(samples) == 13 * (2 + 2 * 5 * 2)
     for target in [*targets, *retained, *samples]:
         assert (tmp_path / target).read_bytes() == (micro / target).read_bytes(), target
