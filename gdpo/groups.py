@@ -32,27 +32,39 @@ def tokenize_groups(
     """Check groups of at least `smallest` completions and tokenize them.
 
     Each gives `prompt_ids`; `sequences`, its distinct completions' ids, cut so that prompt and completion fit
-    in `max_length`; `index`, each completion's place among them; `rewards`. Raises DataError naming the row.
+    in `max_length`; `index`, each completion's place among them; `rewards`, completions of the same tokens sharing
+    the mean of theirs; `cut`, how many did not fit. The columns `tools` and `chat_template_kwargs`, where a row has
+    them, go to the chat template. Raises DataError naming the row.
     """
     groups = []
     for number, row in enumerate(rows):
         check_group(number, row, smallest)
-        prompt = prompt_ids(tokenizer, row["prompt"])
+        template = template_kwargs(row)
+        prompt = prompt_ids(tokenizer, row["prompt"], **template)
         if max_length is not None and len(prompt) >= max_length:
             found = f"expected fewer than max_length={max_length} tokens, found {len(prompt)}"
             raise DataError(f"row {number}, prompt: {found}")
         if not prompt:
             raise DataError(f"row {number}, prompt: expected at least one token, found {row['prompt']!r}")
         room = None if max_length is None else max_length - len(prompt)
+        whole = [completion_ids(tokenizer, completion, row["prompt"], **template) for completion in row["completions"]]
         places: dict[tuple[int, ...], int] = {}
-        index = []
-        for completion in row["completions"]:
-            ids = tuple(completion_ids(tokenizer, completion, row["prompt"])[:room])
-            index.append(places.setdefault(ids, len(places)))
-        rewards = [float(reward) for reward in row["rewards"]]
-        sequences = [list(ids) for ids in places]
-        groups.append({"prompt_ids": prompt, "sequences": sequences, "index": index, "rewards": rewards})
+        index = [places.setdefault(tuple(ids[:room]), len(places)) for ids in whole]
+        group = {
+            "prompt_ids": prompt,
+            "sequences": [list(ids) for ids in places],
+            "index": index,
+            "rewards": _shared_rewards(index, [float(reward) for reward in row["rewards"]]),
+            "cut": sum(room is not None and len(ids) > room for ids in whole),
+        }
+        groups.append(group)
     return groups
+
+
+def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
+    """What a row tells its chat template, in TRL's columns: `tools` and `chat_template_kwargs`."""
+    tools = {"tools": row["tools"]} if row.get("tools") else {}
+    return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
 
 
 def informative(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -85,14 +97,16 @@ def rewarded(
         completions = [_as_answer(completion, row["prompt"]) for completion in row["completions"]]
         size = len(completions)
         columns = {name: [value] * size for name, value in row.items() if name not in ("prompt", "completions")}
-        ids = [completion_ids(tokenizer, completion, row["prompt"]) for completion in row["completions"]]
+        told = template_kwargs(row)
+        ids = [completion_ids(tokenizer, completion, row["prompt"], **told) for completion in row["completions"]]
         given = {"prompts": [row["prompt"]] * size, "completions": completions, "completion_ids": ids, **columns}
         totals: list[float | None] = [None] * size
         for function, weight in zip(reward_funcs, weights, strict=True):
             values = function(**given)
             name = getattr(function, "__name__", type(function).__name__)
-            if len(values) != size:
-                raise DataError(f"row {number}, reward function {name}: expected {size} rewards, found {len(values)}")
+            if values is None or len(values) != size:
+                found = "None" if values is None else len(values)
+                raise DataError(f"row {number}, reward function {name}: expected {size} rewards, found {found}")
             for place, value in enumerate(values):
                 if value is not None:
                     totals[place] = (totals[place] or 0.0) + weight * float(value)
@@ -103,31 +117,49 @@ def rewarded(
     return scored
 
 
-def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt) -> list[int]:
-    """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply."""
+def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: Any) -> list[int]:
+    """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply.
+
+    A last message of the assistant is the reply's beginning, which the completion goes on with.
+    """
     if isinstance(prompt, str):
         return tokenizer(prompt)["input_ids"]
-    return tokenizer.apply_chat_template(prompt, add_generation_prompt=True, return_dict=False)
+    begun = prompt[-1]["role"] == "assistant"
+    turn = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
+    return tokenizer.apply_chat_template(prompt, return_dict=False, **turn, **template)
 
 
-def completion_ids(tokenizer: PreTrainedTokenizerBase, completion: Completion, prompt: Prompt = "") -> list[int]:
+def completion_ids(
+    tokenizer: PreTrainedTokenizerBase, completion: Completion, prompt: Prompt = "", **template: Any
+) -> list[int]:
     """A completion's token ids.
 
     Text is taken verbatim and ended by one end-of-sequence token; it is tokenized apart from its prompt, as it was
-    when a model generated it. Messages are what the chat template adds to the prompt. Raises DataError where the
-    template renders the prompt differently once an answer follows it.
+    when a model generated it. Messages are what the chat template adds to the prompt. Raises DataError where there is
+    no end-of-sequence token, and where the template renders the prompt differently once an answer follows it.
     """
     if isinstance(completion, str):
+        if tokenizer.eos_token_id is None:
+            raise DataError("processing_class: expected an end-of-sequence token, found none; set its eos_token")
         ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
         return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
-    start = prompt_ids(tokenizer, prompt)
-    whole = tokenizer.apply_chat_template([*prompt, *completion], return_dict=False)
+    start = prompt_ids(tokenizer, prompt, **template)
+    whole = tokenizer.apply_chat_template([*prompt, *completion], return_dict=False, **template)
     if whole[: len(start)] != start:
         raise DataError(
             "completions: the chat template does not render the prompt as a prefix of prompt and completion; "
             "expected such a template, or completions as text"
         )
     return whole[len(start) :]
+
+
+def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:
+    """Completions of the same tokens are one completion, and have the mean of their rewards."""
+    given: dict[int, list[float]] = {}
+    for place, reward in zip(index, rewards, strict=True):
+        given.setdefault(place, []).append(reward)
+    # The mean of equal numbers may differ from them by rounding.
+    return [given[i][0] if len(set(given[i])) == 1 else math.fsum(given[i]) / len(given[i]) for i in index]
 
 
 def check_group(number: int, row: dict[str, Any], smallest: int) -> None:

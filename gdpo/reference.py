@@ -43,6 +43,10 @@ def reference_log_probs(
             `shard-00000-of-00002.npy`. Every process must see it.
         rank, processes, wait: shards are dealt out to the processes, which wait for each other at the end.
     """
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"ref_cache_dir: expected a directory to write to, found {cache}: {error}") from None
     shards = _shards(groups)
     paths = [cache / f"shard-{number:05}-of-{len(shards):05}.npy" for number in range(len(shards))]
     mine = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
@@ -53,7 +57,13 @@ def reference_log_probs(
     wait()
     column: list[list[float]] = []
     for path, shard in zip(paths, shards, strict=True):
-        values = iter(_read(path, shard).tolist())
+        held = _read(path, shard)
+        if held is None:
+            raise OSError(
+                f"{path}: expected a shard that another process wrote; "
+                "ref_cache_dir must be one directory that every process sees"
+            )
+        values = iter(held.tolist())
         column += [[next(values) for _ in group["sequences"]] for group in shard]
     return column
 
@@ -70,11 +80,13 @@ def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Gr
     return digest.hexdigest()[:32]
 
 
-def frozen(model: nn.Module) -> list[tuple[str, Tensor]]:
-    """The weights that a model's reference is made of: all of them, or those below an adapter."""
+def frozen(model: nn.Module, aside: bool = True) -> list[tuple[str, Tensor]]:
+    """The weights that a model's reference is made of: all of them, or those below an adapter that is put aside."""
     named = model.state_dict(keep_vars=True).items()
-    adapted = hasattr(model, "disable_adapter")
-    return [(name, tensor) for name, tensor in named if not (adapted and tensor.requires_grad)]
+    if not (aside and hasattr(model, "disable_adapter")):
+        return list(named)
+    added = (model.base_model.prefix, "modules_to_save")
+    return [(name, tensor) for name, tensor in named if not any(part in name for part in added)]
 
 
 def _read(path: Path, shard: Groups) -> np.ndarray | None:

@@ -63,12 +63,16 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
     scaled = any(getattr(inner.config.get_text_config(), name, None) not in (None, 1.0) for name in SCALED_LOGITS)
     if type(head) is not nn.Linear or scaled or inner.base_model is inner:
         return model, None
+    known = {id(p) for part in (inner.base_model, head) for p in part.parameters()}
+    if any(id(p) not in known for p in inner.parameters()):  # layers between body and head, as ModernBERT's decoder has
+        return model, None
     return inner.base_model, head
 
 
 # Settings by which a model changes its head's output; such a model runs its own forward pass instead.
 SCALED_LOGITS = (
-    "final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier",
+    "final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap", "logit_scale", "logits_scaling",
+    "logits_mup_width_multiplier", "output_multiplier", "lm_head_multiplier",
 )  # fmt: skip
 
 

@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, Sampler
 from transformers import (
-    AutoModelForCausalLM,
     AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
@@ -31,14 +30,18 @@ from transformers import (
     TrainerCallback,
     set_seed,
 )
+from transformers.utils import logging
 
-from gdpo.batches import GroupCollator, Packing, attention_tokens, by_tokens
+from gdpo.batches import GroupCollator, by_tokens
 from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_groups
 from gdpo.objective import gdpo_loss, pair_weights
+from gdpo.policy import disable_dropout, load_policy, packing
 from gdpo.reference import cache_key, frozen, reference_log_probs
-from gdpo.scoring import completion_log_probs, share_faithfully
+from gdpo.scoring import completion_log_probs
 from gdpo.shuffle import Shuffle, with_blank
 from gdpo.trainer_config import GDPOConfig
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
@@ -87,22 +90,29 @@ class GDPOTrainer(Trainer):
         if ref_model is not None and ref_model is model:
             raise ValueError("ref_model: expected another object than model; leave it out to keep model's start")
         set_seed(args.seed)  # an adapter starts at random
-        model = _policy(model, args, peft_config)
+        model = load_policy(model, args, peft_config)
         if processing_class is None:
             processing_class = AutoTokenizer.from_pretrained(model.config._name_or_path)
-        self._reward_funcs = [reward_funcs] if callable(reward_funcs) else list(reward_funcs or [])
+        if not any(p.requires_grad for p in model.parameters()):
+            raise ValueError("model: expected weights to train, found none; load an adapter with is_trainable=True")
+        self._reward_funcs = (
+            [reward_funcs] if callable(reward_funcs) or isinstance(reward_funcs, str) else list(reward_funcs or [])
+        )
+        for function in self._reward_funcs:
+            if not callable(function):
+                raise DataError(f"reward_funcs: expected functions, found {function!r}")
         self.skipped_groups = 0
         train_rows = self._prepared("train_dataset", train_dataset, processing_class, args)
         eval_rows = None
         if eval_dataset is not None:
             eval_rows = self._prepared("eval_dataset", eval_dataset, processing_class, args)
         if args.disable_dropout and ref_model is not None:
-            _disable_dropout(ref_model)
+            disable_dropout(ref_model)
         super().__init__(
             model=model,
             args=args,
             data_collator=GroupCollator(
-                _packing(model, args, processing_class),
+                packing(model, args, processing_class),
                 torch.float64 if model.dtype == torch.float64 else torch.float32,
             ),
             train_dataset=Dataset.from_list(train_rows),
@@ -113,12 +123,20 @@ class GDPOTrainer(Trainer):
         )
         self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
         self._since: float | None = None
+        self._uncounted = 0
         self.ref_model = None if ref_model is None else ref_model.to(self.args.device).eval()
+        if self.args.n_gpu > 1:
+            raise ValueError("GDPOTrainer: found several GPUs in one process; expected one each, by accelerate launch")
         if args.precompute_ref_log_probs:
             self.train_dataset = self._with_reference(self.train_dataset)
             self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
             self.ref_model = None
-        elif ref_model is None and not hasattr(self.model, "disable_adapter"):
+        elif ref_model is None and hasattr(self.model, "disable_adapter"):
+            if any(p.requires_grad for _, p in frozen(self.model)):
+                raise ValueError(
+                    "precompute_ref_log_probs: expected True, or a ref_model: weights below the adapter are trained too"
+                )
+        elif ref_model is None:
             self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
         self._groups = len(self.train_dataset)
         if self.accelerator.num_processes > 1:
@@ -142,11 +160,18 @@ class GDPOTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_renamed(resume_from_checkpoint, model)
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        self._load_renamed(self.state.best_model_checkpoint)
+
+    def _load_renamed(self, checkpoint: str, model: nn.Module | None = None) -> None:
         policy = self.accelerator.unwrap_model(model or self.model)
         if isinstance(policy, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             # Trainer loads by name, and leaves at its start what transformers saves under another name than the model
             # has for it: GPT-NeoX's head, the experts of mixtures.
-            saved = type(policy).from_pretrained(resume_from_checkpoint, dtype=policy.dtype, use_safetensors=True)
+            saved = type(policy).from_pretrained(checkpoint, dtype=policy.dtype, use_safetensors=True)
             policy.load_state_dict(saved.state_dict())
 
     def _prepared(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
@@ -155,7 +180,12 @@ class GDPOTrainer(Trainer):
             raise DataError(f"{name}: expected a list or a datasets.Dataset of groups, found {found}")
         if self._reward_funcs:
             rows = rewarded(rows, self._reward_funcs, tokenizer, args.reward_weights)
+        rows = rows.with_format(None) if isinstance(rows, Dataset) else rows
         tokenized = tokenize_groups(rows, tokenizer, args.max_length)
+        cut = sum(group.pop("cut") for group in tokenized)
+        if cut:
+            whole = sum(len(group["index"]) for group in tokenized)
+            logger.warning(f"{name}: {cut} of {whole} completions are cut at max_length={args.max_length} tokens")
         kept = informative(tokenized)
         if name == "train_dataset":
             self.skipped_groups = len(tokenized) - len(kept)
@@ -169,7 +199,7 @@ class GDPOTrainer(Trainer):
         config = model.config.to_diff_dict()
         settings = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
         precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
-        key = cache_key(frozen(model), [settings, precision], groups)
+        key = cache_key(frozen(model, aside=self.ref_model is None), [settings, precision], groups)
         cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
 
         def score(shard: Sequence[dict[str, Any]]) -> Tensor:
@@ -186,6 +216,16 @@ class GDPOTrainer(Trainer):
         )
         return dataset.add_column("ref_log_probs", column)
 
+    def _scored_apart(self, rows: Rows) -> Dataset:
+        """Groups that come after construction, ready to evaluate. Raises DataError where their reference is gone."""
+        if self.args.precompute_ref_log_probs and not hasattr(self.model, "disable_adapter"):
+            raise DataError(
+                "eval_dataset: the reference is gone after its pass; "
+                "expected these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False"
+            )
+        made = Dataset.from_list(self._prepared("eval_dataset", rows, self.processing_class, self.args))
+        return self._with_reference(made) if self.args.precompute_ref_log_probs else made
+
     @torch.no_grad()
     def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
         """log pi_ref of the batch's distinct completions, (C,): the sum over tokens."""
@@ -193,8 +233,13 @@ class GDPOTrainer(Trainer):
         aside = self.ref_model is None and hasattr(model, "disable_adapter")
         training = model.training
         model.eval()
+        trained = [p for p in model.parameters() if p.requires_grad]
         with model.disable_adapter() if aside else contextlib.nullcontext():
             log_probs = self._log_probs(model, batch)
+        if aside:  # leaving the context makes every weight of the adapter trainable
+            model.requires_grad_(False)
+            for p in trained:
+                p.requires_grad_(True)
         model.train(training)
         return log_probs
 
@@ -248,9 +293,17 @@ class GDPOTrainer(Trainer):
         groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batch_samples), device=device)
         return self.accelerator.reduce(groups, "sum")
 
-    def evaluate(self, *args, **kwargs):
+    def train(self, *args, **kwargs):
+        self._since, self._uncounted = None, 0
+        self._sums["train"].clear()
+        return super().train(*args, **kwargs)
+
+    def evaluate(self, eval_dataset=None, *args, **kwargs):
+        if eval_dataset is not None and "sequences" not in getattr(eval_dataset, "column_names", ()):
+            eval_dataset = self._scored_apart(eval_dataset)
+        self._sums["eval"].clear()
         began = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
+        metrics = super().evaluate(eval_dataset, *args, **kwargs)
         if self._since is not None:
             self._since += time.perf_counter() - began  # it is no time of training
         return metrics
@@ -281,9 +334,21 @@ class GDPOTrainer(Trainer):
             "groups": mask.any(-1).sum(),
             **inputs["tokens"],
         }
+        if mode == "train":
+            self._uncounted += inputs["tokens"]["real"]
         sums = self._sums[mode]
         for name, value in added.items():
             sums[name] = sums.get(name, 0) + value
+
+    def _count(self) -> None:
+        """Bring the state's number of tokens up to date, before it is logged or saved."""
+        real = torch.tensor(self._uncounted, device=self.args.device)
+        self.state.num_input_tokens_seen += int(self.accelerator.reduce(real, "sum"))
+        self._uncounted = 0
+
+    def _save_checkpoint(self, *args, **kwargs):
+        self._count()
+        super()._save_checkpoint(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
@@ -300,59 +365,11 @@ class GDPOTrainer(Trainer):
                 now = time.perf_counter()
                 means["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
                 self._since = now
-                self.state.num_input_tokens_seen += int(sums["real"])
             logs |= means if mode == "train" else {f"eval_{name}": value for name, value in means.items()}
         if mode == "train":
+            self._count()
             logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
-
-
-def _policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
-    """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if so asked."""
-    if isinstance(model, str):
-        given = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
-        model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
-    if peft_config is not None:
-        from peft import get_peft_model
-
-        model = get_peft_model(model, peft_config)
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
-        raise ValueError("peft_config: expected an adapter of weights such as LoRA, found prompt learning")
-    if args.disable_dropout:
-        _disable_dropout(model)
-    return model
-
-
-def _packing(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrainedTokenizerBase) -> Packing:
-    config = model.config.get_text_config()
-    pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-    body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
-    share = args.share_prompts
-    if args.padding_free and "flash" not in config._attn_implementation:
-        found = f"found {config._attn_implementation}; load the model with attn_implementation='flash_attention_2'"
-        raise ValueError(f"padding_free: expected a flash attention implementation, {found}")
-    if share != "never" and not args.padding_free and not share_faithfully(model, pad):
-        if share == "always":
-            raise ValueError(
-                f"share_prompts: expected a model whose attention takes a mask of its own, found {config.model_type} "
-                f"with {config._attn_implementation} attention; use 'auto' or 'never'"
-            )
-        share = "never"
-    return Packing(
-        pad_token_id=pad,
-        max_tokens=args.max_forward_tokens,
-        share=share,
-        attention_tokens=attention_tokens(config, body),
-        window=getattr(config, "sliding_window", None),
-        bucket=args.bucket_by_length,
-        padding_free=args.padding_free,
-    )
-
-
-def _disable_dropout(model: nn.Module) -> None:
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
 
 
 def _inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor) -> Tensor:

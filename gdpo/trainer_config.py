@@ -19,6 +19,8 @@ CHOICES = {
     "length": ("sum", "mean"),
     "share_prompts": get_args(Share),
 }
+# TrainingArguments that would be ignored, or fail where nobody looks for the reason.
+FIXED = {"remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0}
 
 
 @dataclass
@@ -38,7 +40,7 @@ class GDPOConfig(TrainingArguments):
     )
     disable_dropout: bool = field(
         default=True,
-        metadata={"help": "Train without dropout, so that a log-ratio is 0 before the first step."},
+        metadata={"help": "Train without any dropout, an adapter's too, so that a log-ratio starts at 0."},
     )
 
     # The objective; see gdpo.objective
@@ -122,6 +124,9 @@ class GDPOConfig(TrainingArguments):
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ValueError(f"{name}: found {getattr(self, name)!r}; {suggest(str(getattr(self, name)), choices)}")
+        for name, only in FIXED.items():
+            if getattr(self, name) != only:
+                raise ValueError(f"{name}: GDPOTrainer expects {only!r}, found {getattr(self, name)!r}")
         for name in ("beta", "max_forward_tokens", "max_activation_tokens", "max_logits"):
             value = getattr(self, name)
             if value is not None and not value > 0:

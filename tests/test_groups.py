@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 
@@ -34,6 +35,7 @@ def test_text_is_a_prompt_and_ended_completions(tokenizer):
         "prompt_ids": [8, 5],
         "sequences": [[9, 1], [10, 11, 1]],
         "index": [0, 1],
+        "cut": 0,
         "rewards": [1.0, 0.0],
     }
 
@@ -66,7 +68,46 @@ def test_repeated_completions_share_a_sequence(tokenizer):
     (group,) = tokenize_groups([row], tokenizer)
     assert group["index"] == [0, 0, 1]
     (cut,) = tokenize_groups([row], tokenizer, max_length=3)
-    assert cut["index"] == [0, 0, 0] and cut["sequences"] == [[9, 10]]
+    assert cut["index"] == [0, 0, 0] and cut["sequences"] == [[9, 10]] and cut["cut"] == 3
+
+
+def test_the_same_tokens_have_one_reward(tokenizer):
+    """Rewards 1 and 2 of one sequence become 1.5 each; cut to one sequence all three become 2, and nothing informs."""
+    row = {"prompt": "1", "completions": ["2 3", "2  3", "2 3 4"], "rewards": [1, 2, 3]}
+    assert tokenize_groups([row], tokenizer)[0]["rewards"] == [1.5, 1.5, 3.0]
+    cut = tokenize_groups([row], tokenizer, max_length=3)
+    assert cut[0]["rewards"] == [2.0, 2.0, 2.0]
+    with pytest.raises(DataError, match="two different rewards"):
+        informative(cut)
+    tied = {"prompt": "1", "completions": ["2"] * 3 + ["3"], "rewards": [0.1] * 3 + [0.2]}
+    assert tokenize_groups([tied], tokenizer)[0]["rewards"] == [0.1, 0.1, 0.1, 0.2]
+
+
+def test_a_row_speaks_to_its_template(tokenizer, monkeypatch):
+    """`tools` and `chat_template_kwargs` are TRL's columns; without them the prompt is 1, with them 2 1 and 3 1."""
+    template = "{% if tools %}2 {% endif %}{% if loud %}3 {% endif %}{{ messages[0]['content'] }}"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    row = {"prompt": [{"role": "user", "content": "1"}], "completions": ["4", "5"], "rewards": [1, 0]}
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    prompts = [
+        tokenize_groups([row | told], tokenizer)[0]["prompt_ids"]
+        for told in ({}, {"tools": [tool]}, {"chat_template_kwargs": {"loud": True, "unset": None}}, {"tools": None})
+    ]
+    assert prompts == [[8], [9, 8], [10, 8], [8]]
+
+
+def test_a_reply_that_the_prompt_begins_goes_on(tokenizer):
+    """No end and no second header between the reply's beginning and its completion."""
+    begun = [*CHAT, *answer("=")]
+    assert prompt_ids(tokenizer, begun)[: len(prompt_ids(tokenizer, CHAT))] == prompt_ids(tokenizer, CHAT)
+    assert tokenizer.eos_token_id not in prompt_ids(tokenizer, begun)
+
+
+def test_a_tokenizer_without_an_end(tokenizer):
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    with pytest.raises(DataError, match="expected an end-of-sequence token, found none"):
+        tokenize_groups([TEXT_ROW], endless)
 
 
 def test_only_groups_with_two_rewards_inform():

@@ -14,6 +14,7 @@ from transformers import (
     GPTNeoXConfig,
     LlamaConfig,
     MistralConfig,
+    ModernBertDecoderConfig,
     Qwen2Config,
     Qwen3Config,
 )
@@ -49,8 +50,13 @@ CONFIGS = {
         resid_pdrop=0, embd_pdrop=0, attn_pdrop=0, bos_token_id=None, eos_token_id=1,
     ),
     "gpt-neox": GPTNeoXConfig(**{k: v for k, v in SMALL.items() if k not in ("num_key_value_heads", "head_dim")}),
+    # Layers stand between its body and its head.
+    "modernbert-decoder": ModernBertDecoderConfig(
+        **{k: v for k, v in SMALL.items() if k not in ("num_key_value_heads", "head_dim", "bos_token_id")},
+        bos_token_id=1, cls_token_id=1, sep_token_id=1,
+    ),
 }  # fmt: skip
-SHARED = {"llama", "qwen2", "qwen3", "mistral, sliding", "gemma3, sliding", "gpt2", "gpt-neox"}
+SHARED = {"llama", "qwen2", "qwen3", "mistral, sliding", "gemma3, sliding", "gpt2", "gpt-neox", "modernbert-decoder"}
 
 
 def build(name: str, attention: str = "sdpa", dtype=torch.float32):
@@ -169,7 +175,7 @@ def test_the_head_is_split_off_where_it_is_plain():
     for name in CONFIGS:
         model = build(name)
         body, head = split_head(model)
-        if "capped" in name:
+        if "capped" in name or "decoder" in name:
             assert head is None and body is model
         else:
             assert head is model.get_output_embeddings() and body is model.base_model

@@ -319,6 +319,51 @@ def test_resumes(build, student, tmp_path):
     assert tokens[0] == tokens[1] == sorted(set(tokens[0]))
 
 
+def test_tokens_are_counted_though_unlogged(student, tmp_path):
+    """Saved at step 3 before anything was logged, the number of tokens goes on from there."""
+    saving = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 4, "per_device_train_batch_size": 1}
+    whole = trainer(student, tmp_path, num_train_epochs=2, **saving)
+    whole.train()
+    resumed = trainer(student, tmp_path, num_train_epochs=2, **saving)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-3"))
+    assert resumed.state.log_history[-1]["num_tokens"] == whole.state.log_history[-1]["num_tokens"] > 0
+
+
+def test_the_best_checkpoint_is_whole(student, tmp_path):
+    """The best model that is loaded at the end is the saved one, also where it is saved by other names."""
+    best = {"load_best_model_at_end": True, "metric_for_best_model": "kl", "greater_is_better": False}
+    steps = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 3}
+    made = GDPOTrainer(
+        neox(student),
+        args=config(tmp_path, **best, **steps),
+        train_dataset=ROWS[2:],
+        eval_dataset=ROWS[2:],
+        processing_class=AutoTokenizer.from_pretrained(student),
+    )
+    made.train()
+    saved = GPTNeoXForCausalLM.from_pretrained(made.state.best_model_checkpoint)
+    assert made.state.best_model_checkpoint.endswith("checkpoint-1")  # where the policy is nearest to its start
+    assert torch.equal(weights(made), torch.cat([p.flatten() for p in saved.parameters()]))
+
+
+def test_evaluating_groups_that_come_late(student, tmp_path):
+    """With the reference at hand other groups can be evaluated; without it the sentence says what to do."""
+    live = trainer(student, tmp_path / "live", precompute_ref_log_probs=False)
+    first, again = live.evaluate(ROWS[2:]), live.evaluate(ROWS[2:])
+    assert first["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    assert {k: v for k, v in first.items() if "per_second" not in k and "runtime" not in k} == {
+        k: v for k, v in again.items() if "per_second" not in k and "runtime" not in k
+    }
+    with pytest.raises(DataError, match="eval_dataset: the reference is gone after its pass"):
+        trainer(student, tmp_path / "cached").evaluate(ROWS[2:])
+
+
+@pytest.mark.parametrize("name", ["remove_unused_columns", "torch_compile"])
+def test_arguments_without_effect_are_refused(name, tmp_path):
+    with pytest.raises(ValueError, match=f"{name}: GDPOTrainer expects False, found True"):
+        config(tmp_path, **{name: True})
+
+
 def test_equal_rewards_are_left_out(student, tmp_path):
     made = trainer(student, tmp_path, [*ROWS, ROWS[0] | {"rewards": [1.0, 1.0, 1.0]}])
     assert made.skipped_groups == 1 and len(made.train_dataset) == 3
