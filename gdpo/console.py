@@ -6,6 +6,8 @@ import os
 import sys
 from pathlib import Path
 
+from gdpo import together
+
 _terminal = sys.stderr
 
 
@@ -16,8 +18,8 @@ def redirect(log: Path) -> None:
     each but the first has a log of its own, LOG.RANK.
     """
     global _terminal
-    if _rank() != "0":
-        log = log.with_name(f"{log.name}.{_rank()}")
+    if not together.first():
+        log = log.with_name(f"{log.name}.{together.rank()}")
     _terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
     log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -30,12 +32,8 @@ def redirect(log: Path) -> None:
 
 def say(text: str) -> None:
     """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
-    if _rank() != "0":
+    if not together.first():
         return
     print(text, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         print(text, file=sys.stderr, flush=True)
-
-
-def _rank() -> str:
-    return os.environ.get("RANK", "0")

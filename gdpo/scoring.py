@@ -7,6 +7,7 @@ body runs once; the head runs on those positions alone, in chunks whose logits f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -63,10 +64,18 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
     scaled = any(getattr(inner.config.get_text_config(), name, None) not in (None, 1.0) for name in SCALED_LOGITS)
     if type(head) is not nn.Linear or scaled or inner.base_model is inner:
         return model, None
-    known = {id(p) for part in (inner.base_model, head) for p in part.parameters()}
-    if any(id(p) not in known for p in inner.parameters()):  # layers between body and head, as ModernBERT's decoder has
-        return model, None
-    return inner.base_model, head
+    return (inner.base_model, head) if _adjoins(inner, head) else (model, None)
+
+
+_ADJOINING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _adjoins(model: PreTrainedModel, head: nn.Linear) -> bool:
+    """Whether no layers stand between body and head, as they do in ModernBERT's decoder; asked once of a model."""
+    if model not in _ADJOINING:
+        known = {id(p) for part in (model.base_model, head) for p in part.parameters()}
+        _ADJOINING[model] = all(id(p) in known for p in model.parameters())
+    return _ADJOINING[model]
 
 
 # Settings by which a model changes its head's output; such a model runs its own forward pass instead.

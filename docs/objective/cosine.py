@@ -11,7 +11,6 @@ is not to sample them itself, `completions` and `rewards`. Rows of models not me
 from __future__ import annotations
 
 import argparse
-import csv
 import itertools
 import json
 import math
@@ -21,6 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from gdpo.files import read_csv, write_csv
 from gdpo.objective import advantages, gdpo_loss
 
 HERE = Path(__file__).parent
@@ -254,18 +254,12 @@ def sample(model: torch.nn.Module, tokenizer, prompt: list[int], count: int = 10
 
 
 def save(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()})
+    rounded = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(path, list(rows[0]), rounded)
 
 
 def load(path: Path) -> list[dict]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    return read_csv(path) if path.exists() else []
 
 
 def draw(rows: list[dict], models: list[dict], path: Path) -> None:

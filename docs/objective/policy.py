@@ -10,12 +10,12 @@ Draws `policy.png` from `policy.csv`: means over the seeds and their standard er
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from gdpo.files import write_csv
 from gdpo.objective import gdpo_loss
 
 HERE = Path(__file__).parent
@@ -101,11 +101,8 @@ def simulate(seeds: int, steps: int, pairs: str) -> list[dict]:
 
 
 def save(path: Path, rows: list[dict]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        for row in rows:
-            writer.writerow({key: f"{value:.4f}" if isinstance(value, float) else value for key, value in row.items()})
+    rounded = ({k: f"{v:.4f}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    write_csv(path, list(rows[0]), rounded)
 
 
 def draw(rows: list[dict], path: Path) -> None:

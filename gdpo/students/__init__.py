@@ -44,8 +44,9 @@ def train_run(
     """
     from transformers import set_seed
 
+    from gdpo import together
     from gdpo.groups import DataError
-    from gdpo.students import common, together
+    from gdpo.students import common
 
     if together.processes() > 1 and method.trainer != "gdpo":
         raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")

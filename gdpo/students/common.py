@@ -26,12 +26,12 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from gdpo import together
 from gdpo.errors import UserError
 from gdpo.files import replacing
 from gdpo.groups import DataError, tokenize_groups
 from gdpo.records import Group
 from gdpo.schema import Lora, Method
-from gdpo.students import together
 
 CHECKPOINT_STEPS = 50
 

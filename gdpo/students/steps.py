@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from gdpo import together
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.files import read_json, replacing, write_json
 from gdpo.layout import VERSION, Layout, Run
 from gdpo.provenance import recorded
 from gdpo.records import Group, Question, read_records
-from gdpo.students import together
 
 CACHE = Path(".cache")
 
