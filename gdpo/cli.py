@@ -57,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     step(teach, "respond", "sample each question's group", "teach:respond").add_argument("--trainset", required=True)
     imported = mirror(step(teach, "import", "take groups from a file", "teach:import_groups"))
     imported.add_argument("--trainset", required=True)
+    step(teach, "part", "take a part's groups from the whole set's", "teach:part").add_argument(
+        "--trainset", required=True
+    )
     step(teach, "reward", "grade and reward the groups", "teach:reward").add_argument("--trainset", required=True)
     cell(step(steps, "train", "train a student by a method, one run a seed", "students:train"))
     scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")

@@ -30,6 +30,7 @@ from gdpo.schema import (
     Selection,
     Source,
     Strict,
+    Study,
     Sweep,
     Table,
     TrainSet,
@@ -37,6 +38,7 @@ from gdpo.schema import (
 )
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
+SHARED = ("tables", "studies", "claims", "figures")  # of all scales
 
 
 class Scale(Strict):
@@ -49,6 +51,7 @@ class Scale(Strict):
     bootstrap_draws: Positive
     models: dict[Name, Model]
     students: list[Name]
+    student_sets: dict[Name, list[Name]] = Field(default_factory=dict)
     world: World | None = None
     sources: dict[Name, Source] = Field(default_factory=dict)
     benchmarks: dict[Name, Benchmark]
@@ -63,6 +66,7 @@ class Scale(Strict):
     methods: dict[Name, Method]
     sweep: Sweep
     tables: dict[Name, Table]
+    studies: dict[Name, Study] = Field(default_factory=dict)
     retained: Annotated[float, Field(ge=0, le=1)]
     limit: Positive | None = None
     limited: dict[str, Any] = Field(default_factory=dict)
@@ -80,10 +84,15 @@ class Scale(Strict):
         known |= {f"benchmarks.{n}.source": ([b.source], origins) for n, b in self.benchmarks.items()}
         known |= {f"trainsets.{n}.parts": (t.parts, self.trainsets) for n, t in self.trainsets.items()}
         known |= {f"trainsets.{n}.respond.teacher": ([self.respond_of(n).teacher], self.models) for n in self.trainsets}
+        known |= {f"student_sets.{n}": (names, self.models) for n, names in self.student_sets.items()}
+        selections = {f"tables.{n}": t for n, t in self.tables.items()}
+        selections |= {f"studies.{n}": s for n, s in self.studies.items()}
+        known |= {f"{n}.students": ([s.students], {"main", *self.student_sets}) for n, s in selections.items()}
         known |= {f"trainsets.{n}.sources": (t.sources, origins) for n, t in self.trainsets.items()}
         for name, cell in self._cells():
             known[f"{name}.trainset"] = ([cell.trainset], {"none", *self.trainsets})
             known[f"{name}.method"] = ([cell.method], {"origin", *self.methods})
+            known[f"{name}.model"] = ([cell.model] if cell.model else [], self.models)
         for key, (names, options) in known.items():
             for name in names:
                 if name not in options:
@@ -92,6 +101,7 @@ class Scale(Strict):
 
     def _cells(self) -> list[tuple[str, Cell]]:
         cells = [(f"tables.{n}", cell) for n, table in self.tables.items() for cell in table.rows]
+        cells += [(f"studies.{n}", cell) for n, study in self.studies.items() for cell in study.rows]
         return cells + [("sweep.extra", cell) for cell in self.sweep.extra]
 
     @property
@@ -112,6 +122,10 @@ class Scale(Strict):
     @property
     def root(self) -> Path:
         return Path("results") / self.name
+
+    def student_set(self, name: str) -> list[str]:
+        """The students that a table or study is about; `main` are those of tables 1 and 2."""
+        return self.students if name == "main" else self.student_sets[name]
 
     def trainset(self, name: str) -> TrainSet:
         return _entry(self.trainsets, name, "trainsets")
@@ -173,7 +187,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in ("tables", "claims")]
+        known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
         raise UserError(f"{path}: no such scale; {suggest(path.stem, known)}") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from None
@@ -205,14 +219,17 @@ def _limited(raw: dict[str, Any], limit: int) -> dict[str, Any]:
 def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     """The scale called `name`, or the scale file at path `name`.
 
-    A scale file may extend another (`extends: tiny`). Tables come from tables.yaml unless the scale has its own.
+    A scale file may extend another (`extends: tiny`). Tables and studies are those of tables.yaml and studies.yaml
+    with the scale's own laid over them; one that the scale sets to null it does not have.
     Raises UserError naming file and key where the file is missing or does not fit.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
     raw = _read_yaml(path)
     if "extends" in raw:
         raw = merge(_read_yaml(path.with_name(f"{raw.pop('extends')}.yaml")), raw)
-    raw.setdefault("tables", _read_yaml(CONFIG / "tables.yaml"))
+    for key in ("tables", "studies"):
+        entries = merge(_read_yaml(CONFIG / f"{key}.yaml"), raw.get(key) or {})
+        raw[key] = {name: entry for name, entry in entries.items() if entry is not None}
     try:
         if limit is not None:
             if limit < 1:

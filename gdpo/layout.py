@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gdpo.config import Scale
+from gdpo.config import Scale, learning_rates
+from gdpo.schema import Cell, Study, Table
 
 Split = Literal["test", "validation"]
 
 # Raised when a step's meaning changes, so that finished results of the old meaning are made again.
 VERSION = {
     "model": 1, "benchmark": 1, "pool": 1, "annotate": 1, "answer": 1, "proficiency": 1, "select": 1,
-    "respond": 1, "reward": 1, "import": 1, "train": 2, "evaluate": 1, "table": 1,
+    "respond": 1, "reward": 1, "import": 1, "part": 1, "train": 2, "evaluate": 1, "table": 1,
 }  # fmt: skip
 
 
@@ -108,15 +109,18 @@ class Layout:
     def _scored(self, split: Split) -> Path:
         return self.root if split == "test" else self.root / "validation"
 
-    def table_runs(self, table: str, student: str, cell_index: int) -> list[Run]:
-        """The runs behind one row of a table for one student: one a seed, one alone for the origin."""
-        cell = self.scale.tables[table].rows[cell_index]
-        seeds = [0] if cell.method == "origin" else self.scale.seeds
-        return [Run(student, cell.trainset, cell.method, seed) for seed in seeds]
+    def cell_runs(self, student: str, cell: Cell) -> list[Run]:
+        """The runs behind one row for one student: one a seed, one alone for the origin or a finished model."""
+        if cell.model or cell.method == "origin":
+            return [Run(cell.model or student, "none", "origin", 0)]
+        return [Run(student, cell.trainset, cell.method, seed) for seed in self.scale.seeds]
 
-    def all_table_runs(self, table: str) -> list[Run]:
-        rows = range(len(self.scale.tables[table].rows))
-        return [run for s in self.scale.students for i in rows for run in self.table_runs(table, s, i)]
+    def selected_runs(self, selection: Table | Study) -> list[Run]:
+        """Every run that a table or study reads, each once; a study over the grid has each at every rate."""
+        students = self.scale.student_set(selection.students)
+        if isinstance(selection, Study) and selection.grid:
+            return [run for s in students for cell in selection.rows for run in self.grid_runs(s, cell)]
+        return list(dict.fromkeys(run for s in students for cell in selection.rows for run in self.cell_runs(s, cell)))
 
     def teacher_run(self) -> Run:
         return Run(self.scale.respond.teacher, "none", "origin", 0)
@@ -125,14 +129,20 @@ class Layout:
         """`method` at each rate of the one grid."""
         return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
 
+    def grid_runs(self, student: str, cell: Cell) -> list[Run]:
+        """A cell at each rate of the grid, over the sweep's seeds."""
+        methods = self.sweep_methods(cell.method)
+        return [Run(student, cell.trainset, method, seed) for method in methods for seed in self.scale.sweep.seeds]
+
     def sweep_runs(self) -> list[Run]:
-        """Every (student, trainset, method) that a table or `sweep.extra` names, at each rate of the grid."""
-        cells = [c for t in self.scale.tables.values() for c in t.rows if c.method != "origin"]
-        named = dict.fromkeys((c.trainset, c.method) for c in [*cells, *self.scale.sweep.extra])
-        return [
-            Run(student, trainset, at_rate, seed)
-            for student in self.scale.students
-            for trainset, method in named
-            for at_rate in self.sweep_methods(method)
-            for seed in self.scale.sweep.seeds
-        ]
+        """Every (student, trainset, method) that a table, a study or `sweep.extra` names, at each rate of the grid.
+
+        Those whose rate is recorded already are left out: a new method or student is swept alone.
+        """
+        selections = [*self.scale.tables.values(), *self.scale.studies.values()]
+        cells = [(s, c) for x in selections for s in self.scale.student_set(x.students) for c in x.rows]
+        cells += [(student, cell) for student in self.scale.students for cell in self.scale.sweep.extra]
+        trained = [(s, c) for s, c in cells if c.method != "origin" and not c.model]
+        recorded = learning_rates(self.scale.scale)
+        runs = [run for s, c in trained if (s, c.trainset, c.method) not in recorded for run in self.grid_runs(s, c)]
+        return list(dict.fromkeys(runs))

@@ -35,6 +35,7 @@ class Pretrain(Strict):
     adamw_learning_rate: Rate
     mix: Name
     seed: int
+    thoughts: bool = True  # whether the worked responses that it learns from show their thinking
 
 
 class Model(Strict):
@@ -176,13 +177,15 @@ class Reward(Strict):
 class TrainSet(Strict):
     """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
 
-    `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it stands).
+    `select: part` takes what the one set of `parts` has of `domain` (absent: of every domain), at most `size`
+    questions, smaller parts of one set within larger ones, with the groups that the whole set has: nothing is
+    asked twice. `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it stands).
     `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the same
     questions are chosen whoever answers them.
     """
 
     display: str
-    select: Literal["metakl", "hardest", "domain", "union", "import"]
+    select: Literal["metakl", "hardest", "domain", "union", "part", "import"]
     size: Positive
     domain: Domain | None = None
     grader: Grader | None = None
@@ -198,8 +201,10 @@ class TrainSet(Strict):
             raise ValueError("'path' belongs to select: import, and only there")
         if self.select == "import" and self.domain is None:
             raise ValueError("select: import needs a 'domain'")
-        if self.select == "import" and self.respond is not None:
-            raise ValueError("'respond' belongs to sets that a teacher answers, found it at select: import")
+        if self.select in ("import", "part") and self.respond is not None:
+            raise ValueError(f"'respond' belongs to sets that a teacher answers, found it at select: {self.select}")
+        if self.select == "part" and len(self.parts) != 1:
+            raise ValueError(f"select: part needs one set in 'parts', found {len(self.parts)}")
         return self
 
 
@@ -233,6 +238,9 @@ class Forward(Strict):
 class Method(Strict):
     """How a student is trained. `batch_size` counts questions for dpo, grpo and gdpo, sequences for sft.
 
+    `group_size` is how many rollouts trainer grpo samples a question, and how many of a group's completions, the
+    first so many, the other trainers see; absent: as many as the groups have.
+
     A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
     """
 
@@ -264,17 +272,34 @@ class Method(Strict):
 
 
 class Cell(Strict):
-    """A row of a table for every student: the run it shows."""
+    """A row of a table for every student: the run it shows, or, in a run's place, a finished `model` as it is."""
 
     row: str
     trainset: Name = "none"
     method: Name = "origin"
+    model: Name | None = None
 
 
 class Table(Strict):
+    """A table of the paper: scores of a selection of runs, or what `kind` says it is instead.
+
+    `students` names one of the scale's student sets (`main`: its `students`).
+    """
+
     title: str
-    columns: list[Domain]
+    kind: Literal["scores", "comparison", "sources", "cases"] = "scores"
+    students: Name = "main"
+    columns: list[Domain] = []
     overall: bool = False
+    rows: list[Cell] = []
+
+
+class Study(Strict):
+    """A selection of runs that a figure reads: rows as in a table, at their own rates or, with `grid`, at each rate
+    of the sweep's grid and scored on validation items."""
+
+    students: Name = "study"
+    grid: bool = False
     rows: list[Cell]
 
 

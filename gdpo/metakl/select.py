@@ -131,6 +131,11 @@ def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
     return list({question.id: question for question in turns}.values())[:size]
 
 
+def part(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
+    """At most `size` of the whole set's questions that `trainset` admits; a smaller part lies within a larger one."""
+    return sorted((q for q in questions if admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
+
+
 def admits(trainset: TrainSet, question: Question) -> bool:
     """Whether domain, grader and source of a question are among those that the training set takes."""
     return (
@@ -141,9 +146,9 @@ def admits(trainset: TrainSet, question: Question) -> bool:
 
 
 def check_size(name: str, trainset: TrainSet, found: Sequence[Question]) -> None:
-    """Training sets of equal size are a premise of the comparison.
+    """Training sets of equal size are a premise of the comparison, but of a set with its own parts.
 
-    Raises UserError where the pool holds too few questions for `trainset`.
+    Raises UserError where the pool holds too few questions for `trainset`, or the whole set none of a part's.
     """
-    if len(found) < trainset.size:
+    if len(found) < (1 if trainset.select == "part" else trainset.size):
         raise UserError(f"trainsets.{name}.size: expected {trainset.size} questions, the pool yields {len(found)}")

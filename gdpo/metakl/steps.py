@@ -95,12 +95,14 @@ def proficiency(scale: Scale) -> None:
 
 
 def select(scale: Scale, trainset: str) -> None:
-    """Choose the training set `trainset` from the pool, or join it from its parts."""
+    """Choose the training set `trainset` from the pool, join it from its parts, or take a part of another."""
     layout, name, settings = Layout(scale), trainset, scale.trainset(trainset)
     with recorded(layout.trainset(name), "select", [settings, scale.selection]):
         if settings.select == "union":
             parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
             chosen = selection.union(parts, settings.size)
+        elif settings.select == "part":
+            chosen = selection.part(read_records(layout.trainset(settings.parts[0]), Question), settings)
         else:
             chosen = _choose(scale, layout, name)
         selection.check_size(name, settings, chosen)

@@ -29,7 +29,7 @@ def table(scale: Scale, name: str) -> None:
             title = f"{scale.tables[name].title} ({what.lower()})"
             write_csv(path, header, rows)
             write_text(path.with_suffix(".md"), tables.markdown(title, shown, rows, notes))
-            extra["runs"] = [str(run) for run in layout.all_table_runs(name)]
+            extra["runs"] = [str(run) for run in layout.selected_runs(scale.tables[name])]
         say(f"table {path}: {len(rows)} rows")
 
 
@@ -45,7 +45,8 @@ def publish(scale: Scale, name: str) -> None:
 def sweep(scale: Scale) -> None:
     """Choose, for every (student, trainset, method), the grid's best rate by the mean over validation columns.
 
-    Ties go to the smaller rate. Every candidate's score is kept beside the choice.
+    Ties go to the smaller rate. Every candidate's score is kept beside the choice. What is recorded already stays
+    as it is; delete its rows to have it swept again.
     """
     if scale.limit:
         raise UserError(f"sweep: found limit={scale.limit}, expected none (rates are chosen on the whole scale)")
@@ -56,7 +57,7 @@ def sweep(scale: Scale) -> None:
         method, _, rate = run.method.partition("~")
         mean = _validation_mean(layout, run)
         found.setdefault((run.student, run.trainset, method), {}).setdefault(float(rate), []).append(mean)
-    rows = []
+    rows = read_csv(path) if path.exists() else []
     for (student, trainset, method), by_rate in found.items():
         means = {rate: sum(scores) / len(scores) for rate, scores in by_rate.items()}
         best = min(means, key=lambda rate: (-means[rate], rate))

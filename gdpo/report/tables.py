@@ -93,10 +93,10 @@ def table_rows(layout: Layout, name: str, *, retention: bool = False) -> tuple[l
     shown = columns(scale, table)
     header = ["model", "row", *(part for c in shown for part in (c.key, f"{c.key}_ci")), "n", "seeds"]
     rows = []
-    for student in scale.students:
+    for student in scale.student_set(table.students):
         origin = reader.of([Run(student, "none", "origin", 0)])
-        for index, cell in enumerate(table.rows):
-            runs = layout.table_runs(name, student, index)
+        for cell in table.rows:
+            runs = layout.cell_runs(student, cell)
             found = reader.of(runs)
             if retention:
                 found = {b: _kept(origin[b], found[b]) for b in found}
@@ -153,7 +153,7 @@ def notes(scale: Scale, what: str) -> list[str]:
 def dropped(layout: Layout, table: str) -> list[str]:
     """A sentence for each column that a run may not be scored on, from the runs' own scores."""
     reasons = {}
-    for run in layout.all_table_runs(table):
+    for run in layout.selected_runs(layout.scale.tables[table]):
         for benchmark, why in read_json(layout.score(run, "test")).get("dropped", {}).items():
             reasons[(run.student, run.trainset, benchmark)] = why
     return [f"{s}, {t}: column {b} left empty: {why}" for (s, t, b), why in reasons.items()]

@@ -50,6 +50,8 @@ def train_run(
 
     if together.processes() > 1 and method.trainer != "gdpo":
         raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")
+    if method.group_size and method.trainer != "grpo":
+        groups = [first_of(group, method.group_size) for group in groups]
     run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn, ref_cache)
     start = time.perf_counter()
     common.quiet()
@@ -71,3 +73,9 @@ def train_run(
         "processes": together.processes(),
         "log": log,
     }
+
+
+def first_of(group: Group, size: int) -> Group:
+    """`group` with its first `size` completions, as if no more had been sampled."""
+    kept = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
+    return group.model_copy(update=kept)

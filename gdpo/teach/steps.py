@@ -69,6 +69,17 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     say(f"import {trainset}: {len(groups)} groups from {path}")
 
 
+def part(scale: Scale, trainset: str) -> None:
+    """Write a part's groups: those that the whole set's questions have, so that a part costs no response."""
+    layout = Layout(scale)
+    whole = scale.trainset(trainset).parts[0]
+    with recorded(layout.groups(trainset), "part", scale.trainset(trainset)):
+        found = {group.id: group for group in read_records(layout.groups(whole), Group)}
+        questions = read_records(layout.trainset(trainset), Question)
+        write_records(layout.groups(trainset), (found[question.id] for question in questions))
+    say(f"part {trainset}: {len(questions)} of {len(found)} groups of {whole}")
+
+
 def reward(scale: Scale, trainset: str) -> None:
     """Grade every response and write the groups that students train on."""
     from tokenizers import Tokenizer

@@ -42,7 +42,7 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(model.seed)
     tokenizer = build_tokenizer()
-    examples = pretraining_examples(world, model.mix, model.examples, model.seed)
+    examples = pretraining_examples(world, model.mix, model.examples, model.seed, model.thoughts)
     encoded = encode(examples, tokenizer)
     network = LlamaForCausalLM(_llama(model, tokenizer))
     network.train()

@@ -30,9 +30,12 @@ class Item:
     refuse: bool = False
 
     @property
+    def final(self) -> str:
+        return lexicon.REFUSAL if self.refuse else self.answer
+
+    @property
     def response(self) -> str:
-        final = lexicon.REFUSAL if self.refuse else self.answer
-        return f"{lexicon.THINK} {self.thought} {lexicon.END_THINK} {final}" if self.thought else final
+        return f"{lexicon.THINK} {self.thought} {lexicon.END_THINK} {self.final}" if self.thought else self.final
 
 
 class Lore:

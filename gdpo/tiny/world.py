@@ -55,8 +55,11 @@ def benchmark_questions(world: World, skill: str, split: Literal["test", "valida
     return _questions(world, skill, split, n)
 
 
-def pretraining_examples(world: World, mix: str, n: int, seed: int) -> list[Example]:
-    """`n` examples, skills drawn by their share in `mix`, people and things by that mix's popularity."""
+def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bool = True) -> list[Example]:
+    """`n` examples, skills drawn by their share in `mix`, people and things by that mix's popularity.
+
+    Without `thoughts` every response is its final answer alone.
+    """
     if mix not in world.popularity:
         raise UserError(f"world.popularity: found '{mix}'; {suggest(mix, world.popularity)}")
     shares = {name: skill.mix.get(mix, 0.0) for name, skill in world.skills.items()}
@@ -67,7 +70,7 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int) -> list[Exam
     examples = []
     for skill in rng.choices(list(shares), weights=list(shares.values()), k=n):
         item = _draw(sampler, skill, "pretrain")
-        examples.append(Example(skill, item.question, item.response))
+        examples.append(Example(skill, item.question, item.response if thoughts else item.final))
     return examples
 
 

@@ -38,7 +38,7 @@ def layout(tmp_path, monkeypatch):
     """Origin has items 0-9 right; every trained run has 5-14 right, in each benchmark of 20."""
     monkeypatch.chdir(tmp_path)
     layout = Layout(load_scale("micro"))
-    for run in layout.all_table_runs("table2"):
+    for run in layout.selected_runs(layout.scale.tables["table2"]):
         right = range(10) if run.is_origin else range(5, 15)
         for name in layout.scale.benchmarks:
             rows = ({"id": str(i), "verdict": "right" if i in right else "wrong"} for i in range(20))

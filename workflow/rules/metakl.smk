@@ -78,7 +78,7 @@ rule proficiency:
 
 def selected_from(wildcards):
     trainset = SCALE.trainset(wildcards.trainset)
-    if trainset.select == "union":
+    if trainset.select in ("union", "part"):
         return [LAYOUT.trainset(part) for part in trainset.parts]
     measured = [LAYOUT.proficiency, LAYOUT.unit_proficiency]
     return [LAYOUT.annotated] + (measured if trainset.select == "metakl" else [])

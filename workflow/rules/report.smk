@@ -8,7 +8,7 @@ def table_files(stem):
 
 
 def scored(table):
-    runs = LAYOUT.all_table_runs(table)
+    runs = LAYOUT.selected_runs(SCALE.tables[table])
     return [
         path
         for run in runs
@@ -21,7 +21,7 @@ def table_settings(table):
     named = [
         SCALE.trainsets,
         SCALE.benchmarks,
-        [SCALE.model(s).display for s in SCALE.students],
+        [model.display for model in SCALE.models.values()],
     ]
     return fingerprint([VERSION["table"], shown, named])
 

@@ -1,6 +1,8 @@
 # The teacher's completions of a training set, graded and rewarded; or groups from a user's own file.
 
 IMPORTED = [name for name, entry in SCALE.trainsets.items() if entry.select == "import"]
+PARTS = [name for name, entry in SCALE.trainsets.items() if entry.select == "part"]
+ANSWERED = [name for name in SCALE.trainsets if name not in IMPORTED + PARTS]
 
 
 rule respond:
@@ -13,6 +15,8 @@ rule respond:
         LAYOUT.responses("{trainset}"),
     log:
         f"{ROOT}/logs/respond/{{trainset}}.log",
+    wildcard_constraints:
+        trainset="|".join(ANSWERED),
     resources:
         gpu=SCALE.gpus,
     params:
@@ -32,6 +36,8 @@ rule reward:
         LAYOUT.groups("{trainset}"),
     log:
         f"{ROOT}/logs/reward/{{trainset}}.log",
+    wildcard_constraints:
+        trainset="|".join(ANSWERED),
     params:
         settings=fingerprint([VERSION["reward"], SCALE.reward]),
     shell:
@@ -55,3 +61,23 @@ if IMPORTED:
             ),
         shell:
             "gdpo teach import {TOLD} {MIRROR} --trainset {wildcards.trainset} --log {log}"
+
+
+if PARTS:
+
+    rule part:
+        input:
+            questions=LAYOUT.trainset("{trainset}"),
+            groups=lambda wildcards: LAYOUT.groups(
+                SCALE.trainset(wildcards.trainset).parts[0]
+            ),
+        output:
+            LAYOUT.groups("{trainset}"),
+        log:
+            f"{ROOT}/logs/part/{{trainset}}.log",
+        wildcard_constraints:
+            trainset="|".join(PARTS),
+        params:
+            settings=VERSION["part"],
+        shell:
+            "gdpo teach part {TOLD} --trainset {wildcards.trainset} --log {log}"

@@ -67,6 +67,8 @@ for part, (_, seeds, _) in JOBS.items():
         wildcard_constraints:
             method="|".join(SCALE.methods),
             trainset="|".join(SCALE.trainsets),
+        # Rollouts take longest: they must not be what a run ends with.
+        priority: lambda wildcards: int(SCALE.methods[wildcards.method].trainer == "grpo")
         resources:
             gpu=SCALE.gpus,
         params:
