@@ -15,7 +15,7 @@ from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.files import read_json, read_jsonl
 from gdpo.layout import Layout, Run
-from gdpo.report.bootstrap import half_width, redraw
+from gdpo.report.bootstrap import interval, redraw
 from gdpo.schema import Cell, Table
 
 
@@ -80,7 +80,8 @@ class Reader:
             mean = half = ""
             if all(name in scored for name in column.benchmarks):
                 mean = f"{100 * np.mean([scored[name].mean() for name in column.benchmarks]):.2f}"
-                half = f"{100 * half_width(np.mean([draws[name] for name in column.benchmarks], axis=0)):.2f}"
+                low, high = interval(np.mean([draws[name] for name in column.benchmarks], axis=0))
+                half = f"{50 * (high - low):.2f}"
             cells |= {column.key: mean, f"{column.key}_ci": half}
         return cells
 

@@ -1,36 +1,13 @@
-"""Cells, intervals and retention, from samples written by hand."""
+"""Cells and retention, from samples written by hand."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
 from gdpo.config import load_scale
 from gdpo.files import write_jsonl
 from gdpo.layout import Layout, Run
-from gdpo.report.bootstrap import half_width, redraw
 from gdpo.report.tables import columns, markdown, table_rows
-
-
-def test_the_interval_of_a_coin_is_close_to_the_normal_one():
-    """One seed, 400 items, half right: half-width about 1.96 * sqrt(0.25 / 400) = 0.049."""
-    outcomes = np.tile([0.0, 1.0], 200)[None]
-    draws = redraw(outcomes, 4000, seed=0, name="coin")
-    assert draws.mean() == pytest.approx(0.5, abs=0.005)
-    assert half_width(draws) == pytest.approx(0.049, abs=0.005)
-
-
-def test_seeds_that_disagree_widen_the_interval():
-    agree = np.ones((3, 50)) * np.tile([0.0, 1.0], 25)
-    disagree = np.array([np.zeros(50), np.tile([0.0, 1.0], 25), np.ones(50)])
-    assert half_width(redraw(disagree, 2000, 0, "x")) > 2 * half_width(redraw(agree, 2000, 0, "x"))
-
-
-def test_redraws_are_paired_across_rows_and_repeatable():
-    outcomes = np.random.default_rng(1).integers(0, 2, (3, 40)).astype(float)
-    assert np.array_equal(redraw(outcomes, 1500, 0, "b"), redraw(outcomes, 1500, 0, "b"))
-    assert np.allclose(redraw(1 - outcomes, 1500, 0, "b"), 1 - redraw(outcomes, 1500, 0, "b"))
-    assert not np.array_equal(redraw(outcomes, 1500, 0, "b"), redraw(outcomes, 1500, 0, "c"))
 
 
 @pytest.fixture

@@ -1,0 +1,90 @@
+"""Scores, retention and paired differences, from samples written by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gdpo.config import load_scale
+from gdpo.errors import UserError
+from gdpo.files import write_jsonl
+from gdpo.layout import Layout, Run
+from gdpo.report.scores import Scores
+
+ORIGIN = [Run("tiny-s", "none", "origin", 0)]
+TRAINED = [Run("tiny-s", "metakl", "gdpo", seed) for seed in (0, 1)]
+
+
+def write(layout: Layout, run: Run, benchmark: str, right: range, items: int = 20, split: str = "test") -> None:
+    rows = ({"id": str(i), "verdict": "right" if i in right else "wrong"} for i in range(items))
+    write_jsonl(layout.samples(run, split) / f"{benchmark}.jsonl", rows)
+
+
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    """Origin has items 0-9 of 20 right; seed 0 has 5-14, seed 1 has 5-18 right; of `hop`, all have 0-4 right."""
+    monkeypatch.chdir(tmp_path)
+    layout = Layout(load_scale("micro"))
+    for run, right in zip([*ORIGIN, *TRAINED], [range(10), range(5, 15), range(5, 19)], strict=True):
+        write(layout, run, "fact", right)
+        write(layout, run, "hop", range(5))
+    return layout
+
+
+def test_means_are_over_seeds_and_macro_over_benchmarks(layout):
+    """fact: (10 + 14) / 40 = 60%; hop: 25%; macro 42.5%."""
+    scores = Scores(layout)
+    assert scores.mean(TRAINED, ["fact"]) == pytest.approx(60)
+    assert scores.mean(TRAINED, ["fact", "hop"]) == pytest.approx(42.5)
+    assert scores.outcomes(TRAINED, "fact").sum(axis=1).tolist() == [10, 14]
+
+
+def test_retention_is_of_what_the_origin_had_right(layout):
+    """Both seeds still have 5-9 of 0-9 right: 50%; all of hop's five: 100%; macro 75%."""
+    scores = Scores(layout)
+    assert scores.retained_mean(TRAINED, ORIGIN, ["fact"]) == pytest.approx(50)
+    assert scores.retained_mean(TRAINED, ORIGIN, ["fact", "hop"]) == pytest.approx(75)
+    assert scores.retained_draws(TRAINED, ORIGIN, ["hop"]) == pytest.approx(np.full(200, 100.0))
+
+
+def test_differences_are_paired(layout):
+    """hop is the same before and after: its redraws vary, and their difference is nothing in each."""
+    scores = Scores(layout)
+    draws = scores.draws(TRAINED, ["hop"])
+    assert draws.shape == (200,)
+    assert draws.std() > 5
+    assert np.abs(scores.difference(TRAINED, ORIGIN, ["hop"])).max() < 1e-9
+    assert scores.difference(TRAINED, ORIGIN, ["fact"]).mean() == pytest.approx(10, abs=3)
+
+
+def test_what_is_missing_or_empty_is_none(layout):
+    scores = Scores(layout)
+    write(layout, TRAINED[0], "pair", range(3))
+    write(layout, TRAINED[1], "pair", range(3))
+    for benchmarks in (["fact", "order"], []):
+        assert scores.mean(TRAINED, benchmarks) is None
+        assert scores.draws(TRAINED, benchmarks) is None
+        assert scores.retained_draws(TRAINED, ORIGIN, benchmarks) is None
+    assert scores.mean(TRAINED, ["pair"]) == pytest.approx(15)
+    assert scores.difference(TRAINED, ORIGIN, ["pair"]) is None
+    write(layout, ORIGIN[0], "logic", range(0))
+    write(layout, TRAINED[0], "logic", range(3))
+    assert scores.retained_mean(TRAINED[:1], ORIGIN, ["logic"]) is None
+
+
+def test_files_are_read_once(layout):
+    scores = Scores(layout)
+    before = scores.mean(TRAINED, ["fact"])
+    write(layout, TRAINED[0], "fact", range(0))
+    assert scores.mean(TRAINED, ["fact"]) == before
+
+
+def test_other_items_are_refused(layout):
+    write(layout, TRAINED[1], "fact", range(5), items=19)
+    with pytest.raises(UserError, match=r"metakl/gdpo/1/fact.jsonl: found other items"):
+        Scores(layout).mean(TRAINED, ["fact"])
+
+
+def test_validation_items_lie_elsewhere(layout):
+    write(layout, TRAINED[0], "fact", range(4), split="validation")
+    assert Scores(layout, "validation").mean(TRAINED[:1], ["fact"]) == pytest.approx(20)
