@@ -11,35 +11,43 @@ from gdpo.errors import UserError
 from gdpo.files import read_csv, read_json, replacing, write_csv, write_text
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path, recorded
-from gdpo.report import tables
-
-KINDS = {"": "Score", "_retention": "Retention"}
+from gdpo.report import plain, tables
+from gdpo.report.scores import Scores
 
 
 def table(scale: Scale, name: str) -> None:
-    """Write a table of scores and the same of retention, CSV and Markdown, under results/<scale>/tables/."""
+    """Write a table, each of its parts as CSV, Markdown and what else its kind has, under results/<scale>/tables/."""
     layout = Layout(scale)
-    settings = [scale.tables[name], scale.bootstrap_draws, scale.bootstrap_seed]
-    shown = tables.columns(scale, scale.tables[name])
-    for suffix, what in KINDS.items():
-        path = layout.table(name + suffix)
+    shown = scale.tables[name]
+    settings = [shown, scale.bootstrap_draws, scale.bootstrap_seed]
+    scores = Scores(layout)
+    for part in tables.parts(shown):
+        path = layout.table(name + part)
         with recorded(path, "table", settings, {"bootstrap": scale.bootstrap_seed}) as extra:
-            header, rows = tables.table_rows(layout, name, retention=what == "Retention")
-            notes = tables.notes(scale, what) + tables.dropped(layout, name)
-            title = f"{scale.tables[name].title} ({what.lower()})"
-            write_csv(path, header, rows)
-            write_text(path.with_suffix(".md"), tables.markdown(title, shown, rows, notes))
-            extra["runs"] = [str(run) for run in layout.selected_runs(scale.tables[name])]
-        say(f"table {path}: {len(rows)} rows")
+            for end, text in tables.texts(scores, name, part).items():
+                write_text(path.with_suffix(end), text)
+            extra["runs"] = [str(run) for run in layout.selected_runs(shown)]
+        say(f"table {path}")
+
+
+def figure(scale: Scale, name: str) -> None:
+    """Draw a figure: PDF, PNG and the numbers that it shows as CSV, under results/<scale>/figures/."""
+    from gdpo.report import figures
+
+    layout = Layout(scale)
+    with recorded(layout.figure(name), "figure", figures.drawn(scale, name), {"bootstrap": scale.bootstrap_seed}):
+        paths = figures.write(layout, name)
+    say(f"figure {', '.join(map(str, paths))}")
 
 
 def publish(scale: Scale, name: str) -> None:
     """Copy a table of this scale to results/, where the active scale's tables lie."""
-    for suffix in KINDS:
-        source = Layout(scale).table(name + suffix)
-        for path in (source, source.with_suffix(".md"), provenance_path(source)):
-            with replacing(Path("results") / path.name) as temporary:
-                shutil.copyfile(path, temporary)
+    shown = scale.tables[name]
+    for path in tables.files(shown, Layout(scale).table(name).with_suffix("")):
+        beside = [path, provenance_path(path)] if path.suffix == ".csv" else [path]
+        for source in beside:
+            with replacing(Path("results") / source.name) as temporary:
+                shutil.copyfile(source, temporary)
 
 
 def sweep(scale: Scale) -> None:
@@ -94,20 +102,18 @@ def summary(scale: Scale, since: float) -> None:
 
 
 def show(scale: Scale, name: str) -> None:
-    """Print the active scale's table and its retention as plain text, and say where their parts are."""
-    for suffix, what in KINDS.items():
-        path = Path("results") / f"{name}{suffix}.csv"
-        rows = read_csv(path)
-        keys = [key for key in rows[0] if not key.endswith("_ci")]
-        cells = [keys, *([_shown(row, key) for key in keys] for row in rows)]
-        widths = [max(len(line[i]) for line in cells) for i in range(len(keys))]
-        print(f"{scale.tables[name].title}: {what.lower()}, percent, mean ±95% half-width; scale {scale.name}")
-        for line in cells:
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-        print(f"{path}, Markdown and provenance beside it\n")
-    print(f"scores, samples, groups, models: {Layout(scale).root}/")
+    """Print the active scale's table as plain text, with its retention and what it forgot, and say where all is."""
+    shown = scale.tables[name]
+    stem = Path("results") / name
+    if shown.kind == "scores":
+        of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
+        print(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of)}")
+    else:
+        print(_text(stem.with_name(f"{name}.md")))
+    print(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
 
 
-def _shown(row: dict[str, str], key: str) -> str:
-    half = row.get(f"{key}_ci")
-    return f"{row[key]}±{half}" if half else row[key]
+def _text(path: Path) -> str:
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a table made by `gdpo publish`")
+    return path.read_text(encoding="utf-8")

@@ -1,22 +1,23 @@
-"""Tables 1 and 2, and retention, from the items' verdicts: mean and 95% half-width per cell, in percent.
-
-Score: share of items right. Retention: of the items that the untrained student had right, the share that the
-trained one still has right.
-"""
+"""Tables as selections of runs: their columns, the files each kind of table reads and writes, and who makes them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-
-import numpy as np
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
-from gdpo.errors import UserError
-from gdpo.files import read_json, read_jsonl
 from gdpo.layout import Layout, Run
-from gdpo.report.bootstrap import interval, redraw
 from gdpo.schema import Cell, Table
+
+if TYPE_CHECKING:
+    from gdpo.report.scores import Scores
+
+MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "sources", "cases": "cases"}
+PARTS = {"scores": ("", "_retention", "_forgetting")}  # suffixes of a table's name; one table alone for other kinds
+ENDS = {"cases": (".csv", ".md")}
+ALL_ENDS = (".csv", ".md", ".tex")
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class Column:
     key: str
     title: str
     benchmarks: tuple[str, ...]
+
+    @property
+    def single(self) -> bool:
+        return self.benchmarks == (self.key,)
 
 
 def columns(scale: Scale, table: Table) -> list[Column]:
@@ -41,120 +46,48 @@ def columns(scale: Scale, table: Table) -> list[Column]:
     return found
 
 
-def outcomes(layout: Layout, runs: list[Run], benchmark: str) -> np.ndarray | None:
-    """1 where an item is right, shape (seeds, items); None where the column was dropped for these runs."""
-    paths = [layout.samples(run, "test") / f"{benchmark}.jsonl" for run in runs]
-    if not all(path.exists() for path in paths):
-        return None
-    rows = [[row["verdict"] == "right" for _, row in read_jsonl(path)] for path in paths]
-    if len({len(row) for row in rows}) != 1:
-        raise UserError(f"{paths[0]}: expected the same number of items for every seed")
-    return np.array(rows, dtype=np.float32)
-
-
-class Reader:
-    """The outcomes behind a scale's cells, each file read once."""
-
-    def __init__(self, layout: Layout):
-        self.layout = layout
-        self.scale = layout.scale
-        self._outcomes: dict[tuple[Run, ...], dict[str, np.ndarray | None]] = {}
-
-    def of(self, runs: list[Run]) -> dict[str, np.ndarray | None]:
-        key = tuple(runs)
-        if key not in self._outcomes:
-            self._outcomes[key] = {name: outcomes(self.layout, runs, name) for name in self.scale.benchmarks}
-        return self._outcomes[key]
-
-    def cells(self, found: dict[str, np.ndarray | None], shown: list[Column]) -> dict[str, str]:
-        """Each column's mean and half-width in percent, under its key and `KEY_ci`.
-
-        Empty where any benchmark of the column was dropped or has no item. Benchmarks are redrawn once, for
-        their own column and for every average they are part of.
-        """
-        scored = {name: a for name, a in found.items() if a is not None and a.size}
-        wanted = dict.fromkeys(name for column in shown for name in column.benchmarks if name in scored)
-        draws = {n: redraw(scored[n], self.scale.bootstrap_draws, self.scale.bootstrap_seed, n) for n in wanted}
-        cells = {}
-        for column in shown:
-            mean = half = ""
-            if all(name in scored for name in column.benchmarks):
-                mean = f"{100 * np.mean([scored[name].mean() for name in column.benchmarks]):.2f}"
-                low, high = interval(np.mean([draws[name] for name in column.benchmarks], axis=0))
-                half = f"{50 * (high - low):.2f}"
-            cells |= {column.key: mean, f"{column.key}_ci": half}
-        return cells
-
-
-def table_rows(layout: Layout, name: str, *, retention: bool = False) -> tuple[list[str], list[dict[str, str]]]:
-    """CSV columns and rows of table `name`: each student's rows in order, with n and seeds."""
-    scale = layout.scale
-    table = scale.tables[name]
-    reader = Reader(layout)
-    shown = columns(scale, table)
-    header = ["model", "row", *(part for c in shown for part in (c.key, f"{c.key}_ci")), "n", "seeds"]
-    rows = []
-    for student in scale.student_set(table.students):
-        origin = reader.of([Run(student, "none", "origin", 0)])
-        for cell in table.rows:
-            runs = layout.cell_runs(student, cell)
-            found = reader.of(runs)
-            if retention:
-                found = {b: _kept(origin[b], found[b]) for b in found}
-            rows.append(_row(reader, student, cell, runs, found, shown))
-    return header, rows
-
-
-def _kept(before: np.ndarray | None, after: np.ndarray | None) -> np.ndarray | None:
-    return None if before is None or after is None else after[:, before[0] == 1]
-
-
-def _row(reader: Reader, student: str, cell: Cell, runs: list[Run], found: dict, shown: list[Column]) -> dict[str, str]:
-    row = {"model": reader.scale.model(student).display, "row": row_title(reader.scale, cell)}
-    row |= reader.cells(found, shown)
-    sizes = {found[b].shape[1] for c in shown for b in c.benchmarks if found[b] is not None}
-    row["n"] = _span(sizes)
-    row["seeds"] = "none" if cell.method == "origin" else " ".join(str(run.seed) for run in runs)
-    return row
-
-
 def row_title(scale: Scale, cell: Cell) -> str:
     """The row's own title, except that a baseline is called what its training set is called at this scale."""
     return scale.trainset(cell.trainset).display if cell.row == cell.trainset else cell.row
 
 
-def _span(sizes: Iterable[int]) -> str:
-    sizes = sorted(sizes)
-    return "" if not sizes else str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]}-{sizes[-1]}"
+def origin(student: str) -> list[Run]:
+    """The untrained student, as a cell's runs."""
+    return [Run(student, "none", "origin", 0)]
 
 
-def markdown(title: str, shown: list[Column], rows: list[dict[str, str]], notes: list[str]) -> str:
-    """The table for people: `mean ± half-width`, one section a student, with the notes below."""
-    heads = ["model", "row", *(column.title for column in shown), "n", "seeds"]
-    lines = [f"# {title}", "", "| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
-    for row in rows:
-        cells = [f"{row[c.key]} ± {row[f'{c.key}_ci']}" if row[c.key] else "-" for c in shown]
-        lines.append("| " + " | ".join([row["model"], row["row"], *cells, row["n"], row["seeds"]]) + " |")
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
+def is_origin(cell: Cell) -> bool:
+    """Whether a row is the untrained student's own; a finished model in its place is a row like a trained one."""
+    return cell.method == "origin" and not cell.model
 
 
-def notes(scale: Scale, what: str) -> list[str]:
-    """What a reader must know to read the table right."""
-    return [
-        f"{what}, in percent: mean over seeds ± half of the 95% bootstrap interval over seeds and items "
-        f"({scale.bootstrap_draws} draws). n: items a column; where two numbers, the smallest and the largest.",
-        "A seed covers training and sampling. Pool, base models, teacher, selection and groups are fixed, "
-        "so the intervals say nothing about another world, other bases or another teacher.",
-        "Learning rates were chosen on validation items, one grid for every cell (workflow/config/sweep), where a "
-        "sweep is recorded for this scale; else they are the configuration's own.",
-        f"Scale: {scale.name}. Average of averages: macro over the benchmarks, as in the paper.",
-    ]
+def parts(table: Table) -> tuple[str, ...]:
+    """What is put behind a table's name for each table that it consists of."""
+    return PARTS.get(table.kind, ("",))
 
 
-def dropped(layout: Layout, table: str) -> list[str]:
-    """A sentence for each column that a run may not be scored on, from the runs' own scores."""
-    reasons = {}
-    for run in layout.selected_runs(layout.scale.tables[table]):
-        for benchmark, why in read_json(layout.score(run, "test")).get("dropped", {}).items():
-            reasons[(run.student, run.trainset, benchmark)] = why
-    return [f"{s}, {t}: column {b} left empty: {why}" for (s, t, b), why in reasons.items()]
+def files(table: Table, stem: Path) -> list[Path]:
+    """Every file that a table writes under `stem`, a path without an ending; provenance left out."""
+    ends = ENDS.get(table.kind, ALL_ENDS)
+    return [stem.with_name(f"{stem.name}{part}{end}") for part in parts(table) for end in ends]
+
+
+def inputs(layout: Layout, name: str) -> list[Path]:
+    """Every file and directory that table `name` reads."""
+    return _maker(layout.scale.tables[name]).inputs(layout, name)
+
+
+def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
+    """File ending -> text of one part of table `name`."""
+    return _maker(scores.layout.scale.tables[name]).texts(scores, name, part)
+
+
+def scored(layout: Layout, table: Table) -> list[Path]:
+    """Scores and samples of the table's runs and of its students untrained, from whom differences are taken."""
+    untrained = [run for student in layout.scale.student_set(table.students) for run in origin(student)]
+    runs = dict.fromkeys([*layout.selected_runs(table), *untrained])
+    return [path for run in runs for path in (layout.score(run, "test"), layout.samples(run, "test"))]
+
+
+def _maker(table: Table):
+    return import_module(f"gdpo.report.{MAKERS[table.kind]}")
