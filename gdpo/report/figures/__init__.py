@@ -1,0 +1,61 @@
+"""Figures as selections of results: one module a figure, each read from finished files alone.
+
+A module has `available(scale)`: whether the scale has what the figure shows; `inputs(layout)`: the files it reads;
+`data(layout)`: the plotted numbers as rows, one mapping each with the same keys; `draw(rows)`: the picture of them.
+Neither this module nor any of those loads a drawing library before something is drawn.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+from gdpo.config import Scale
+from gdpo.errors import UserError, suggest
+from gdpo.layout import Layout
+from gdpo.report.figures import settings
+
+NAMES = tuple(settings.Figures.model_fields)
+
+
+def names(scale: Scale) -> list[str]:
+    """The figures that the scale can have, in order."""
+    return [name for name in NAMES if _module(name).available(scale)]
+
+
+def inputs(layout: Layout, name: str) -> list[Path]:
+    """The files that figure `name` reads; raises UserError where the scale has no such figure."""
+    return _available(layout.scale, name).inputs(layout)
+
+
+def drawn(scale: Scale, name: str) -> list:
+    """The settings that a figure's files depend on beside its inputs; not the words that stand around it in print."""
+    return [settings.load().drawn(name), scale.bootstrap_draws, scale.bootstrap_seed]
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"gdpo.report.figures.{name}")
+
+
+def _available(scale: Scale, name: str) -> ModuleType:
+    known = names(scale)
+    if name not in known:
+        raise UserError(f"figure: found '{name}', expected one that scale {scale.scale} has; {suggest(name, known)}")
+    return _module(name)
+
+
+def write(layout: Layout, name: str) -> list[Path]:
+    """Write NAME.pdf, NAME.png and NAME.csv, the plotted numbers; returns their paths, that of the numbers last."""
+    from gdpo.files import write_csv
+    from gdpo.report.figures import style
+
+    module = _available(layout.scale, name)
+    rows = module.data(layout)
+    if not rows:
+        raise UserError(f"figure {name}: found nothing to show in {layout.root}, expected at least one row of numbers")
+    numbers = layout.figure(name)
+    with style.context():
+        pictures = style.save(module.draw(rows), numbers)
+    write_csv(numbers, list(rows[0]), ({key: style.shown(value) for key, value in row.items()} for row in rows))
+    return [*pictures, numbers]

@@ -1,0 +1,95 @@
+"""Ours: score against the seconds that training took, with and without the teacher's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.files import read_json
+from gdpo.layout import Layout
+from gdpo.provenance import provenance_path
+from gdpo.report.figures import style
+from gdpo.report.figures.common import mean, origin, scored
+from gdpo.report.figures.curve import measured
+from gdpo.report.figures.settings import load
+from gdpo.schema import Cell
+
+
+def available(scale: Scale) -> bool:
+    return bool(_trained(scale))
+
+
+def _trained(scale: Scale) -> list[Cell]:
+    table = scale.tables.get(load().figures.compute.table)
+    return [cell for cell in table.rows if cell.method != "origin" and not cell.model] if table else []
+
+
+def _students(scale: Scale) -> list[str]:
+    return scale.student_set(scale.tables[load().figures.compute.table].students)
+
+
+def inputs(layout: Layout) -> list[Path]:
+    scale = layout.scale
+    runs = [run for s in _students(scale) for cell in _trained(scale) for run in layout.cell_runs(s, cell)]
+    answered = dict.fromkeys(path for cell in _trained(scale) if (path := _responses(layout, cell)))
+    return [*scored(layout, runs), *map(layout.run, runs), *answered]
+
+
+def _responses(layout: Layout, cell: Cell) -> Path | None:
+    """What the teacher sampled for a row: nothing where the student samples itself or groups are imported; for a part
+    of a set, what was sampled for the whole."""
+    if layout.scale.method(cell.method, "", "").trainer == "grpo":
+        return None
+    name = cell.trainset
+    while layout.scale.trainset(name).select == "part":
+        name = layout.scale.trainset(name).parts[0]
+    return None if layout.scale.trainset(name).select == "import" else layout.responses(name)
+
+
+def data(layout: Layout) -> list[dict]:
+    """A row per student and trained row: mean wall seconds of training, the teacher's seconds of sampling, mean score
+    over all benchmarks with its 95% interval, and the untrained student's score."""
+    from gdpo.report.scores import Scores
+
+    scale, scores = layout.scale, Scores(layout)
+    names = list(scale.benchmarks)
+    rows = []
+    for student in _students(scale):
+        before = scores.mean(origin(student), names)
+        for cell in _trained(scale):
+            runs = layout.cell_runs(student, cell)
+            answered = _responses(layout, cell)
+            rows.append(
+                {
+                    "student": scale.model(student).display,
+                    "row": cell.row,
+                    "seeds": len(runs),
+                    "seconds": mean([read_json(layout.run(run) / "train.json")["seconds"] for run in runs]),
+                    "teacher_seconds": read_json(provenance_path(answered))["wall_seconds"] if answered else 0.0,
+                    **measured(scores, runs, names, "score"),
+                    "origin": before,
+                }
+            )
+    return rows
+
+
+def draw(rows: list[dict]):
+    students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
+    canvas, axes = style.panels(load().figures.compute, len(students))
+    for student, ax in zip(students, axes.flat, strict=True):
+        found = [row for row in rows if row["student"] == student and row["score"] is not None]
+        for row in found:
+            look = style.look(methods.index(row["row"])) | {"linestyle": "none"}
+            error = style.spread([row["score"]], [row["score_low"]], [row["score_high"]])
+            ax.errorbar(row["seconds"], row["score"], error, capsize=2, elinewidth=0.8, label=row["row"], **look)
+            if row["teacher_seconds"]:
+                with_teacher = row["seconds"] + row["teacher_seconds"]
+                ax.plot([row["seconds"], with_teacher], [row["score"]] * 2, color=look["color"], linewidth=0.6)
+                ax.plot(with_teacher, row["score"], **look | {"markerfacecolor": "white"})
+        if found and found[0]["origin"] is not None:
+            ax.axhline(found[0]["origin"], color="black", linestyle="--", linewidth=0.9, label="untrained")
+        ax.set_xscale("log")
+        ax.set(title=student, xlabel="seconds")
+    axes.flat[0].set_ylabel("score, %")
+    style.legend(canvas, axes.flat, 4)
+    return canvas

@@ -1,0 +1,67 @@
+"""Scores of a study's rows against a number: what the figures of group size and of training-set size share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gdpo.layout import Layout
+from gdpo.report.figures import style
+from gdpo.report.figures.common import averages, origin
+from gdpo.report.figures.settings import OfStudy
+from gdpo.schema import Cell
+
+
+def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> list[dict]:
+    """A row per student, average and row of the study, in order of `place`: `x`, mean score over seeds with its 95%
+    interval, and the untrained student's; in percent, empty where a benchmark of the average was dropped."""
+    from gdpo.report.scores import Scores
+
+    scale, scores = layout.scale, Scores(layout)
+    study = scale.studies[shown.study]
+    rows = []
+    for student in scale.student_set(study.students):
+        for average, benchmarks in averages(scale).items():
+            of_average = {"student": scale.model(student).display, "average": average}
+            before = measured(scores, origin(student), benchmarks, "origin")
+            for x, cell in sorted(((place(cell), cell) for cell in study.rows), key=lambda pair: pair[0]):
+                runs = layout.cell_runs(student, cell)
+                found = measured(scores, runs, benchmarks, "score")
+                rows.append(of_average | {"row": cell.row, "x": x, "seeds": len(runs)} | found | before)
+    return rows
+
+
+def measured(scores, runs, benchmarks: list[str], name: str) -> dict[str, float | None]:
+    """Mean and 95% interval of an average as `NAME`, `NAME_low`, `NAME_high`."""
+    from gdpo.report.bootstrap import interval
+
+    draws = scores.draws(runs, benchmarks)
+    low, high = (None, None) if draws is None else interval(draws)
+    return {name: scores.mean(runs, benchmarks), f"{name}_low": low, f"{name}_high": high}
+
+
+def draw(rows: list[dict], shown: OfStudy, label: str, log: bool):
+    """A panel an average, a line a student."""
+    titles, students = style.distinct(rows, "average"), style.distinct(rows, "student")
+    canvas, axes = style.panels(shown, len(titles))
+    for title, ax in zip(titles, axes.flat, strict=True):
+        for series, student in enumerate(students):
+            found = [r for r in rows if (r["average"], r["student"]) == (title, student) and r["score"] is not None]
+            if not found:
+                continue
+            ys = [row["score"] for row in found]
+            error = style.spread(ys, [row["score_low"] for row in found], [row["score_high"] for row in found])
+            look = style.look(series)
+            ax.errorbar([row["x"] for row in found], ys, error, capsize=2, elinewidth=0.8, label=student, **look)
+            if found[0]["origin"] is not None:
+                line = {"color": look["color"], "linestyle": (0, (4, 2)), "linewidth": 0.9}
+                ax.axhline(found[0]["origin"], label=f"{student}, untrained", **line)
+        ax.set_title(title)
+        ax.set_xlabel(label)
+        ticks = sorted({row["x"] for row in rows})
+        if log:
+            ax.set_xscale("log")
+            ax.minorticks_off()
+        ax.set_xticks(ticks, [f"{x:g}" for x in ticks])
+    axes.flat[0].set_ylabel("score, %")
+    style.legend(canvas, axes.flat, 4)
+    return canvas

@@ -1,0 +1,135 @@
+"""Ours: forgetting and gain against the divergence from the untrained student, over methods and learning rates.
+
+On validation items: rates are judged on them, and test items must not take part in a choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.files import read_json
+from gdpo.layout import Layout, Run
+from gdpo.report.figures import style
+from gdpo.report.figures.common import mean, origin, scored
+from gdpo.report.figures.settings import load
+from gdpo.schema import Study
+
+
+def _study(scale: Scale) -> Study | None:
+    return scale.studies.get(load().figures.tradeoff.study)
+
+
+def available(scale: Scale) -> bool:
+    study = _study(scale)
+    return study is not None and study.grid
+
+
+def inputs(layout: Layout) -> list[Path]:
+    runs = layout.selected_runs(_study(layout.scale))
+    return [*scored(layout, runs, "validation"), *map(layout.drift, runs)]
+
+
+def data(layout: Layout) -> list[dict]:
+    """A row per student, method and learning rate, means over the sweep's seeds: KL in nats per token; gain over the
+    untrained student and forgetting, in percent, with 95% intervals; `pareto`: 1 on the student's front.
+
+    Forgetting averages the benchmarks of which the untrained student had any item right: so many are `retained`.
+    """
+    from gdpo.report.scores import Scores
+
+    scale, scores = layout.scale, Scores(layout, "validation")
+    study = _study(scale)
+    names = [name for name, benchmark in scale.benchmarks.items() if benchmark.validation_items]
+    rows = []
+    for student in scale.student_set(study.students):
+        before = origin(student)
+        known = [name for name in names if scores.retained_mean(before, before, [name]) is not None]
+        found = []
+        for cell in study.rows:
+            for rate in scale.sweep.learning_rates:
+                runs = [Run(student, cell.trainset, f"{cell.method}~{rate:g}", seed) for seed in scale.sweep.seeds]
+                point = {"student": scale.model(student).display, "row": cell.row, "learning_rate": rate}
+                point |= {"seeds": len(runs), "kl": mean([read_json(layout.drift(run))["kl"] for run in runs])}
+                point |= _gain(scores, runs, before, names) | _forgetting(scores, runs, before, known)
+                found.append(point | {"benchmarks": len(names), "retained": len(known)})
+        front = pareto([(point["forgetting"], point["gain"]) for point in found])
+        rows += [point | {"pareto": int(on)} for point, on in zip(found, front, strict=True)]
+    return rows
+
+
+def _gain(scores, runs: list[Run], before: list[Run], names: list[str]) -> dict:
+    from gdpo.report.bootstrap import interval
+
+    draws = scores.difference(runs, before, names)
+    if draws is None:
+        return dict.fromkeys(("gain", "gain_low", "gain_high"))
+    low, high = interval(draws)
+    return {"gain": scores.mean(runs, names) - scores.mean(before, names), "gain_low": low, "gain_high": high}
+
+
+def _forgetting(scores, runs: list[Run], before: list[Run], names: list[str]) -> dict:
+    from gdpo.report.bootstrap import interval
+
+    draws = scores.retained_draws(runs, before, names)
+    if draws is None:
+        return dict.fromkeys(("forgetting", "forgetting_low", "forgetting_high"))
+    low, high = interval(100 - draws)
+    forgetting = 100 - scores.retained_mean(runs, before, names)
+    return {"forgetting": forgetting, "forgetting_low": low, "forgetting_high": high}
+
+
+def pareto(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
+    """Which (cost, benefit) no other dominates: costs no more, benefits no less, and differs; never one with None."""
+    complete = [point for point in points if None not in point]
+    return [
+        None not in point and not any(c <= point[0] and b >= point[1] and (c, b) != point for c, b in complete)
+        for point in points
+    ]
+
+
+PANELS = (
+    ("kl", "forgetting", "KL to the untrained student, nats/token", "forgetting, %"),
+    ("kl", "gain", "KL to the untrained student, nats/token", "gain, points"),
+    ("forgetting", "gain", "forgetting, %", "gain, points"),
+)
+
+
+def draw(rows: list[dict]):
+    shown = load().figures.tradeoff
+    students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
+    canvas, axes = style.panels(shown, len(PANELS), len(students))
+    for student, line in zip(students, axes, strict=True):
+        found = [row for row in rows if row["student"] == student]
+        for ax, (x, y, xlabel, ylabel) in zip(line, PANELS, strict=True):
+            for series, method in enumerate(methods):
+                _path(ax, [row for row in found if row["row"] == method], x, y, style.look(series), method)
+            _front(ax, [row for row in found if row["pareto"]], x, y)
+            ax.axhline(0, color="black", linewidth=0.6)
+            ax.set(xlabel=xlabel, ylabel=ylabel)
+            positive = [row["kl"] for row in found if row["kl"] > 0]
+            if x == "kl" and positive and max(positive) > 10 * min(positive):
+                ax.set_xscale("log")
+        if len(students) > 1:
+            line[0].set_title(student, loc="left")
+    style.legend(canvas, axes.flat, 5)
+    return canvas
+
+
+def _path(ax, found: list[dict], x: str, y: str, look: dict, label: str) -> None:
+    """A method's points, joined in order of the learning rate, with the interval of `y`."""
+    found = sorted((r for r in found if r[x] is not None and r[y] is not None), key=lambda r: r["learning_rate"])
+    xs, ys = [row[x] for row in found], [row[y] for row in found]
+    error = style.spread(ys, [row[f"{y}_low"] for row in found], [row[f"{y}_high"] for row in found])
+    ax.errorbar(xs, ys, error, elinewidth=0.4, linewidth=0.7, alpha=0.9, markeredgewidth=0, label=label, **look)
+
+
+def _front(ax, front: list[dict], x: str, y: str) -> None:
+    """Rings around the front's points; where both axes are the front's own, the line through them too."""
+    front = sorted((row for row in front if row[x] is not None), key=lambda row: row[x])
+    xs, ys = [row[x] for row in front], [row[y] for row in front]
+    ring = {"s": 42, "facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "zorder": 4}
+    ax.scatter(xs, ys, label="Pareto front", **ring)
+    if x == "forgetting":
+        ax.step(xs, ys, where="post", color="black", linewidth=0.9, zorder=3)

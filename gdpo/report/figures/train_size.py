@@ -1,0 +1,33 @@
+"""Score against the number of training questions (paper, figure: performance by training-set size)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.files import read_jsonl
+from gdpo.layout import Layout
+from gdpo.report.figures import curve
+from gdpo.report.figures.common import scored
+from gdpo.report.figures.settings import load
+
+
+def available(scale: Scale) -> bool:
+    return load().figures.train_size.study in scale.studies
+
+
+def inputs(layout: Layout) -> list[Path]:
+    study = layout.scale.studies[load().figures.train_size.study]
+    sets = dict.fromkeys(layout.groups(cell.trainset) for cell in study.rows)
+    return [*sets, *scored(layout, layout.selected_runs(study))]
+
+
+def data(layout: Layout) -> list[dict]:
+    """As `curve.curve`; `x` counts the questions of the row's set that have completions."""
+    return curve.curve(
+        layout, load().figures.train_size, lambda cell: sum(1 for _ in read_jsonl(layout.groups(cell.trainset)))
+    )
+
+
+def draw(rows: list[dict]):
+    return curve.draw(rows, load().figures.train_size, "training questions", log=True)
