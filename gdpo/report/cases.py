@@ -1,0 +1,141 @@
+"""Case studies (paper, tables A13-A15): items that training put right, and items that it put wrong, verbatim.
+
+Chosen by a rule, not by hand: at the first seed, among the items of the table's domains whose verdict changed, those
+that changed at every seed alike, where there are any; of these the one whose id has the smallest SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gdpo.files import read_jsonl
+from gdpo.layout import Layout, Run
+from gdpo.records import Question, chat, read_records
+from gdpo.report.scores import Scores
+from gdpo.report.sheet import csv_text, plain
+from gdpo.report.tables import is_origin, origin, row_title, scored
+
+CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
+HEADER = [
+    "model", "row", "change", "items", "at_every_seed", "seed", "benchmark", "id", "question", "gold",
+    "verdict_before", "output_before", "verdict_after", "output_after",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Item:
+    """One benchmark item before training and after it, by seed."""
+
+    benchmark: str
+    question: Question
+    before: dict
+    after: tuple[dict, ...]
+
+    def changed(self, change: str, seeds: int) -> bool:
+        """Whether the verdict changed in this way at each of the first `seeds` seeds."""
+        right = change == "gained"
+        after = [(row["verdict"] == "right") == right for row in self.after[:seeds]]
+        return (self.before["verdict"] == "right") != right and all(after)
+
+
+def inputs(layout: Layout, name: str) -> list[Path]:
+    table = layout.scale.tables[name]
+    return [*scored(layout, table), *(layout.benchmark(b, "test") for b in benchmarks(layout, name))]
+
+
+def benchmarks(layout: Layout, name: str) -> list[str]:
+    """Those of the table's domains."""
+    scale = layout.scale
+    return [b for domain in scale.tables[name].columns for b in scale.domain_benchmarks(domain)]
+
+
+def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str]) -> list[Item]:
+    """Every item of benchmarks `names` that the untrained student and each of `runs` answered."""
+    found = []
+    for name in names:
+        paths = [layout.samples(run, "test") / f"{name}.jsonl" for run in (*origin(student), *runs)]
+        if all(path.exists() for path in paths):
+            before, *after = ({row["id"]: row for _, row in read_jsonl(path)} for path in paths)
+            for question in read_records(layout.benchmark(name, "test"), Question):
+                if all(question.id in answered for answered in (before, *after)):
+                    answers = tuple(answered[question.id] for answered in after)
+                    found.append(Item(name, question, before[question.id], answers))
+    return found
+
+
+def pick(found: Sequence[Item], change: str, seeds: int) -> tuple[Item | None, int, int]:
+    """The chosen item, how many changed so at the first seed, and how many at every seed."""
+    first = [item for item in found if item.changed(change, 1)]
+    every = [item for item in first if item.changed(change, seeds)]
+    chosen = min(every or first, key=lambda item: hashlib.sha256(item.question.id.encode()).digest(), default=None)
+    return chosen, len(first), len(every)
+
+
+def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
+    """File ending -> text of table `name`."""
+    found = rows(scores.layout, name)
+    return {".csv": csv_text(HEADER, found), ".md": markdown(scores.layout, name, found)}
+
+
+def rows(layout: Layout, name: str) -> list[dict[str, str]]:
+    """One row a student, row of the table and way to change; without an item's own columns where there is none."""
+    scale, table = layout.scale, layout.scale.tables[name]
+    found = []
+    for student in scale.student_set(table.students):
+        for cell in (cell for cell in table.rows if not is_origin(cell)):
+            runs = layout.cell_runs(student, cell)
+            answered = items(layout, student, runs, benchmarks(layout, name))
+            for change in CHANGES:
+                item, n, every = pick(answered, change, len(runs))
+                row = {"model": scale.model(student).display, "row": row_title(scale, cell), "change": change}
+                row |= {"items": str(n), "at_every_seed": str(every), "seed": str(runs[0].seed)}
+                found.append(row | (_told(layout, item) if item else {}))
+    return found
+
+
+def _told(layout: Layout, item: Item) -> dict[str, str]:
+    question, after = item.question, item.after[0]
+    return {
+        "benchmark": layout.scale.benchmark(item.benchmark).display,
+        "id": question.id,
+        "question": chat(question)[-1]["content"],
+        "gold": "a refusal" if question.grader == "refusal" and not question.answer else question.answer,
+        "verdict_before": item.before["verdict"],
+        "output_before": item.before["output"],
+        "verdict_after": after["verdict"],
+        "output_after": after["output"],
+    }
+
+
+def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
+    """The cases for people; whatever a data set or a model wrote stands in fences and is never rendered."""
+    blocks = [f"# {layout.scale.tables[name].title}"]
+    for row in found:
+        blocks.append(f"## {row['model']}, {row['row']}: {CHANGES[row['change']]}")
+        if "id" not in row:
+            blocks.append(f"No item changed so at seed {row['seed']}.")
+            continue
+        blocks.append(
+            f"{row['benchmark']}, item {plain(row['id'])}: one of {row['items']} that changed so at seed {row['seed']}, "
+            f"{row['at_every_seed']} of them at every seed."
+        )
+        blocks += ["Question:", fenced(row["question"]), "Expected:", fenced(row["gold"])]
+        for when in ("before", "after"):
+            blocks += [f"{when.capitalize()} training ({row[f'verdict_{when}']}):", fenced(row[f"output_{when}"])]
+    rule = (
+        "Chosen by a rule: of the domain's test items whose verdict changed so at the first seed, those that changed "
+        "so at every seed, where there are any; of these the one whose id has the smallest SHA-256. Ungradable counts "
+        "as wrong."
+    )
+    return "\n\n".join([*blocks, f"- {rule}\n- Scale: {layout.scale.name}."]) + "\n"
+
+
+def fenced(text: str) -> str:
+    """`text` verbatim in a Markdown fence longer than any run of backticks in it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}text\n{text}\n{fence}"

@@ -1,0 +1,57 @@
+"""Training sets by source, from sets written by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from gdpo.config import load_scale
+from gdpo.files import write_jsonl
+from gdpo.layout import Layout
+from gdpo.report import tables
+from gdpo.report.scores import Scores
+from gdpo.report.sources import trainsets
+from gdpo.schema import Cell, Study, Table, TrainSet
+
+
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    """A pool of 3 facts, 2 chains; `metakl` has a fact and both chains, `union` imported groups of harmful requests."""
+    monkeypatch.chdir(tmp_path)
+    scale = load_scale("micro")
+    made = {
+        "scores": Table(title="s", rows=[Cell(row="Origin"), Cell(row="x", trainset="metakl", method="gdpo")]),
+        "compared": Table(title="c", kind="comparison", rows=[Cell(row="x", trainset="safety-only", method="gdpo")]),
+        "sources": Table(title="By source", kind="sources"),
+    }
+    imported = TrainSet(display="L+S", select="import", size=2, domain="safety", path="x")
+    studies = {"s": Study(rows=[Cell(row="y", trainset="union", method="gdpo")])}
+    changes = {"tables": made, "studies": studies, "trainsets": scale.trainsets | {"union": imported}}
+    layout = Layout(scale.model_copy(update=changes))
+    fact, chain = {"domain": "general", "source": "fact"}, {"domain": "math", "source": "chain2"}
+    write_jsonl(layout.pool, [fact, fact, chain, chain, fact])
+    write_jsonl(layout.trainset("metakl"), [chain, fact, chain])
+    write_jsonl(layout.groups("union"), [{"domain": "safety"}, {"domain": "safety"}])
+    return layout
+
+
+def test_questions_are_counted_by_source_and_grouped_by_domain(layout):
+    text = tables.texts(Scores(layout), "sources", "")
+    rows = list(csv.DictReader(io.StringIO(text[".csv"])))
+    assert [tuple(row.values()) for row in rows] == [
+        ("math", "chain2", "2", "0", "2"),
+        ("general", "fact", "3", "0", "1"),
+        ("safety", "L+S", "0", "2", "0"),
+        ("all", "total", "5", "2", "3"),
+    ]
+    assert list(rows[0]) == ["domain", "source", "pool", "union", "metakl"]
+    assert "| MetaKL |" in text[".md"]
+    assert text[".tex"].count(r"\midrule") == 4
+
+
+def test_sets_of_score_tables_and_studies_are_shown_in_the_configurations_order(layout):
+    """`safety-only` is named by a comparison alone."""
+    assert trainsets(layout) == ["union", "metakl"]
+    assert tables.inputs(layout, "sources") == [layout.pool, layout.groups("union"), layout.trainset("metakl")]
