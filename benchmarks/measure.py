@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
-import resource
-import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn import functional
+
+from gdpo.memory import held, peak
 
 MIB = 2**20
 
@@ -38,14 +38,14 @@ def metered(device: str, since_now: bool = False) -> Iterator[dict[str, float]]:
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = _held(device) if since_now else _floor
+    before = held(device) if since_now else _floor
     started, cpu = time.perf_counter(), time.process_time()
     yield measured
     if device == "cuda":
         torch.cuda.synchronize()
     measured["seconds"] = time.perf_counter() - started
     measured["cpu_seconds"] = time.process_time() - cpu
-    measured["peak_mib"] = ((torch.cuda.max_memory_allocated() if device == "cuda" else _peak()) - before) / MIB
+    measured["peak_mib"] = (peak(device) - before) / MIB
 
 
 def isolated(
@@ -87,7 +87,7 @@ def _child(sender, function, device: str, threads: int | None, log: Path, work: 
         if threads:
             torch.set_num_threads(threads)
         _warm_up(device)
-        _floor = _held(device)
+        _floor = held(device)
         sender.send((False, function(work=work, **settings)))
     except BaseException:
         sender.send((True, traceback.format_exc()))
@@ -101,17 +101,3 @@ def _warm_up(device: str) -> None:
     states = functional.scaled_dot_product_attention(states, states, states, is_causal=True)
     functional.cross_entropy(states.flatten(0, 2), torch.zeros(256, dtype=torch.long, device=device)).backward()
     optimizer.step()
-
-
-def _held(device: str) -> int:
-    """Bytes allocated on CUDA now, or resident; where the system does not say, the peak so far."""
-    if device == "cuda":
-        return torch.cuda.memory_allocated()
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-    except OSError:
-        return _peak()
-
-
-def _peak() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

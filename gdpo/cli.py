@@ -62,10 +62,13 @@ def parser() -> argparse.ArgumentParser:
     )
     step(teach, "reward", "grade and reward the groups", "teach:reward").add_argument("--trainset", required=True)
     cell(step(steps, "train", "train a student by a method, one run a seed", "students:train"))
+    cell(step(steps, "noise", "measure how a method's gradient differs between batches", "students:noise"))
+    cell(step(steps, "drift", "measure how far runs have moved from their student", "evaluate:drift"))
     scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")
     cell(scored)
     scored.add_argument("--split", choices=["test", "validation"], default="test")
     step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
+    step(steps, "figure", "draw a figure from finished results", "report:figure").add_argument("--name", required=True)
     step(steps, "publish", "make a table the active scale's", "report:publish").add_argument("--name", required=True)
     step(steps, "sweep", "choose learning rates from validation scores", "report:sweep")
     step(steps, "show", "print a table of results/ and its retention", "report:show").add_argument(

@@ -34,6 +34,7 @@ from gdpo.schema import (
     Sweep,
     Table,
     TrainSet,
+    Watch,
     World,
 )
 
@@ -63,6 +64,7 @@ class Scale(Strict):
     trainsets: dict[Name, TrainSet]
     respond: Respond
     reward: Reward
+    watch: Watch
     methods: dict[Name, Method]
     sweep: Sweep
     tables: dict[Name, Table]

@@ -14,7 +14,8 @@ Split = Literal["test", "validation"]
 # Raised when a step's meaning changes, so that finished results of the old meaning are made again.
 VERSION = {
     "model": 1, "benchmark": 1, "pool": 1, "annotate": 1, "answer": 1, "proficiency": 1, "select": 1,
-    "respond": 1, "reward": 1, "import": 1, "part": 1, "train": 2, "evaluate": 1, "table": 1,
+    "respond": 1, "reward": 1, "import": 1, "part": 1, "train": 2, "noise": 1, "evaluate": 1, "drift": 1,
+    "table": 2, "figure": 1, "claims": 1, "numbers": 1,
 }  # fmt: skip
 
 
@@ -106,6 +107,18 @@ class Layout:
     def table(self, name: str) -> Path:
         return self.root / "tables" / f"{name}.csv"
 
+    def figure(self, name: str) -> Path:
+        """The numbers that a figure shows; its pictures lie beside them."""
+        return self.root / "figures" / f"{name}.csv"
+
+    def noise(self, student: str, trainset: str, method: str) -> Path:
+        """How much a method's gradient differs between mini-batches."""
+        return self.root / "noise" / student / trainset / f"{method}.json"
+
+    def drift(self, run: Run) -> Path:
+        """How far a run's policy has moved from its reference, on validation items."""
+        return self.root / "validation" / "drift" / run.path.with_name(f"{run.seed}.json")
+
     def _scored(self, split: Split) -> Path:
         return self.root if split == "test" else self.root / "validation"
 
@@ -128,6 +141,14 @@ class Layout:
     def sweep_methods(self, method: str) -> list[str]:
         """`method` at each rate of the one grid."""
         return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
+
+    def watched_cells(self) -> list[tuple[str, Cell]]:
+        """(student, cell) of every table of kind comparison: runs that are looked at while they are trained."""
+        compared = [table for table in self.scale.tables.values() if table.kind == "comparison"]
+        return [(s, cell) for table in compared for s in self.scale.student_set(table.students) for cell in table.rows]
+
+    def is_watched(self, run: Run) -> bool:
+        return run.seed in self.scale.seeds and any(run in self.cell_runs(s, c) for s, c in self.watched_cells())
 
     def grid_runs(self, student: str, cell: Cell) -> list[Run]:
         """A cell at each rate of the grid, over the sweep's seeds."""

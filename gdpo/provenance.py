@@ -17,6 +17,7 @@ from typing import Any
 from gdpo import __version__
 from gdpo.config import fingerprint
 from gdpo.files import write_json
+from gdpo.memory import peak
 
 PACKAGES = (
     "torch",
@@ -55,7 +56,7 @@ def recorded(result: Path, step: str, settings: Any, seeds: dict[str, int] | Non
             "hardware": _hardware(),
             "wall_seconds": round(time.monotonic() - started, 2),
             "cpu_seconds": round(time.process_time() - cpu, 2),
-            "peak_memory_mb": _peak_memory(),
+            "peak_memory_mb": peak("cpu") // 2**20,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **extra,
         },
@@ -94,16 +95,6 @@ def _hardware() -> dict[str, Any]:
             hardware["gpu"] = torch.cuda.get_device_name()
             hardware["gpu_peak_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20
     return hardware
-
-
-def _peak_memory() -> int:
-    """Peak resident memory of this process in MB; 0 where the system does not say."""
-    try:
-        import resource
-    except ImportError:
-        return 0
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit
 
 
 def _cpu_name() -> str:

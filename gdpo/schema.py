@@ -179,8 +179,8 @@ class TrainSet(Strict):
 
     `select: part` takes what the one set of `parts` has of `domain` (absent: of every domain), at most `size`
     questions, smaller parts of one set within larger ones, with the groups that the whole set has: nothing is
-    asked twice. `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it stands).
-    `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the same
+    asked twice. `select: import` takes finished groups from the file `path` (in the mirror, if it is not found as it
+    stands). `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the same
     questions are chosen whoever answers them.
     """
 
@@ -292,6 +292,21 @@ class Table(Strict):
     columns: list[Domain] = []
     overall: bool = False
     rows: list[Cell] = []
+
+
+class Watch(Strict):
+    """How the runs of a comparison are looked at: every so many steps, on so many validation items a benchmark.
+
+    `noise_batches` mini-batches of `noise_batch_size` questions, of at most one epoch, tell how much a method's gradient
+    varies; small ones, since one epoch has many of them.
+    """
+
+    every: Positive
+    items: Positive
+    max_new_tokens: Positive
+    batch_size: Positive
+    noise_batches: Annotated[int, Field(ge=3)]
+    noise_batch_size: Positive
 
 
 class Study(Strict):

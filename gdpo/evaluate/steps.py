@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.files import read_jsonl, replacing, write_json, write_jsonl
 from gdpo.layout import Layout, Run, Split
 from gdpo.overlap import Asked
 from gdpo.provenance import recorded
-from gdpo.records import Question, read_records
+from gdpo.records import Question, chat, read_records
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
@@ -30,6 +32,31 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
             write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
         mean = sum(s["score"] for s in scores.values()) / len(scores)
         say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
+
+
+def drift(scale: Scale, runs: list[Run]) -> None:
+    """Measure how far each run has moved from its student, along its own answers to the validation items."""
+    from gdpo.evaluate.drift import Drift
+
+    layout = Layout(scale)
+    generated = [n for n, b in scale.benchmarks.items() if b.validation_items and b.kind == "generate"]
+    questions = {q.id: chat(q) for n in generated for q in read_records(layout.benchmark(n, "validation"), Question)}
+    measures: dict[str, Drift] = {}
+    for run in runs:
+        if run.student not in measures:
+            measures[run.student] = Drift(layout.model(run.student), scale.model(run.student).dtype)
+        with recorded(layout.drift(run), "drift", run.__dict__):
+            samples = layout.samples(run, "validation")
+            rows = [row for n in generated for _, row in _read_if_there(samples / f"{n}.jsonl")]
+            answered = [(questions[row["id"]], row["output"]) for row in rows]
+            moved = measures[run.student].of(layout.run(run), answered)
+            write_json(layout.drift(run), moved)
+        say(f"drift {run}: {moved['kl']:.4f} nats a token from its reference")
+
+
+def _read_if_there(path: Path):
+    """A benchmark that the run may not be scored on has no samples."""
+    return read_jsonl(path) if path.exists() else ()
 
 
 def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:

@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from gdpo.errors import UserError
 from gdpo.records import Group
 from gdpo.schema import Method
+
+if TYPE_CHECKING:
+    from gdpo.students.watch import Watch
 
 RewardFunction = Callable[..., list[float]]
 
@@ -26,6 +29,7 @@ def train_run(
     dtype: Literal["float32", "bfloat16", "float64"] = "float32",
     reward_fn: RewardFunction | None = None,
     ref_cache: Path | None = None,
+    watch: Watch | None = None,
 ) -> dict[str, Any]:
     """Train the checkpoint at `base` by `method` on `groups`; write an ordinary checkpoint to `out`.
 
@@ -34,25 +38,33 @@ def train_run(
     float32 under bfloat16 autocast and is saved in bfloat16; float64 serves exact comparisons. `reward_fn` is
     what trainer grpo learns from: a reward function as TRL calls it, by keyword, with the column `id` of the
     groups' ids. `ref_cache` is where trainer gdpo keeps its reference's log-probabilities, for all runs of one
-    base and one set (absent: in `work`).
+    base and one set (absent: in `work`). `watch` is looked at during training, its time left out of `seconds`.
 
     Started in several processes (`accelerate launch`, trainer gdpo only), each calls this and the first writes.
 
     Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
-    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `processes` and `log`, a list
-    with a mapping per step. Raises UserError where no group is fit to train on.
+    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `processes`, `completions` (sampled
+    while training), `memory_mb` (`before` and, since the process began, at the `peak`), `watch` (its entries, where
+    there was one) and `log`, a list with a mapping per step. Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
-    from gdpo import together
+    from gdpo import memory, together
+    from gdpo.generate import device
     from gdpo.groups import DataError
     from gdpo.students import common
+    from gdpo.students.watch import entries
 
     if together.processes() > 1 and method.trainer != "gdpo":
         raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")
     if method.group_size and method.trainer != "grpo":
         groups = [first_of(group, method.group_size) for group in groups]
-    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, reward_fn, ref_cache)
+    rollouts = Rollouts(reward_fn) if reward_fn else None
+    if watch and rollouts:
+        watch.rollouts = lambda: rollouts.count
+    callbacks = [watch] if watch else []
+    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
+    before = memory.held(device())
     start = time.perf_counter()
     common.quiet()
     set_seed(seed)
@@ -62,15 +74,18 @@ def train_run(
         raise UserError(f"{method.display}: {error}") from None
     common.save(trainer, run, Path(out))
     together.wait()
-    *log, summary = trainer.state.log_history
+    (*log, summary), watched = entries(trainer.state.log_history)
     return {
         "train_loss": summary["train_loss"],
         "steps": trainer.state.global_step,
         "tokens": int(log[-1].get("num_tokens", 0)),
-        "seconds": round(time.perf_counter() - start, 2),
+        "seconds": round(time.perf_counter() - start - (watch.paused if watch else 0.0), 2),
         "groups": trained,
         "skipped_groups": len(groups) - trained,
         "processes": together.processes(),
+        "completions": rollouts.count if rollouts else 0,
+        "memory_mb": {"before": before // 2**20, "peak": memory.peak(device()) // 2**20},
+        **({"watch": watched} if watch else {}),
         "log": log,
     }
 
@@ -79,3 +94,16 @@ def first_of(group: Group, size: int) -> Group:
     """`group` with its first `size` completions, as if no more had been sampled."""
     kept = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
     return group.model_copy(update=kept)
+
+
+class Rollouts:
+    """A reward function that counts the completions it is asked about, each of which the student has just sampled."""
+
+    def __init__(self, reward_fn: RewardFunction):
+        self.reward_fn = reward_fn
+        self.count = 0
+        self.__name__ = "reward"  # under which TRL logs it
+
+    def __call__(self, prompts: list, completions: list, **columns: Any) -> list[float]:
+        self.count += len(completions)
+        return self.reward_fn(prompts=prompts, completions=completions, **columns)

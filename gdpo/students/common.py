@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
+    TrainerCallback,
 )
 from transformers.utils import logging
 
@@ -48,6 +49,7 @@ class Run:
     dtype: str
     reward_fn: Callable[..., list[float]] | None
     ref_cache: Path | None
+    callbacks: Sequence[TrainerCallback] = ()
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(self.base)
@@ -148,6 +150,8 @@ def tokenized(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> li
 def fit(trainer: Trainer, run: Run) -> None:
     """Train to the end, from the last whole checkpoint in `work` where there is one."""
     trainer.remove_callback(PrinterCallback)
+    for callback in run.callbacks:
+        trainer.add_callback(callback)
     # The state is a checkpoint's last file, so a checkpoint that has it is whole.
     whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json")]
     last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)

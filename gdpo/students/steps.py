@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo import together
 from gdpo.config import Scale, fingerprint
@@ -14,7 +15,10 @@ from gdpo.console import say
 from gdpo.files import read_json, replacing, write_json
 from gdpo.layout import VERSION, Layout, Run
 from gdpo.provenance import recorded
-from gdpo.records import Group, Question, read_records
+from gdpo.records import Group, Question, chat, read_records
+
+if TYPE_CHECKING:
+    from gdpo.students.watch import Watch
 
 CACHE = Path(".cache")
 
@@ -58,6 +62,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     groups = read_records(layout.groups(run.trainset), Group)
     base = layout.model(run.student)
     depends = [run.__dict__, method, groups, scale.reward, read_json(base / "provenance.json")["config_hash"]]
+    depends += [scale.watch] if layout.is_watched(run) else []
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
     done = finished.exists()
@@ -72,6 +77,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "seed": run.seed,
             "dtype": scale.model(run.student).dtype,
             "ref_cache": layout.work / "reference",
+            "watch": _watch(scale, run),
         }
         if together.first():
             with recorded(finished, "train", method, {"run": run.seed}) as extra, replacing(finished) as out:
@@ -90,19 +96,83 @@ def _train_one(scale: Scale, run: Run) -> Path:
 
 
 def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:
-    """TRL's reward signature around our grader, for GRPO's rollouts; None where imported groups have no answers."""
-    from gdpo.grading import grade_many
-    from gdpo.teach.reward import reward
+    """TRL's reward signature around our grader, for GRPO's rollouts; None for the methods that sample none.
 
+    None too where imported groups have no answers.
+    """
+    if scale.method(run.method, run.student, run.trainset).trainer != "grpo":
+        return None
     if scale.trainset(run.trainset).select == "import":
         return None
     questions = {q.id: q for q in read_records(Layout(scale).trainset(run.trainset), Question)}
 
     def reward_fn(prompts, completions, *, id, completion_ids, **_) -> list[float]:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
-        verdicts = grade_many([(questions[i], text) for i, text in zip(id, texts, strict=True)])
-        lengths = [len(ids) for ids in completion_ids]
-        scored = zip(verdicts, texts, lengths, strict=True)
-        return [reward(v, text, n, scale.reward).total for v, text, n in scored]
+        return _rewards(scale, [questions[i] for i in id], texts, [len(ids) for ids in completion_ids])
 
     return reward_fn
+
+
+def _rewards(scale: Scale, questions: list[Question], texts: list[str], lengths: list[int]) -> list[float]:
+    from gdpo.grading import grade_many
+    from gdpo.teach.reward import reward
+
+    verdicts = grade_many(list(zip(questions, texts, strict=True)))
+    return [reward(v, text, n, scale.reward).total for v, text, n in zip(verdicts, texts, lengths, strict=True)]
+
+
+def _watch(scale: Scale, run: Run) -> Watch | None:
+    """What is looked at while a run of a comparison is trained: the first validation items of every benchmark."""
+    layout = Layout(scale)
+    if not layout.is_watched(run):
+        return None
+    from transformers import AutoTokenizer
+
+    from gdpo.students.watch import Watch
+
+    asked = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
+    questions = [question for items in asked for question in items[: scale.watch.items]]
+    tokenizer = AutoTokenizer.from_pretrained(layout.model(run.student))
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return Watch(
+        tokenizer=tokenizer,
+        prompts=[tokenizer.apply_chat_template(chat(q), tokenize=False, add_generation_prompt=True) for q in questions],
+        reward=lambda texts, lengths, at: _rewards(scale, questions[at : at + len(texts)], texts, lengths),
+        every=scale.watch.every,
+        max_new_tokens=scale.watch.max_new_tokens,
+        batch_size=scale.watch.batch_size,
+    )
+
+
+def noise(scale: Scale, runs: list[Run]) -> None:
+    """Measure how much each method's gradient differs between mini-batches at the untrained student."""
+    from transformers import set_seed
+
+    from gdpo.students import common
+    from gdpo.students.noise import gradients, interval
+    from gdpo.students.noise import noise as share
+
+    layout = Layout(scale)
+    for run in runs:
+        method = scale.method(run.method, run.student, run.trainset)
+        path = layout.noise(run.student, run.trainset, run.method)
+        with recorded(path, "noise", [method, scale.watch], {"run": run.seed}) as extra:
+            common.quiet()
+            set_seed(run.seed)
+            groups = read_records(layout.groups(run.trainset), Group)
+            work = layout.work / "noise" / fingerprint([run.__dict__, method])
+            start = common.Run(
+                layout.model(run.student), method, groups, work, run.seed, scale.model(run.student).dtype,
+                _online_reward(scale, run), layout.work / "reference",
+            )  # fmt: skip
+            rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()
+            products = rows @ rows.T
+            step = method.batch_size / scale.watch.noise_batch_size
+            value, (low, high) = share(products, step), interval(products, step)
+            shutil.rmtree(work, ignore_errors=True)
+            measured = {"batches": len(rows), "batch_size": method.batch_size, "noise": value}
+            measured |= {"noise_low": low, "noise_high": high}
+            write_json(path, measured | {"gradient_norm": float(rows.mean(0).norm())})
+            extra["weights"] = rows.shape[1]
+        say(f"noise {run}: {value:.1%} of a step's squared gradient, from {len(rows)} mini-batches")

@@ -63,3 +63,28 @@ for part, (_, seeds, split) in JOBS.items():
         shell:
             "gdpo evaluate {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"
+
+
+# How far the runs of the grid have moved from their student; a study over the grid asks for it.
+rule drift:
+    input:
+        questions=asked("validation"),
+        base=LAYOUT.model("{student}"),
+        models=cell_outputs("_sweep", LAYOUT.run),
+        samples=cell_outputs("_sweep", lambda run: LAYOUT.samples(run, "validation")),
+    output:
+        cell_outputs("_sweep", LAYOUT.drift),
+    log:
+        f"{ROOT}/logs/drift/{{student}}/{{trainset}}/{{method}}.log",
+    wildcard_constraints:
+        method="|".join(SCALE.methods),
+        trainset="|".join(SCALE.trainsets),
+    resources:
+        gpu=SCALE.gpus,
+    params:
+        settings=VERSION["drift"],
+        methods=called("_sweep"),
+        seeds=SCALE.sweep.seeds,
+    shell:
+        "gdpo drift {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+        " --method {params.methods} --seeds {params.seeds} --log {log}"

@@ -38,9 +38,22 @@ def run_settings(part):
             SCALE.method(method, wildcards.student, wildcards.trainset)
             for method in JOBS[part][0](wildcards.method)
         ]
-        return fingerprint([VERSION["train"], methods])
+        watch = [SCALE.watch] if watched(part)(wildcards) else []
+        return fingerprint([VERSION["train"], methods, *watch])
 
     return settings
+
+
+def watched(part):
+    """The validation items that a run of a comparison is watched on; none for the others."""
+
+    def items(wildcards):
+        run = Run(wildcards.student, wildcards.trainset, wildcards.method, JOBS[part][1][0])
+        if part or not LAYOUT.is_watched(run):
+            return []
+        return [LAYOUT.benchmark(name, "validation") for name in SCALE.benchmarks]
+
+    return items
 
 
 def called(part):
@@ -60,6 +73,7 @@ for part, (_, seeds, _) in JOBS.items():
                 else LAYOUT.trainset(wildcards.trainset)
             ),
             base=LAYOUT.model("{student}"),
+            watched=watched(part),
         output:
             [directory(path) for path in cell_outputs(part, LAYOUT.run)],
         log:
@@ -78,3 +92,33 @@ for part, (_, seeds, _) in JOBS.items():
         shell:
             "gdpo train {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --log {log}"
+
+
+# How much a method's gradient differs between mini-batches, for the comparison's methods.
+rule noise:
+    input:
+        groups=LAYOUT.groups("{trainset}"),
+        questions=lambda wildcards: (
+            [] if wildcards.trainset in IMPORTED else LAYOUT.trainset(wildcards.trainset)
+        ),
+        base=LAYOUT.model("{student}"),
+    output:
+        LAYOUT.noise("{student}", "{trainset}", "{method}"),
+    log:
+        f"{ROOT}/logs/noise/{{student}}/{{trainset}}/{{method}}.log",
+    resources:
+        gpu=SCALE.gpus,
+    params:
+        settings=lambda wildcards: fingerprint(
+            [
+                VERSION["noise"],
+                SCALE.watch,
+                SCALE.method(
+                    wildcards.method, wildcards.student, wildcards.trainset
+                ).model_dump(exclude={"learning_rate"}),
+            ]
+        ),
+        seed=SCALE.seeds[0],
+    shell:
+        "gdpo noise {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+        " --method {wildcards.method} --seeds {params.seed} --log {log}"

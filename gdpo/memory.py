@@ -1,0 +1,33 @@
+"""How much memory a process holds and has held: resident on a CPU, the allocator's on CUDA; in bytes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+
+def held(device: str) -> int:
+    """Bytes held now; where the system does not say, the peak so far."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated()
+    try:
+        import resource
+
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (ImportError, OSError):
+        return peak(device)
+
+
+def peak(device: str) -> int:
+    """The most bytes held at once, since the process began or its CUDA peak was reset; 0 where the system is silent."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

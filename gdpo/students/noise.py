@@ -1,0 +1,81 @@
+"""How much a method's gradient differs between mini-batches (paper, table A3: gradient variance).
+
+Measured at the untrained student, whose weights stay as they are: E|g - mean g|^2 / E|g|^2, the share of a step's
+squared gradient that is noise, since two losses have different scales. 0: every mini-batch has the same gradient; 1:
+they have nothing in common. (With the noise scale B of arXiv 1812.06162 it is B / (B + batch size).)
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from gdpo.groups import DataError
+from gdpo.students.common import Run
+
+STILL = 1e-12  # a learning rate that moves no weight
+UNCLIPPED = 1e12
+COORDINATES = 1_000_000  # of a larger model, so many weights drawn at random stand for all
+
+
+class Gradients(TrainerCallback):
+    """Keeps each step's gradient, accumulated over its parts, on the CPU: one row per mini-batch."""
+
+    def __init__(self, seed: int):
+        self.rows: list[Tensor] = []
+        self._seed = seed
+        self._drawn: Tensor | None = None
+
+    def on_pre_optimizer_step(self, args, state, control, model=None, **_) -> None:
+        grads = [p.grad.detach().flatten().float().cpu() for p in model.parameters() if p.grad is not None]
+        flat = torch.cat(grads)
+        if len(flat) > COORDINATES:
+            if self._drawn is None:
+                draw = torch.Generator().manual_seed(self._seed)
+                self._drawn = torch.randint(len(flat), (COORDINATES,), generator=draw)
+            flat = flat[self._drawn]
+        self.rows.append(flat)
+
+
+def gradients(run: Run, batches: int, size: int) -> Tensor:
+    """(batches, weights): the gradient on `batches` mini-batches of `size` in one epoch, at the untrained student.
+
+    Raises DataError where the groups fill fewer than three mini-batches.
+    """
+    kept = Gradients(run.seed)
+    changes = {"learning_rate": STILL, "max_grad_norm": UNCLIPPED, "epochs": 1, "batch_size": size}
+    still = run.method.model_copy(update=changes)
+    measured = Run(**{**run.__dict__, "method": still, "callbacks": [kept]})
+    import_module(f"gdpo.students.{run.method.trainer}").train(measured)
+    # The epoch's last batch may be smaller than the others, and so noisier.
+    rows = kept.rows[:-1][:batches]
+    if len(rows) < 2:
+        expected = f"expected groups for three mini-batches of {size}"
+        raise DataError(f"{expected}, found {len(kept.rows)}")
+    return torch.stack(rows)
+
+
+def noise(products: Tensor, batches: float = 1.0) -> float:
+    """E|g - mean g|^2 / E|g|^2 for the mean g of `batches` mini-batches, from inner products, (n, n); unbiased parts.
+
+    The mean product of different mini-batches estimates |mean g|^2, and that of each with itself |mean g|^2 plus the
+    variance, which a mean of several divides by their number. Above 1 where mini-batches happen to disagree.
+    """
+    n = len(products)
+    own = products.diagonal().sum() / n
+    shared = (products.sum() - products.diagonal().sum()) / (n * (n - 1))
+    variance = (own - shared) / batches
+    return float(variance / (shared + variance))
+
+
+def interval(products: Tensor, batches: float = 1.0) -> tuple[float, float]:
+    """The 95% interval of `noise`, by leaving out one mini-batch at a time."""
+    n = len(products)
+    keep = ~torch.eye(n, dtype=torch.bool)
+    without = torch.tensor([noise(products[keep[i]][:, keep[i]], batches) for i in range(n)], dtype=torch.float64)
+    error = float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt())
+    value = noise(products, batches)
+    return value - 1.96 * error, value + 1.96 * error

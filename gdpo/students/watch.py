@@ -1,0 +1,91 @@
+"""Validation reward along training, with the clock stopped while it is taken (paper, table A3: convergence).
+
+The same for every method, so that an online and an offline one are compared by what their students answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+
+PREFIX = "watch_"
+
+
+@dataclass
+class Watch(TrainerCallback):
+    """Logs the mean reward of greedy answers to fixed questions: before training, every `every` steps, at the end.
+
+    `prompts` are rendered questions; `reward` gives each completion's reward from (texts, lengths in tokens, place of
+    the first one's prompt); `rollouts` counts what the student has sampled to learn from so far. The entries lie in
+    the trainer's log, and so in its checkpoints: step, `watch_seconds` (of training, watching excluded),
+    `watch_completions`, `watch_reward`.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    prompts: Sequence[str]
+    reward: Callable[[list[str], list[int], int], list[float]]
+    every: int
+    max_new_tokens: int
+    batch_size: int
+    rollouts: Callable[[], int] = lambda: 0
+    paused: float = field(default=0.0, init=False)
+
+    def on_train_begin(self, args, state, control, model=None, **_) -> None:
+        before = [entry for entry in state.log_history if f"{PREFIX}seconds" in entry]
+        elapsed, self._sampled = 0.0, 0
+        if before:  # a resumed run goes on counting
+            elapsed, self._sampled = (before[-1][PREFIX + key] for key in ("seconds", "completions"))
+        self.started = time.perf_counter() - elapsed
+        self._stopped = 0.0
+        if not before:
+            self._look(state, model)
+
+    def on_step_end(self, args, state, control, model=None, **_) -> None:
+        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
+            self._look(state, model)
+
+    def _look(self, state, model) -> None:
+        now = time.perf_counter()
+        entry = {"step": state.global_step, f"{PREFIX}seconds": now - self.started - self._stopped}
+        entry |= {f"{PREFIX}completions": self._sampled + self.rollouts(), f"{PREFIX}reward": self._mean_reward(model)}
+        state.log_history.append(entry)
+        spent = time.perf_counter() - now
+        self._stopped += spent
+        self.paused += spent
+
+    @torch.inference_mode()
+    def _mean_reward(self, model) -> float:
+        training = model.training
+        model.eval()
+        rewards: list[float] = []
+        for start in range(0, len(self.prompts), self.batch_size):
+            texts = self._answers(model, list(self.prompts[start : start + self.batch_size]))
+            lengths = [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False)["input_ids"]]
+            rewards += self.reward(texts, lengths, start)
+        model.train(training)
+        return sum(rewards) / len(rewards)
+
+    def _answers(self, model, prompts: list[str]) -> list[str]:
+        inputs = self.tokenizer(
+            prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
+        ).to(model.device)
+        output = model.generate(
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
+            do_sample=False,
+            max_new_tokens=self.max_new_tokens,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        new = output[:, inputs["input_ids"].shape[1] :]
+        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+
+
+def entries(log: list[dict]) -> tuple[list[dict], list[dict]]:
+    """A trainer's log without what was watched, and what was watched: step, seconds, completions, reward."""
+    watched = [entry for entry in log if f"{PREFIX}seconds" in entry]
+    rest = [entry for entry in log if f"{PREFIX}seconds" not in entry]
+    return rest, [{key.removeprefix(PREFIX): value for key, value in entry.items()} for entry in watched]
