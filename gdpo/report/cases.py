@@ -120,8 +120,8 @@ def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
             blocks.append(f"No item changed so at seed {row['seed']}.")
             continue
         blocks.append(
-            f"{row['benchmark']}, item {plain(row['id'])}: one of {row['items']} that changed so at seed {row['seed']}, "
-            f"{row['at_every_seed']} of them at every seed."
+            f"{row['benchmark']}, item {plain(row['id'])}: one of {row['items']} that changed so at seed "
+            f"{row['seed']}, {row['at_every_seed']} of them at every seed."
         )
         blocks += ["Question:", fenced(row["question"]), "Expected:", fenced(row["gold"])]
         for when in ("before", "after"):

@@ -1,0 +1,249 @@
+"""An online and an offline method side by side (paper, table A3), measured: what each samples, what it costs, how noisy
+its gradient is and how soon it has taught.
+
+The paper compares GRPO and GDPO in words: sampling, gradient variance, convergence, compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gdpo.files import read_json, read_jsonl
+from gdpo.layout import Layout
+from gdpo.provenance import provenance_path
+from gdpo.report.bootstrap import interval
+from gdpo.report.scores import Scores
+from gdpo.report.sheet import Entry, Sheet, number
+from gdpo.report.tables import is_origin, row_title, scored
+from gdpo.schema import Cell, Table
+
+SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
+
+
+@dataclass(frozen=True)
+class Metric:
+    key: str
+    title: str
+    unit: str
+    digits: int
+
+
+METRICS = (
+    Metric("online_completions", "completions sampled while training", "a run", 0),
+    Metric("teacher_completions", "completions sampled by the teacher", "once", 0),
+    Metric("teacher_seconds", "the teacher's sampling", "s, once", 1),
+    Metric("training_seconds", "training", "s", 1),
+    Metric("steps", "steps", "a run", 0),
+    Metric("gradient_noise", "gradient noise", "variance / squared mean", 2),
+    Metric("reached", "seeds that reach the equal reward", "seeds", 0),
+    Metric("steps_to_reward", "steps to equal validation reward", "steps", 1),
+    Metric("seconds_to_reward", "training to equal validation reward", "s", 1),
+    Metric("final_reward", "final validation reward", "of 2", 3),
+    Metric("memory", "peak memory above that before training", "MB", 0),
+    Metric("score", "test score, average over all benchmarks", "percent", 2),
+)
+
+
+@dataclass(frozen=True)
+class Value:
+    """A mean with what lies around it: the least and the most over seeds, or a 95% interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+Values = dict[str, Value | None]  # by metric
+
+
+def inputs(layout: Layout, name: str) -> list[Path]:
+    table = layout.scale.tables[name]
+    found = scored(layout, table)
+    for student in layout.scale.student_set(table.students):
+        for cell in _cells(table):
+            found += [layout.run(run) for run in layout.cell_runs(student, cell)]
+            found += [layout.noise(student, cell.trainset, cell.method), *_asked(layout, cell)]
+    return list(dict.fromkeys(found))
+
+
+def _cells(table: Table) -> list[Cell]:
+    """The rows that were trained."""
+    return [cell for cell in table.rows if not cell.model and not is_origin(cell)]
+
+
+def _online(layout: Layout, cell: Cell) -> bool:
+    """Whether the student samples what it learns from; else a teacher has."""
+    return layout.scale.methods[cell.method].trainer == "grpo"
+
+
+def _asked(layout: Layout, cell: Cell) -> list[Path]:
+    """The teacher's responses behind an offline row: of a part, the whole set's; of an imported set there are none."""
+    name = cell.trainset
+    while layout.scale.trainset(name).select == "part":
+        name = layout.scale.trainset(name).parts[0]
+    if _online(layout, cell) or layout.scale.trainset(name).select == "import":
+        return []
+    return [layout.responses(name)]
+
+
+def spread(values: Sequence[float | None]) -> Value | None:
+    """Mean, least and most of those there are; None where there is none."""
+    known = [float(value) for value in values if value is not None]
+    return Value(sum(known) / len(known), min(known), max(known)) if known else None
+
+
+def target(watches: Sequence[Sequence[Sequence[Mapping[str, float]]]]) -> float | None:
+    """The validation reward that methods are compared at: the untrained student's and SHARE of the smaller best gain.
+
+    `watches` holds, a method, each seed's entries. A method's best gain is its mean over seeds of the highest reward
+    less the first. None where a method was not watched or gained nothing.
+    """
+    if not watches or not all(curves and all(curves) for curves in watches):
+        return None
+    rewards = [[[entry["reward"] for entry in curve] for curve in curves] for curves in watches]
+    gains = [sum(max(curve) - curve[0] for curve in curves) / len(curves) for curves in rewards]
+    starts = [curve[0] for curves in rewards for curve in curves]
+    return sum(starts) / len(starts) + SHARE * min(gains) if min(gains) > 0 else None
+
+
+def reaches(curve: Sequence[Mapping[str, float]], reward: float | None, key: str) -> float | None:
+    """`key` (step or seconds) where a reward, straight between entries, first is `reward`; None where it never is."""
+    if reward is None:
+        return None
+    for i, entry in enumerate(curve):
+        if entry["reward"] >= reward:
+            if i == 0:
+                return entry[key]
+            last = curve[i - 1]
+            share = (reward - last["reward"]) / (entry["reward"] - last["reward"])
+            return last[key] + share * (entry[key] - last[key])
+    return None
+
+
+def measured(
+    scores: Scores, student: str, cell: Cell, logs: Sequence[Mapping[str, Any]], reward: float | None
+) -> Values:
+    """Every metric of one row for one student; `logs` are its runs' train.json, one a seed."""
+    layout = scores.layout
+    runs = layout.cell_runs(student, cell)
+    watches = [log.get("watch") or [] for log in logs]
+    steps = [reaches(watch, reward, "step") for watch in watches]
+    memory = logs[0].get("memory_mb")  # the peak only grows within the process that trains all seeds
+    overall = list(layout.scale.benchmarks)
+    return {
+        "online_completions": spread([log.get("completions") for log in logs]),
+        **_taught(layout, cell),
+        "training_seconds": spread([log.get("seconds") for log in logs]),
+        "steps": spread([log.get("steps") for log in logs]),
+        "gradient_noise": _noise(layout.noise(student, cell.trainset, cell.method)),
+        "reached": None if reward is None else spread([sum(step is not None for step in steps)]),
+        "steps_to_reward": spread(steps),
+        "seconds_to_reward": spread([reaches(watch, reward, "seconds") for watch in watches]),
+        "final_reward": spread([watch[-1]["reward"] if watch else None for watch in watches]),
+        "memory": spread([max(0, memory["peak"] - memory["before"])]) if memory else None,
+        "score": _interval(scores.mean(runs, overall), scores.draws(runs, overall)),
+    }
+
+
+def _taught(layout: Layout, cell: Cell) -> Values:
+    """What the teacher sampled and how long it took, once for all students and seeds; nothing for an online row."""
+    if _online(layout, cell):
+        return {"teacher_completions": spread([0]), "teacher_seconds": spread([0])}
+    if not (asked := _asked(layout, cell)):
+        return {"teacher_completions": None, "teacher_seconds": None}
+    sampled = sum(len(row["completions"]) - row.get("gold", 0) for _, row in read_jsonl(asked[0]))
+    return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked[0]))}
+
+
+def _wall(record: Path) -> Value | None:
+    return spread([read_json(record)["wall_seconds"]]) if record.exists() else None
+
+
+def _noise(path: Path) -> Value | None:
+    if not path.exists():
+        return None
+    found = read_json(path)
+    return Value(found["noise"], found["noise_low"], found["noise_high"])
+
+
+def _interval(mean: float | None, draws) -> Value | None:
+    return None if mean is None else Value(mean, *interval(draws))
+
+
+def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
+    """File ending -> text of table `name`."""
+    return sheet(scores, name).texts()
+
+
+def sheet(scores: Scores, name: str) -> Sheet:
+    """A section a student, a line a metric, a column a row of the table, and the first one's ratio to the last."""
+    layout = scores.layout
+    scale, table = layout.scale, layout.scale.tables[name]
+    cells = {row_title(scale, cell): cell for cell in _cells(table)}
+    rows, body, targets = [], [], []
+    for student in scale.student_set(table.students):
+        logs = {
+            title: [read_json(layout.run(run) / "train.json") for run in layout.cell_runs(student, cell)]
+            for title, cell in cells.items()
+        }
+        reward = target([[log.get("watch") or [] for log in found] for found in logs.values()])
+        display = scale.model(student).display
+        targets.append(f"{display} {number(reward, 3) or 'none'}")
+        found = {title: measured(scores, student, cell, logs[title], reward) for title, cell in cells.items()}
+        for metric in METRICS:
+            values = [found[title][metric.key] for title in cells]
+            row = {"model": display, "metric": metric.title, "unit": metric.unit, "ratio": number(_ratio(values))}
+            for title, value in zip(cells, values, strict=True):
+                row |= _csv(title, value, metric.digits)
+            rows.append(row)
+            shown = [Entry(_text(value, metric.digits)) for value in values]
+            body.append([Entry(display), Entry(metric.title), Entry(metric.unit), *shown, Entry(row["ratio"])])
+    return Sheet(
+        title=table.title,
+        header=["model", "metric", "unit", *(key for title in cells for key in _csv(title, None, 0)), "ratio"],
+        rows=rows,
+        heads=["model", "metric", "unit", *cells, "ratio"],
+        body=body,
+        labels=3,
+        breaks=list(range(len(METRICS), len(rows), len(METRICS))),
+        notes=_notes(layout, targets),
+    )
+
+
+def _csv(title: str, value: Value | None, digits: int) -> dict[str, str]:
+    mean, low, high = (value.mean, value.low, value.high) if value else (None, None, None)
+    return {title: number(mean, digits), f"{title}_low": number(low, digits), f"{title}_high": number(high, digits)}
+
+
+def _text(value: Value | None, digits: int) -> str:
+    if value is None or value.low == value.high:
+        return number(value and value.mean, digits)
+    return f"{number(value.mean, digits)} [{number(value.low, digits)}, {number(value.high, digits)}]"
+
+
+def _ratio(values: Sequence[Value | None]) -> float | None:
+    """The first by the last; None where there are not two, or the last is nothing."""
+    if len(values) < 2 or values[0] is None or values[-1] is None or not values[-1].mean:
+        return None
+    return values[0].mean / values[-1].mean
+
+
+def _notes(layout: Layout, targets: Sequence[str]) -> list[str]:
+    scale, watch = layout.scale, layout.scale.watch
+    return [
+        "Mean over seeds [least, most]; of the gradient noise and the test score [95% bootstrap interval]. ratio: the "
+        "first method by the last.",
+        "The teacher answers once for all students, methods and seeds: what it samples and its seconds are not in "
+        "training's.",
+        f"Gradient noise: variance of the gradient between mini-batches of {watch.noise_batch_size} questions over the "
+        "squared mean gradient, at the untrained student.",
+        f"Equal validation reward: the untrained student's and {SHARE} of the smaller of the methods' best gains (mean "
+        "over seeds of the highest reward watched less the first); a run reaches it where its rewards, joined by "
+        f"straight lines, first do. Means are over the seeds that reach it. Here: {', '.join(targets)}.",
+        f"Rewards are of greedy answers to validation questions, every {watch.every} steps, with the clock stopped. "
+        "Peak memory is the first seed's.",
+        f"Scale: {scale.name}.",
+    ]
