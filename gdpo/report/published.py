@@ -1,0 +1,143 @@
+"""The numbers that the paper prints (appendix, tables A1, A2, A5 to A12), typed, and ours beside them.
+
+Source and form: data/README.md. A number of ours has a published one beside it where model, row and benchmark are
+the same by their displayed names.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from importlib.resources import files
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.errors import UserError
+from gdpo.files import read_csv
+from gdpo.layout import Layout
+
+MATH = ("AIME24", "AMC23", "MATH500", "GSM8K", "OlympiadBench", "Minerva")
+GENERAL = ("MMLU", "CommonsenseQA", "GPQA")
+SAFETY = ("TrustLLM-Misuse", "TrustLLM-Jailbreak", "StrongReject", "WildJailbreak")
+AVERAGES = {"math_avg": MATH, "general_avg": GENERAL, "safety_avg": SAFETY, "overall_avg": MATH + GENERAL + SAFETY}
+# Where the same thing has two names, ours or the paper's: by the letters and digits of each.
+SAME = {"gpqadiamond": "gpqa", "star1k": "star1", "metagdpo": "gdpo", "qwen2532binstructfamily": "qwen2532binstruct"}
+# Which published table holds a table of ours; of tables 1 and 2 the appendix repeats two rows in A7 and A8.
+PAIRS = {1: 2, 5: 6, 7: 8, 9: 10, 11: 12}
+TABLES = {f"tableA{n}": f"A{first}+A{second}" for first, second in PAIRS.items() for n in (first, second)}
+TABLES |= {"table1": "A7+A8", "table2": "A7+A8"}
+
+
+@dataclass(frozen=True)
+class Printed:
+    """One printed row: benchmark or average -> the number as printed, in percent."""
+
+    table: str
+    model: str
+    row: str
+    cells: Mapping[str, Decimal]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A published number and ours, in percent."""
+
+    table: str
+    model: str
+    row: str
+    column: str
+    published: Decimal
+    ours: float
+
+    @property
+    def difference(self) -> float:
+        """Ours minus the published one, in points."""
+        return self.ours - float(self.published)
+
+
+def published(path: Path | None = None) -> list[Printed]:
+    """Every printed row, in the paper's order. Raises UserError where a cell of the file is no number."""
+    source = path or files("gdpo.report") / "data" / "published.csv"
+    with source.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return [Printed(row["table"], row["model"], row["row"], _cells(source.name, row)) for row in rows]
+
+
+def _cells(file: str, row: Mapping[str, str]) -> dict[str, Decimal]:
+    cells = {}
+    for column in (*MATH, *GENERAL, *SAFETY, *AVERAGES):
+        try:
+            cells[column] = Decimal(row[column])
+        except (KeyError, TypeError, InvalidOperation):
+            where = f"{file}, {row.get('table')} {row.get('row')}, {column}"
+            raise UserError(f"{where}: found {row.get(column)!r}, expected a number in percent") from None
+    return cells
+
+
+def same_name(name: str) -> str:
+    """What two displayed names of one thing have in common: 'STAR-1K' and 'STAR-1', 'StrongReject', 'StrongREJECT'."""
+    plain = re.sub(r"[^a-z0-9]", "", name.lower())
+    return SAME.get(plain, plain)
+
+
+def beside(scale: Scale, table: str, rows: Iterable[Mapping[str, str]]) -> list[Beside]:
+    """Published numbers beside those of `table`'s rows as its CSV has them: model, row, a mean under each column's key.
+
+    Empty where nothing is the same: another scale's models, or a table of which the paper prints no numbers.
+    """
+    printed = {(same_name(p.model), same_name(p.row)): p for p in published() if p.table == TABLES.get(table)}
+    keys = {same_name(benchmark.display): name for name, benchmark in scale.benchmarks.items()}
+    keys |= {same_name(average): average for average in AVERAGES}
+    found = []
+    for row in rows:
+        match = printed.get((same_name(row["model"]), same_name(row["row"])))
+        for column, number in match.cells.items() if match else ():
+            ours = row.get(keys.get(same_name(column), ""), "")
+            if ours and (column not in AVERAGES or _has_all(scale, column)):
+                found.append(Beside(table, match.model, match.row, column, number, float(ours)))
+    return found
+
+
+def _has_all(scale: Scale, average: str) -> bool:
+    """Whether the scale's average is over the paper's benchmarks, and so the same thing."""
+    domain = average.removesuffix("_avg")
+    ours = [b.display for b in scale.benchmarks.values() if domain in ("overall", b.domain)]
+    return sorted(map(same_name, ours)) == sorted(map(same_name, AVERAGES[average]))
+
+
+def inputs(layout: Layout) -> list[Path]:
+    """The tables that have published numbers."""
+    return [layout.table(name) for name, table in layout.scale.tables.items() if name in TABLES and table.rows]
+
+
+def all_beside(layout: Layout) -> list[Beside]:
+    """`beside` over every table of the scale that has been made."""
+    made = [path for path in inputs(layout) if path.exists()]
+    return [pair for path in made for pair in beside(layout.scale, path.stem, read_csv(path))]
+
+
+COLUMNS = ["table", "model", "row", "column", "published", "ours", "difference"]
+
+
+def rows(pairs: Iterable[Beside]) -> list[dict[str, str]]:
+    """For CSV: one row a number, in percent and points."""
+    return [
+        {key: str(getattr(pair, key)) for key in COLUMNS[:5]}
+        | {"ours": f"{pair.ours:.2f}", "difference": f"{pair.difference:+.2f}"}
+        for pair in pairs
+    ]
+
+
+def markdown(scale: Scale, pairs: list[Beside]) -> str:
+    """For people; one sentence where the scale has no model, row and benchmark of the paper's."""
+    title = f"# Published numbers and ours, scale {scale.name}\n\n"
+    if not pairs:
+        return (
+            f"{title}No model of scale {scale.name} is one of the paper's: nothing is the same, nothing is compared.\n"
+        )
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    lines += ["| " + " | ".join(row.values()) + " |" for row in rows(pairs)]
+    return title + "\n".join(lines) + "\n\nIn percent; the difference is ours minus the published number, in points.\n"
