@@ -229,14 +229,14 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     raw = _read_yaml(path)
     if "extends" in raw:
         raw = merge(_read_yaml(path.with_name(f"{raw.pop('extends')}.yaml")), raw)
+    if limit is not None:
+        if limit < 1:
+            raise UserError(f"limit: expected a whole number above 0, found {limit}")
+        raw = _limited(raw, limit)
     for key in ("tables", "studies"):
         entries = merge(_read_yaml(CONFIG / f"{key}.yaml"), raw.get(key) or {})
         raw[key] = {name: entry for name, entry in entries.items() if entry is not None}
     try:
-        if limit is not None:
-            if limit < 1:
-                raise UserError(f"limit: expected a whole number above 0, found {limit}")
-            raw = _limited(raw, limit)
         return Scale.model_validate(raw)
     except ValidationError as error:
         raise UserError(f"{path}, {_first_problem(error)}") from None

@@ -297,8 +297,8 @@ class Table(Strict):
 class Watch(Strict):
     """How the runs of a comparison are looked at: every so many steps, on so many validation items a benchmark.
 
-    `noise_batches` mini-batches of `noise_batch_size` questions, of at most one epoch, tell how much a method's gradient
-    varies; small ones, since one epoch has many of them.
+    `noise_batches` mini-batches of `noise_batch_size` questions, of at most one epoch, tell how much a method's
+    gradient varies; small ones, since one epoch has many of them.
     """
 
     every: Positive

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gdpo.errors import UserError
-from gdpo.metakl.select import algorithm1, any_of, check_size, hardest, keep_ratios, metakl, union
+from gdpo.metakl.select import algorithm1, any_of, check_size, hardest, keep_ratios, metakl, part, union
 from gdpo.records import Question
 from gdpo.schema import Selection, TrainSet
 
@@ -107,3 +107,22 @@ def test_baseline_sets_admit_by_domain_grader_and_difficulty():
     assert [q.id for q in joined] == ["q000", "q002", "q001"]
     with pytest.raises(UserError, match=r"trainsets\.safe\.size: expected 5 questions, the pool yields 1"):
         check_size("safe", safe, any_of(pool, safe))
+
+
+def test_parts_lie_within_each_other_and_take_one_domain():
+    def question(number: int) -> Question:
+        domain = ("math", "general")[number % 2]
+        return Question(id=f"q{number}", domain=domain, source="s", question=str(number), answer="", grader="exact")
+
+    whole = [question(number) for number in range(40)]
+
+    def of(size: int, domain: str | None = None) -> list[str]:
+        trainset = TrainSet(display="P", select="part", parts=["whole"], size=size, domain=domain)
+        return [q.id for q in part(whole, trainset)]
+
+    assert of(5) == of(20)[:5] == of(99)[:5]
+    assert len(of(99)) == 40
+    assert set(of(99, "math")) == {f"q{number}" for number in range(0, 40, 2)}
+    check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), whole)
+    with pytest.raises(UserError, match="expected 99 questions, the pool yields 0"):
+        check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), [])
