@@ -1,0 +1,165 @@
+"""Every claim of the paper as a test over a scale's results, with a verdict: `gdpo claims`.
+
+The claims are `workflow/config/claims.yaml`, whose header states the rule. A claim reads only runs that a table or
+study of the scale shows; where it shows none, the claim is not testable and says why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from gdpo.config import CONFIG, Scale, _first_problem, _read_yaml
+from gdpo.errors import UserError
+from gdpo.layout import Layout
+from gdpo.report.bootstrap import holm
+from gdpo.report.claims import runs as about
+from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
+from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims.schema import Claim, Claims
+
+PATH = CONFIG / "claims.yaml"
+COLUMNS = [
+    "id", "source", "statement", "test", "claimed", "effect", "low", "high", "unit", "p", "p_holm", "verdict",
+    "published", "per_student", "n", "reading", "note",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Result:
+    """A claim with what was found, the p adjusted over all claims, and what the paper's printed numbers give."""
+
+    id: str
+    claim: Claim
+    verdict: Verdict
+    finding: Finding | None
+    published: float | None
+    note: str
+    p_holm: float | None = None
+
+
+def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
+    """The claims by id. Raises UserError naming file and key where they do not fit or name what nothing knows."""
+    try:
+        claims = Claims.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise UserError(f"{path}, {_first_problem(error)}") from None
+    about.check_names(path, claims, scale)
+    return claims.root
+
+
+def inputs(layout: Layout) -> list[Path]:
+    """Every file and directory that the claims read: scores, samples, runs, noise, proficiency, training sets."""
+    found = [path for claim in load(layout.scale).values() for path in about.files(layout, claim)]
+    return list(dict.fromkeys(found))
+
+
+def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
+    """Every claim tested on the scale's results, in order; p adjusted over those that have one (Holm)."""
+    from gdpo.report.claims import printed
+    from gdpo.report.published import published
+    from gdpo.report.scores import Scores
+
+    scores, rows = Scores(layout), published()
+    found = [_result(scores, name, claim, printed.effect(claim, rows)) for name, claim in claims.items()]
+    tested = [i for i, result in enumerate(found) if result.finding and result.finding.p is not None]
+    for i, p in zip(tested, holm([found[i].finding.p for i in tested]), strict=True):
+        found[i] = replace(found[i], p_holm=p)
+    return found
+
+
+def _result(scores, name: str, claim: Claim, published: float | None) -> Result:
+    try:
+        finding = _find(scores, claim)
+    except NotTestable as reason:
+        return Result(name, claim, "not testable", None, published, str(reason))
+    verdict = judge(finding.low, finding.high, claim.claimed, getattr(claim, "refuted", None))
+    note = finding.note or ("one run alone: no interval" if finding.low is None else "")
+    return Result(name, claim, verdict, finding, published, note)
+
+
+def _find(scores, claim: Claim) -> Finding:
+    from gdpo.report.claims import measured, scored
+
+    if claim.test == "derived":
+        return measured.derived(claim)
+    if claim.test in ("correlation", "measure"):
+        return getattr(measured, claim.test)(scores.layout, claim)
+    test = scored.difference if claim.test == "equivalence" else getattr(scored, claim.test)
+    return test(scores, claim)
+
+
+def rows(found: list[Result]) -> list[dict[str, str]]:
+    """For claims.csv: one row a claim, numbers with four decimals, empty where there is none."""
+    return [_row(result) for result in found]
+
+
+def _row(result: Result) -> dict[str, str]:
+    claim, finding = result.claim, result.finding
+    row = dict.fromkeys(COLUMNS, "") | {"id": result.id, "verdict": result.verdict, "note": result.note}
+    row |= {"source": claim.source, "statement": claim.statement, "test": claim.test, "reading": claim.reading}
+    row |= {"claimed": shown_range(claim.claimed), "p_holm": _number(result.p_holm)}
+    row["published"] = _number(result.published, 2)
+    if finding:
+        row |= {key: _number(getattr(finding, key)) for key in ("effect", "low", "high", "p")}
+        row |= {"unit": finding.unit, "n": "" if finding.n is None else str(finding.n)}
+        row["per_student"] = "; ".join(_part(part) for part in finding.parts)
+    return row
+
+
+def _number(value: float | None, digits: int = 4) -> str:
+    return "" if value is None else f"{round(value, digits) + 0.0:.{digits}f}"  # + 0.0: no minus before a zero
+
+
+def _part(part: Part) -> str:
+    spread = "" if part.low is None else f" [{_number(part.low, 2)}, {_number(part.high, 2)}]"
+    return f"{part.name} {_number(part.effect, 2)}{spread}"
+
+
+def markdown(scale: Scale, found: list[Result]) -> str:
+    """For people: how many of each verdict, the rule, a table, and how each claim was read."""
+    counts = Counter(result.verdict for result in found)
+    verdicts = ("supported", "contradicted", "inconclusive", "not testable")
+    lines = [
+        f"# The paper's claims at scale {scale.name}",
+        "",
+        "; ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts) + f"; of {len(found)}.",
+        "",
+        *rule(),
+        "",
+        "| claim | source | claimed | effect [95% interval] | unit | published | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for result in found:
+        row = _row(result)
+        finding = result.finding
+        spread = "-"
+        if finding:
+            spread = _number(finding.effect, 2)
+            spread += "" if finding.low is None else f" [{_number(finding.low, 2)}, {_number(finding.high, 2)}]"
+        cells = [f"**{result.id}** {row['statement']}", row["source"], row["claimed"], spread, row["unit"] or "-"]
+        lines.append("| " + " | ".join([*cells, row["published"] or "-", f"**{result.verdict}**"]) + " |")
+    return "\n".join([*lines, "", *(_details(result) for result in found), ""])
+
+
+def rule() -> list[str]:
+    """The header of claims.yaml, as sentences of its own: the rule stands there and nowhere else."""
+    header = []
+    for line in PATH.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        header.append(line.removeprefix("#").strip())
+    return header
+
+
+def _details(result: Result) -> str:
+    row = _row(result)
+    words = [f"- **{result.id}**:"]
+    words += [f"{row['reading']}."] if row["reading"] else []
+    words += [f"p {row['p']}, adjusted {row['p_holm']}."] if row["p"] else []
+    words += [f"{row['per_student']}."] if row["per_student"] else []
+    words += [f"{row['note'][0].upper()}{row['note'][1:]}."] if row["note"] else []
+    return " ".join(words) if len(words) > 1 else f"{words[0]} as stated."

@@ -1,0 +1,163 @@
+"""Tests of claims about what was measured: proficiencies, training runs, gradient noise, and mathematics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from gdpo.files import read_csv, read_json
+from gdpo.layout import Layout, Run
+from gdpo.provenance import provenance_path
+from gdpo.report import comparison
+from gdpo.report.bootstrap import interval, p_value
+from gdpo.report.claims import runs as about
+from gdpo.report.claims.derived import VALUES
+from gdpo.report.claims.rule import Finding, Part
+from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims.schema import Correlation, Derived, Measure
+from gdpo.report.claims.scored import nearest
+
+# (layout, a's runs, b's runs) -> a's values and b's, one a seed
+Quantities = Callable[..., list[list[float | None]]]
+
+
+def correlation(layout: Layout, claim: Correlation) -> Finding:
+    """The mean over pairs of columns of Pearson's correlation over questions, with a bootstrap over questions."""
+    scale, models = layout.scale, layout.scale.proficiency.models
+    if claim.models and len(models) != claim.models:
+        raise NotTestable(f"it is about {claim.models} base models, scale {scale.name} has {len(models)}")
+    if len(models) < 2:
+        raise NotTestable(f"scale {scale.name} measures the proficiency of one model alone")
+    pairs = {
+        "models": list(combinations(models, 2)),
+        "average": [(model, "average") for model in models],
+        "strict": [("average", "strict")],
+    }[claim.between]
+    columns = [*models, "average", "strict"]
+    rows = [[float(row[column]) for column in columns] for row in read_csv(layout.proficiency)]
+    found, draws = correlations(np.array(rows), [(columns.index(a), columns.index(b)) for a, b in pairs], layout)
+    if not np.isfinite(draws).all():
+        raise NotTestable("a model is right or wrong on every question, also in redraws")
+    names = {model: scale.model(model).display for model in models} | {"average": "average", "strict": "strict"}
+    parts = tuple(
+        Part(f"{names[a]} and {names[b]}", float(found[i]), *interval(draws[:, i])) for i, (a, b) in enumerate(pairs)
+    )
+    mean, redrawn = float(found.mean()), draws.mean(axis=1)
+    p = p_value(redrawn - nearest(mean, claim.claimed))
+    return Finding(mean, *interval(redrawn), "correlation", len(rows), p, parts)
+
+
+def correlations(rows: np.ndarray, pairs: list[tuple[int, int]], layout: Layout) -> tuple[np.ndarray, np.ndarray]:
+    """Pearson's correlation of each pair of columns, (pairs,), and over redrawn rows, (draws, pairs).
+
+    `rows` (questions, columns) hold few different rows, so that redrawing questions is redrawing how often each
+    occurs.
+    """
+    patterns, counts = np.unique(rows, axis=0, return_counts=True)
+    generator = np.random.default_rng([layout.scale.bootstrap_seed, len(rows)])
+    redrawn = generator.multinomial(len(rows), counts / len(rows), size=layout.scale.bootstrap_draws)
+    return _weighted(patterns, counts[None], pairs)[0], _weighted(patterns, redrawn, pairs)
+
+
+def _weighted(patterns: np.ndarray, counts: np.ndarray, pairs: list[tuple[int, int]]) -> np.ndarray:
+    share = counts / counts.sum(axis=1, keepdims=True)
+    mean = share @ patterns
+    variance = share @ patterns**2 - mean**2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.stack(
+            [
+                (share @ (patterns[:, a] * patterns[:, b]) - mean[:, a] * mean[:, b])
+                / np.sqrt(variance[:, a] * variance[:, b])
+                for a, b in pairs
+            ],
+            axis=1,
+        )
+
+
+def measure(layout: Layout, claim: Measure) -> Finding:
+    """The mean over students and seeds of a's quantity over b's; the interval is from the smallest to the largest."""
+    parts: list[Part] = []
+    for student in about.students(layout, claim):
+        pair = [about.selected(layout, student, selection) for selection in (claim.a, claim.b)]
+        name = layout.scale.model(student).display
+        if claim.quantity == "noise":
+            parts += noise_ratio(name, *(_read(layout.noise(r[0].student, r[0].trainset, r[0].method)) for r in pair))
+            continue
+        ours, theirs = QUANTITIES[claim.quantity](layout, *pair)
+        both = [(run.seed, x, y) for run, x, y in zip(pair[0], ours, theirs, strict=False) if x is not None and y]
+        parts += [Part(f"{name}, seed {seed}", x / y) for seed, x, y in both]
+    if not parts:
+        raise NotTestable(f"no two runs have a measured {claim.quantity.replace('_', ' ')} to compare")
+    ends = [end for part in parts for end in (part.low, part.high) if end is not None] or [p.effect for p in parts]
+    spread = (min(ends), max(ends)) if len(ends) > 1 else (None, None)
+    return Finding(float(np.mean([p.effect for p in parts])), *spread, "ratio", len(parts), None, tuple(parts))
+
+
+def noise_ratio(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Part]:
+    """The ratio of two noises with the widest interval that the two intervals allow; none where one is missing."""
+    if not ours or not theirs:
+        return []
+    low = max(0.0, ours["noise_low"]) / theirs["noise_high"]
+    high = ours["noise_high"] / theirs["noise_low"] if theirs["noise_low"] > 0 else inf
+    return [Part(name, ours["noise"] / theirs["noise"], low, high)]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.exists() else {}
+
+
+def _logs(layout: Layout, runs: list[Run]) -> list[dict[str, Any]]:
+    return [_read(layout.run(run) / "train.json") for run in runs]
+
+
+def _of_key(key: str) -> Quantities:
+    return lambda layout, *pair: [[log.get(key) for log in _logs(layout, runs)] for runs in pair]
+
+
+def _memory(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
+    """Peak above that before training, of the first seed: one process trains all, and its peak only grows."""
+    found = [_logs(layout, runs)[0].get("memory_mb") for runs in pair]
+    return [[max(0, memory["peak"] - memory["before"]) if memory else None] for memory in found]
+
+
+def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
+    """Training seconds, and the teacher's whole sampling charged to each run that learns from its completions."""
+    return [
+        [_and_teacher(layout, run, log.get("seconds")) for run, log in zip(r, _logs(layout, r), strict=True)]
+        for r in pair
+    ]
+
+
+def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | None:
+    if seconds is None or layout.scale.method(run.method, run.student, run.trainset).trainer == "grpo":
+        return seconds
+    taught = _read(provenance_path(layout.responses(run.trainset))).get("wall_seconds")
+    return None if taught is None else seconds + taught
+
+
+def _to_reward(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
+    """Training seconds to the reward that table A3 compares the two methods at; None for a seed that never has it."""
+    watched = [[log.get("watch") or [] for log in _logs(layout, runs)] for runs in pair]
+    reward = comparison.target(watched)
+    return [[comparison.reaches(curve, reward, "seconds") for curve in curves] for curves in watched]
+
+
+QUANTITIES: dict[str, Quantities] = {
+    "seconds": _of_key("seconds"),
+    "seconds_with_teacher": _with_teacher,
+    "seconds_to_reward": _to_reward,
+    "completions": _of_key("completions"),
+    "memory": _memory,
+}
+
+
+def derived(claim: Derived) -> Finding:
+    """An exact value: its interval is the value itself."""
+    value, unit = VALUES[claim.value]
+    effect = value()
+    return Finding(effect, effect, effect, unit)

@@ -1,0 +1,153 @@
+"""Which runs a claim is about: those of the scale's tables and studies, so that a claim never asks for another one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from gdpo.config import CONFIG, Scale, _read_yaml
+from gdpo.errors import UserError, suggest
+from gdpo.layout import Layout, Run
+from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
+from gdpo.schema import Cell
+
+
+class NotTestable(Exception):
+    """The active scale cannot say anything about a claim; the message is why."""
+
+
+def check_names(path: Path, claims: Claims, scale: Scale) -> None:
+    """Raises UserError where a claim names what neither the scale nor the shared tables and studies know."""
+    shared = {key: _read_yaml(CONFIG / f"{key}.yaml") for key in ("tables", "studies")}
+    entries = [entry for kind in shared.values() for entry in kind.values()]
+    rows = [row for entry in entries for row in entry.get("rows", [])]
+    known = {
+        "trainset": {"none", *scale.trainsets, *(row.get("trainset", "none") for row in rows)},
+        "method": {"origin", *scale.methods, *(row.get("method", "origin") for row in rows)},
+        "students": {"main", "study", *scale.student_sets, *(entry.get("students", "main") for entry in entries)},
+        "study": {*scale.studies, *shared["studies"]},
+    }
+    for name, claim in claims.root.items():
+        for kind, found in _names(claim):
+            if found not in known[kind]:
+                raise UserError(f"{path}, {name}.{kind}: found '{found}'; {suggest(found, known[kind])}")
+
+
+def _names(claim: Claim) -> Iterable[tuple[str, str]]:
+    for selection in selections(claim):
+        yield "trainset", selection.trainset
+        yield "method", selection.method
+    for kind, key in (("students", "students"), ("students", "against"), ("study", "study")):
+        if hasattr(claim, key):
+            yield kind, getattr(claim, key)
+
+
+def students(layout: Layout, claim: Claim) -> list[str]:
+    """The students of a claim's set that have all of its rows, as some tables are about one student alone.
+
+    Raises NotTestable where the scale lacks the set, or no student of it has the rows.
+    """
+    return _with_rows(layout, _student_set(layout.scale, claim.students), claim)
+
+
+def others(layout: Layout, claim: Interaction) -> list[str]:
+    """As `students`, of the set `against`, without those of the claim's own set."""
+    scale = layout.scale
+    own = _student_set(scale, claim.students)
+    left = [student for student in _student_set(scale, claim.against) if student not in own]
+    if not left:
+        raise NotTestable(f"scale {scale.name} has no student in '{claim.against}' beside those in '{claim.students}'")
+    return _with_rows(layout, left, claim)
+
+
+def _student_set(scale: Scale, name: str) -> list[str]:
+    if name != "main" and name not in scale.student_sets:
+        raise NotTestable(f"scale {scale.name} has no student set '{name}'")
+    return scale.student_set(name)
+
+
+def _with_rows(layout: Layout, names: list[str], claim: Claim) -> list[str]:
+    found, reasons = [], []
+    for student in names:
+        try:
+            for selection in selections(claim):
+                selected(layout, student, selection)
+            found.append(student)
+        except NotTestable as reason:
+            reasons.append(reason)
+    if not found:
+        raise reasons[0] if reasons else NotTestable(f"scale {layout.scale.name} has no student for it")
+    return found
+
+
+def selected(layout: Layout, student: str, selection: Selection) -> list[Run]:
+    """The runs of `selection` for a student, one a seed, as a table or study of the scale has them.
+
+    A row that shows a finished model in a run's place is found by the training set and method it stands for. Raises
+    NotTestable where no table or study of the scale has such a row for the student.
+    """
+    if selection.method == "origin":
+        return origin(student)
+    scale = layout.scale
+    chosen = [*scale.tables.values(), *(study for study in scale.studies.values() if not study.grid)]
+    for entry in chosen:
+        for cell in entry.rows:
+            same = (cell.trainset, cell.method) == (selection.trainset, selection.method)
+            if same and student in scale.student_set(entry.students):
+                return layout.cell_runs(student, cell)
+    what = f"{selection.method} on {selection.trainset}"
+    raise NotTestable(f"no table of scale {scale.name} has {what} for {scale.model(student).display}")
+
+
+def origin(student: str) -> list[Run]:
+    return [Run(student, "none", "origin", 0)]
+
+
+def study_rows(layout: Layout, name: str) -> list[tuple[str, Cell]]:
+    """(student, cell) of a study, students outermost. Raises NotTestable where the scale lacks the study."""
+    study = layout.scale.studies.get(name)
+    if study is None:
+        raise NotTestable(f"scale {layout.scale.name} has no study '{name}'")
+    return [(s, cell) for s in _student_set(layout.scale, study.students) for cell in study.rows]
+
+
+def benchmarks(scale: Scale, columns: Columns) -> list[str]:
+    """The benchmarks that the average is over. Raises NotTestable where the scale has none."""
+    names = list(scale.benchmarks) if columns == "overall" else scale.domain_benchmarks(columns)
+    if not names:
+        raise NotTestable(f"scale {scale.name} has no {columns} benchmark")
+    return names
+
+
+def runs(layout: Layout, claim: Claim) -> list[Run]:
+    """Every run that a claim reads, each once, untrained students included. Raises NotTestable as above."""
+    if claim.test in ("correlation", "derived"):
+        return []
+    if claim.test == "trend":
+        cells = study_rows(layout, claim.study)
+        return list(dict.fromkeys(run for student, cell in cells for run in layout.cell_runs(student, cell)))
+    names = students(layout, claim)
+    if claim.test == "interaction":
+        names = [*names, *others(layout, claim)]
+    found = [run for s in names for selection in selections(claim) for run in selected(layout, s, selection)]
+    before = [] if isinstance(claim, Measure) else [run for s in names for run in origin(s)]
+    return list(dict.fromkeys([*before, *found]))
+
+
+def files(layout: Layout, claim: Claim) -> list[Path]:
+    """Every file and directory that a claim reads; none where it is not testable."""
+    try:
+        needed = runs(layout, claim)
+    except NotTestable:
+        return []
+    if claim.test == "correlation":
+        return [layout.proficiency]
+    if claim.test != "measure":
+        scored = [path for run in needed for path in (layout.score(run, "test"), layout.samples(run, "test"))]
+        counted = claim.test == "trend" and claim.x == "questions"
+        sets = [layout.trainset(cell.trainset) for _, cell in study_rows(layout, claim.study)] if counted else []
+        return [*scored, *dict.fromkeys(sets)]
+    if claim.quantity == "noise":
+        return list(dict.fromkeys(layout.noise(run.student, run.trainset, run.method) for run in needed))
+    taught = [layout.responses(run.trainset) for run in needed] if claim.quantity == "seconds_with_teacher" else []
+    return list(dict.fromkeys([*(layout.run(run) for run in needed), *taught]))

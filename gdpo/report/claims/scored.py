@@ -1,0 +1,215 @@
+"""Tests of claims about scores: paired differences, averaged over students, by the tables' bootstrap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import log2
+
+import numpy as np
+
+from gdpo.errors import UserError
+from gdpo.files import read_jsonl
+from gdpo.layout import Layout, Run
+from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
+from gdpo.report.claims import runs as about
+from gdpo.report.claims.rule import Finding, Part
+from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims.schema import (
+    Best,
+    Difference,
+    Equivalence,
+    Interaction,
+    Range,
+    Retained,
+    Scored,
+    Selection,
+    Trend,
+)
+from gdpo.report.scores import Scores
+from gdpo.schema import Cell
+
+POINTS = "points"
+LEAST_POINTS = 3  # a line through two is no trend
+
+
+@dataclass(frozen=True)
+class Change:
+    """A difference in points, its redraws (draws,), and the items behind it; `parts` are its students'."""
+
+    effect: float
+    draws: np.ndarray
+    n: int
+    parts: tuple[Part, ...] = ()
+    note: str = ""
+
+
+def difference(scores: Scores, claim: Difference | Equivalence) -> Finding:
+    """The mean over students of a minus b."""
+    names = about.students(scores.layout, claim)
+    return _finding(_change(scores, claim, names, claim.a, claim.b), claim.claimed)
+
+
+def best(scores: Scores, claim: Best) -> Finding:
+    """a minus the best of the others, at that minimum; parts name each other one.
+
+    The interval of a minimum: its low end is the lowest of the single differences' low ends, so that above 0 means
+    above each one; its high end is the lowest of their high ends at level 0.05 over how many they are (Bonferroni), so
+    that below 0 means some other one is better for sure. The minimum within redraws would lie too low where several
+    are close. p: of the hardest single one above 0, of the clearest, times their number, below 0.
+    """
+    names = about.students(scores.layout, claim)
+    changes = [_change(scores, claim, names, claim.a, other) for other in claim.others]
+    low, high = extreme([change.draws for change in changes])
+    effect = min(change.effect for change in changes)
+    p_values = [p_value(change.draws) for change in changes]
+    p = max(p_values) if effect > 0 else min(1.0, len(changes) * min(p_values))
+    parts = [
+        Part(f"minus {_row(scores, o)}", c.effect, *interval(c.draws))
+        for o, c in zip(claim.others, changes, strict=True)
+    ]
+    return Finding(effect, low, high, POINTS, changes[0].n, p, tuple(parts), changes[0].note)
+
+
+def extreme(draws: list[np.ndarray]) -> tuple[float, float]:
+    """A 95% interval of the smallest of several differences, from the redraws of each, (draws,)."""
+    low = min(float(np.quantile(d, LEVEL / 2)) for d in draws)
+    return low, min(float(np.quantile(d, 1 - LEVEL / 2 / len(draws))) for d in draws)
+
+
+def retained(scores: Scores, claim: Retained) -> Finding:
+    """The largest fall of any benchmark of any student; the interval is that of a minimum, as in `best`."""
+    scale = scores.layout.scale
+    found: list[tuple[str, str, Change]] = []
+    for student in about.students(scores.layout, claim):
+        trained = about.selected(scores.layout, student, claim.a)
+        for name in scale.benchmarks:
+            change = _of(scores, trained, about.origin(student), student, [name], "score")
+            if change:
+                found.append((scale.model(student).display, scale.benchmark(name).display, change))
+    if not found:
+        raise NotTestable("none of its runs has a score")
+    low, high = extreme([change.draws for *_, change in found])
+    adjusted = holm([p_value(change.draws) for *_, change in found])
+    worse = [i for i, p in enumerate(adjusted) if p < LEVEL and found[i][2].effect < 0]
+    parts = []
+    for student in dict.fromkeys(student for student, *_ in found):
+        fell = min((x for x in found if x[0] == student), key=lambda x: x[2].effect)
+        parts.append(Part(f"{student}, {fell[1]}", fell[2].effect, *interval(fell[2].draws)))
+    note = f"{len(worse)} of {len(found)} benchmarks significantly worse (Holm)"
+    n = sum(change.n for *_, change in found)
+    falls = [p for p, (*_, change) in zip(adjusted, found, strict=True) if change.effect < 0]
+    return Finding(min(c.effect for *_, c in found), low, high, POINTS, n, min(falls, default=1.0), tuple(parts), note)
+
+
+def interaction(scores: Scores, claim: Interaction) -> Finding:
+    """a minus b among `students`, less the same among the rest of `against`."""
+    here, there = about.students(scores.layout, claim), about.others(scores.layout, claim)
+    first = _change(scores, claim, here, claim.a, claim.b)
+    second = _change(scores, claim, there, claim.a, claim.b)
+    joined = Change(
+        first.effect - second.effect,
+        first.draws - second.draws,
+        first.n + second.n,
+        first.parts + second.parts,
+        first.note or second.note,
+    )
+    return _finding(joined, claim.claimed)
+
+
+def trend(scores: Scores, claim: Trend) -> Finding:
+    """The least-squares slope of the score against log2 x: points a doubling, averaged over the study's students."""
+    layout, scale = scores.layout, scores.layout.scale
+    names = about.benchmarks(scale, claim.columns)
+    by_student: dict[str, list[tuple[float, Cell]]] = {}
+    for student, cell in about.study_rows(layout, claim.study):
+        if scores.mean(layout.cell_runs(student, cell), names) is not None:
+            by_student.setdefault(student, []).append((_x(layout, claim, cell), cell))
+    slopes = []
+    for student, rows in by_student.items():
+        x = np.array([log2(value) for value, _ in rows])
+        if len(set(x)) < LEAST_POINTS:
+            continue
+        weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+        cells = [layout.cell_runs(student, cell) for _, cell in rows]
+        effect = float(weights @ [scores.mean(found, names) for found in cells])
+        draws = sum(w * scores.draws(found, names) for w, found in zip(weights, cells, strict=True))
+        slopes.append(Change(effect, draws, _items(scores, cells[0], names), (_part(scale, student, effect, draws),)))
+    if not slopes:
+        raise NotTestable(f"fewer than {LEAST_POINTS} different values of x have scores")
+    return _finding(_average(slopes), claim.claimed, "points a doubling")
+
+
+def _x(layout: Layout, claim: Trend, cell: Cell) -> float:
+    """The row's title as a number, such as '10' or '1/4', or how many questions its training set has."""
+    if claim.x == "questions":
+        return sum(1 for _ in read_jsonl(layout.trainset(cell.trainset)))
+    try:
+        return float(Fraction(cell.row))
+    except ValueError:
+        raise UserError(f"studies.{claim.study}.rows: found the row '{cell.row}', expected a number as title") from None
+
+
+def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b: Selection) -> Change:
+    """The mean over students of a minus b; a student whose runs lost a column is left out and named."""
+    names = about.benchmarks(scores.layout.scale, claim.columns)
+    layout = scores.layout
+    changes, missing = [], []
+    for student in students:
+        both = [about.selected(layout, student, selection) for selection in (a, b)]
+        change = _of(scores, *both, student, names, claim.of)
+        changes += [change] if change else []
+        missing += [] if change else [layout.scale.model(student).display]
+    if not changes:
+        had = " that it had items of right before" if claim.of == "retained" else ""
+        raise NotTestable(f"no student has scores of all {claim.columns} columns{had}")
+    note = f"without {', '.join(missing)}: a column was dropped" if missing else ""
+    average = _average(changes)
+    return Change(average.effect, average.draws, average.n, average.parts, note)
+
+
+def _of(scores: Scores, a: list[Run], b: list[Run], student: str, names: list[str], of: str) -> Change | None:
+    """One student's a minus b, of scores or of what is retained; None where a column was dropped."""
+    start = about.origin(student)
+    if of == "retained":
+        means = [scores.retained_mean(found, start, names) for found in (a, b)]
+        draws = [scores.retained_draws(found, start, names) for found in (a, b)]
+    else:
+        means = [scores.mean(found, names) for found in (a, b)]
+        draws = [scores.draws(found, names) for found in (a, b)]
+    if any(mean is None for mean in means):
+        return None
+    effect, redrawn = means[0] - means[1], draws[0] - draws[1]
+    part = _part(scores.layout.scale, student, effect, redrawn)
+    return Change(effect, redrawn, _items(scores, a, names), (part,))
+
+
+def _average(changes: list[Change]) -> Change:
+    effect = sum(change.effect for change in changes) / len(changes)
+    draws = sum(change.draws for change in changes) / len(changes)
+    return Change(effect, draws, sum(change.n for change in changes), tuple(p for c in changes for p in c.parts))
+
+
+def _part(scale, student: str, effect: float, draws: np.ndarray) -> Part:
+    return Part(scale.model(student).display, effect, *interval(draws))
+
+
+def _items(scores: Scores, found: list[Run], names: list[str]) -> int:
+    return sum(scores.outcomes(found, name).shape[1] for name in names)
+
+
+def _row(scores: Scores, selection: Selection) -> str:
+    scale = scores.layout.scale
+    if selection.method == "origin":
+        return "Origin"
+    return f"{scale.methods[selection.method].display} on {scale.trainset(selection.trainset).display}"
+
+
+def _finding(change: Change, claimed: Range, unit: str = POINTS) -> Finding:
+    p = p_value(change.draws - nearest(change.effect, claimed))
+    return Finding(change.effect, *interval(change.draws), unit, change.n, p, change.parts, change.note)
+
+
+def nearest(effect: float, claimed: Range) -> float:
+    """The finite bound of the claimed range that lies closest to the effect."""
+    return min((bound for bound in claimed if np.isfinite(bound)), key=lambda bound: abs(effect - bound))
