@@ -1,0 +1,58 @@
+"""What a scale's results took, step by step, from the provenance beside each of them: `gdpo cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gdpo.files import read_json
+from gdpo.layout import Layout
+
+FILE = "cost.csv"
+COLUMNS = ["step", "results", "runs", "wall_seconds", "cpu_seconds", "peak_memory_mb"]
+Record = Mapping[str, Any]
+
+
+def records(layout: Layout) -> list[tuple[Path, Record]]:
+    """(path below the scale's directory, provenance) of every result but this; work/ is where results came from."""
+    found = [(path.relative_to(layout.root), path) for path in sorted(layout.root.rglob("*provenance.json"))]
+    ours = f"{FILE}.provenance.json"
+    return [(below, read_json(path)) for below, path in found if below.parts[0] != "work" and str(below) != ours]
+
+
+def rows(found: Iterable[tuple[Path, Record]]) -> list[dict[str, str]]:
+    """One row a step, in order of name, and training by method; the largest peak, and everything else summed.
+
+    `runs`: how many different runs of the matrix the results are about; empty where they are about none. A run of the
+    learning-rate sweep, METHOD~RATE, counts under `METHOD, sweep`. Last a row `all`.
+    """
+    steps: dict[str, list[tuple[str | None, Record]]] = {}
+    for path, record in found:
+        steps.setdefault(_step(path, record), []).append((_run(path), record))
+    every = [entry for entries in steps.values() for entry in entries]
+    named = sorted(steps.items()) + ([("all", every)] if every else [])
+    return [_row(step, entries) for step, entries in named]
+
+
+def _run(path: Path) -> str | None:
+    """STUDENT/TRAINSET/METHOD/SEED where the result is a run's: its model, samples, scores or drift."""
+    parts = [part.removesuffix(".provenance.json").removesuffix(".json") for part in path.parts if part != "validation"]
+    parts = [part for part in parts if part != "provenance"]
+    return "/".join(parts[1:]) if parts[0] in ("runs", "scores", "drift") and len(parts) == 5 else None
+
+
+def _step(path: Path, record: Record) -> str:
+    run = _run(path)
+    if record["step"] != "train" or run is None:
+        return record["step"]
+    method, _, rate = run.split("/")[2].partition("~")
+    return f"train {method}, sweep" if rate else f"train {method}"
+
+
+def _row(step: str, entries: list[tuple[str | None, Record]]) -> dict[str, str]:
+    runs = {run for run, _ in entries if run}
+    row = {"step": step, "results": str(len(entries)), "runs": str(len(runs)) if runs else ""}
+    for key in ("wall_seconds", "cpu_seconds"):
+        row[key] = f"{sum(record[key] for _, record in entries):.1f}"
+    return row | {"peak_memory_mb": str(max(record["peak_memory_mb"] for _, record in entries))}
