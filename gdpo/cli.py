@@ -74,6 +74,12 @@ def parser() -> argparse.ArgumentParser:
     step(steps, "show", "print a table of results/ and its retention", "report:show").add_argument(
         "--name", default="table2"
     )
+    step(steps, "claims", "test the paper's claims on a scale's results", "report:claims")
+    step(steps, "audit", "recompute the published averages", "report:audit")
+    step(steps, "published", "put published numbers beside a scale's tables", "report:published")
+    step(steps, "cost", "add up what a scale's results took", "report:cost")
+    step(steps, "numbers", "gather what the report quotes", "report:numbers")
+    step(steps, "paper", "compile the report of a scale's results", "report:paper")
     summary = step(steps, "summary", "print the time each step took", "report:summary")
     summary.add_argument("--since", type=float, default=0.0, help="only what finished since, in epoch seconds")
     return top

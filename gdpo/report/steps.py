@@ -8,7 +8,7 @@ from pathlib import Path
 from gdpo.config import Scale, sweep_file
 from gdpo.console import say
 from gdpo.errors import UserError
-from gdpo.files import read_csv, read_json, replacing, write_csv, write_text
+from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, write_text
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path, recorded
 from gdpo.report import plain, tables
@@ -117,3 +117,78 @@ def _text(path: Path) -> str:
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a table made by `gdpo publish`")
     return path.read_text(encoding="utf-8")
+
+
+def audit(scale: Scale) -> None:
+    """Recompute the published averages and print which do not follow; the same at every scale, so below results/."""
+    from gdpo.report import audit as audits
+    from gdpo.report.published import published as printed
+
+    rows, path = printed(), Path("results") / "audit.csv"
+    with recorded(path, "audit", {}):
+        write_csv(path, audits.COLUMNS, audits.csv_rows(audits.averages(rows)))
+        write_text(path.with_suffix(".md"), audits.markdown(rows))
+    print(audits.markdown(rows))
+
+
+def published(scale: Scale) -> None:
+    """Write the published numbers beside this scale's tables, where models, rows and benchmarks are the same."""
+    from gdpo.report import published as beside
+
+    layout = Layout(scale)
+    path = layout.root / "published.csv"
+    with recorded(path, "published", {}):
+        pairs = beside.all_beside(layout)
+        write_csv(path, beside.COLUMNS, beside.rows(pairs))
+        write_text(path.with_suffix(".md"), beside.markdown(scale, pairs))
+    say(f"published {path}: {len(pairs)} numbers beside ours")
+
+
+def claims(scale: Scale) -> None:
+    """Test every claim of the paper on this scale's results; write and print the verdicts."""
+    from gdpo.report import claims as tests
+
+    layout = Layout(scale)
+    path = layout.root / "claims.csv"
+    stated = tests.load(scale)
+    with recorded(path, "claims", stated, {"bootstrap": scale.bootstrap_seed}):
+        found = tests.results(layout, stated)
+        write_csv(path, tests.COLUMNS, tests.rows(found))
+        write_text(path.with_suffix(".md"), tests.markdown(scale, found))
+    for result in found:
+        say(f"{result.verdict:<13} {result.id}: {result.claim.statement}")
+    say(f"claims {path}: {len(found)}")
+
+
+def cost(scale: Scale) -> None:
+    """Add up what the scale's results took, by step and, for training, by method."""
+    from gdpo.report import cost as costs
+
+    layout = Layout(scale)
+    path = layout.root / costs.FILE
+    rows = costs.rows(costs.records(layout))
+    with recorded(path, "cost", {}):
+        write_csv(path, costs.COLUMNS, rows)
+    say(f"cost {path}: {len(rows)} rows")
+
+
+def numbers(scale: Scale) -> None:
+    """Gather what the report's text quotes beside the tables, under results/<scale>/numbers.json."""
+    from gdpo.report import numbers as gathered
+
+    layout = Layout(scale)
+    path = layout.root / "numbers.json"
+    found = gathered.numbers(layout)
+    with recorded(path, "numbers", {}):
+        write_json(path, found)
+    say(f"numbers {path}: {found['runs']['made']} of {found['runs']['trained']} trained runs made")
+
+
+def paper(scale: Scale) -> None:
+    """Compile the report of this scale's results to paper/report.pdf."""
+    from gdpo.report import paper as report
+
+    path = report.PAPER / "report.pdf"
+    with recorded(path, "paper", {"scale": scale.name}):
+        report.build(Layout(scale))
+    say(f"paper {path}")
