@@ -135,9 +135,7 @@ def markdown(scale: Scale, pairs: list[Beside]) -> str:
     """For people; one sentence where the scale has no model, row and benchmark of the paper's."""
     title = f"# Published numbers and ours, scale {scale.name}\n\n"
     if not pairs:
-        return (
-            f"{title}No model of scale {scale.name} is one of the paper's: nothing is the same, nothing is compared.\n"
-        )
+        return f"{title}No model of scale {scale.name} is one of the paper's: there is nothing to compare.\n"
     lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
     lines += ["| " + " | ".join(row.values()) + " |" for row in rows(pairs)]
     return title + "\n".join(lines) + "\n\nIn percent; the difference is ours minus the published number, in points.\n"

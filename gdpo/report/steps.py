@@ -150,9 +150,8 @@ def claims(scale: Scale) -> None:
 
     layout = Layout(scale)
     path = layout.root / "claims.csv"
-    stated = tests.load(scale)
-    with recorded(path, "claims", stated, {"bootstrap": scale.bootstrap_seed}):
-        found = tests.results(layout, stated)
+    with recorded(path, "claims", tests.settings(scale), {"bootstrap": scale.bootstrap_seed}):
+        found = tests.results(layout, tests.load(scale))
         write_csv(path, tests.COLUMNS, tests.rows(found))
         write_text(path.with_suffix(".md"), tests.markdown(scale, found))
     for result in found:

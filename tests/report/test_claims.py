@@ -423,6 +423,17 @@ def test_reports_import_no_model_library():
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 
 
+def test_settings_follow_what_is_claimed_and_how_it_is_named(layout):
+    from gdpo.config import fingerprint
+
+    scale = layout.scale
+    key = fingerprint(claims.settings(scale))
+    assert key == fingerprint(claims.settings(scale))
+    renamed = {n: m.model_copy(update={"display": "X"}) for n, m in scale.models.items()}
+    changes = ({"models": renamed}, {"bootstrap_draws": 5}, {"student_sets": {}})
+    assert all(fingerprint(claims.settings(scale.model_copy(update=change))) != key for change in changes)
+
+
 def test_the_page_repeats_the_rule_of_the_file():
     assert claims.rule()[0].startswith("The paper's claims as tests")
     assert yaml.safe_load(claims.PATH.read_text())

@@ -57,6 +57,13 @@ def inputs(layout: Layout) -> list[Path]:
     return list(dict.fromkeys(found))
 
 
+def settings(scale: Scale) -> list:
+    """What the verdicts and their page depend on beside `inputs`: the claims with the rule's words, draws, and names."""
+    shown = [scale.models, scale.trainsets, scale.methods, scale.benchmarks]
+    names = [{name: entry.display for name, entry in entries.items()} for entries in shown]
+    return [load(scale), rule(), scale.bootstrap_draws, scale.bootstrap_seed, scale.student_sets, names]
+
+
 def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
     """Every claim tested on the scale's results, in order; p adjusted over those that have one (Holm)."""
     from gdpo.report.claims import printed
