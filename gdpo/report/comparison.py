@@ -37,7 +37,7 @@ METRICS = (
     Metric("teacher_seconds", "the teacher's sampling", "s, once", 1),
     Metric("training_seconds", "training", "s", 1),
     Metric("steps", "steps", "a run", 0),
-    Metric("gradient_noise", "gradient noise", "variance / squared mean", 2),
+    Metric("gradient_noise", "gradient noise", "share", 2),
     Metric("reached", "seeds that reach the equal reward", "seeds", 0),
     Metric("steps_to_reward", "steps to equal validation reward", "steps", 1),
     Metric("seconds_to_reward", "training to equal validation reward", "s", 1),
@@ -238,8 +238,8 @@ def _notes(layout: Layout, targets: Sequence[str]) -> list[str]:
         "first method by the last.",
         "The teacher answers once for all students, methods and seeds: what it samples and its seconds are not in "
         "training's.",
-        f"Gradient noise: variance of the gradient between mini-batches of {watch.noise_batch_size} questions over the "
-        "squared mean gradient, at the untrained student.",
+        "Gradient noise: the share of a step's squared gradient that is variance between mini-batches, at the untrained "
+        f"student, estimated from mini-batches of {watch.noise_batch_size} questions; 1: nothing in common.",
         f"Equal validation reward: the untrained student's and {SHARE} of the smaller of the methods' best gains (mean "
         "over seeds of the highest reward watched less the first); a run reaches it where its rewards, joined by "
         f"straight lines, first do. Means are over the seeds that reach it. Here: {', '.join(targets)}.",

@@ -1,7 +1,7 @@
 # Tables, figures and claims read finished results; they train nothing.
 from pathlib import Path
 
-from gdpo.report import claims, figures, numbers, tables
+from gdpo.report import claims, figures, numbers, paper, tables
 
 KINDS = {
     kind: [name for name, table in SCALE.tables.items() if table.kind == kind]
@@ -13,12 +13,24 @@ ENDS = ["pdf", "png", "csv"]
 
 def table_settings(wildcards):
     shown = [SCALE.tables[wildcards.table], SCALE.bootstrap_draws, SCALE.bootstrap_seed]
-    named = [SCALE.trainsets, SCALE.benchmarks, [m.display for m in SCALE.models.values()]]
+    named = [
+        SCALE.trainsets,
+        SCALE.benchmarks,
+        [m.display for m in SCALE.models.values()],
+    ]
     return fingerprint([VERSION["table"], shown, named])
 
 
 def table_files(kind, stem):
-    return [str(path) for path in tables.files(SCALE.tables[KINDS[kind][0]], Path(stem))]
+    return [
+        str(path) for path in tables.files(SCALE.tables[KINDS[kind][0]], Path(stem))
+    ]
+
+
+def fragments(kind, table):
+    """The LaTeX that a paper inputs."""
+    found = table_files(kind, f"paper/tables/{table}")
+    return [path for path in found if path.endswith(".tex")]
 
 
 for kind in KINDS:
@@ -52,6 +64,7 @@ for kind in KINDS:
                 caption="../report/table.rst",
                 labels={"table": "{table}"},
             ),
+            fragments(kind, "{table}"),
         log:
             f"{ROOT}/logs/publish/{{table}}.log",
         wildcard_constraints:
@@ -79,6 +92,27 @@ rule figure:
         "gdpo figure {TOLD} --name {wildcards.figure} --log {log}"
 
 
+rule publish_figure:
+    input:
+        expand(f"{ROOT}/figures/{{{{figure}}}}.{{end}}", end=["pdf", "png"]),
+    output:
+        pdf="paper/figures/{figure}.pdf",
+        png=report(
+            "paper/figures/{figure}.png",
+            category="Figures",
+            caption="../report/figure.rst",
+            labels={"figure": "{figure}"},
+        ),
+    log:
+        f"{ROOT}/logs/publish/{{figure}}.log",
+    wildcard_constraints:
+        figure="|".join(FIGURES),
+    params:
+        scale=SCALE.name,
+    shell:
+        "gdpo publish {TOLD} --name {wildcards.figure} --log {log}"
+
+
 rule claims:
     input:
         claims.inputs(LAYOUT),
@@ -87,9 +121,93 @@ rule claims:
     log:
         f"{ROOT}/logs/claims.log",
     params:
-        settings=fingerprint([VERSION["claims"], claims.settings(SCALE)]),
+        settings=fingerprint([VERSION["claims"], claims.load(SCALE)]),
     shell:
         "gdpo claims {TOLD} --log {log}"
+
+
+rule publish_claims:
+    input:
+        rules.claims.output,
+    output:
+        report(
+            expand("results/claims.{end}", end=["csv", "md"]),
+            category="Claims",
+            caption="../report/claims.rst",
+        ),
+    log:
+        f"{ROOT}/logs/publish/claims.log",
+    params:
+        scale=SCALE.name,
+    shell:
+        "gdpo publish {TOLD} --name claims --log {log}"
+
+
+def reported():
+    """What the report shows, made before what it cost is added up."""
+    made = [
+        path
+        for kind, names in KINDS.items()
+        for name in names
+        for path in table_files(kind, f"{ROOT}/tables/{name}")
+    ]
+    return (
+        made
+        + expand(f"{ROOT}/figures/{{figure}}.png", figure=FIGURES)
+        + rules.claims.output
+    )
+
+
+rule cost:
+    input:
+        reported(),
+        LAYOUT.score(LAYOUT.teacher_run(), "test"),
+    output:
+        f"{ROOT}/cost.csv",
+    log:
+        f"{ROOT}/logs/cost.log",
+    params:
+        settings=VERSION["cost"],
+    shell:
+        "gdpo cost {TOLD} --log {log}"
+
+
+rule numbers:
+    input:
+        numbers.inputs(LAYOUT),
+    output:
+        f"{ROOT}/numbers.json",
+    log:
+        f"{ROOT}/logs/numbers.log",
+    params:
+        settings=fingerprint([VERSION["numbers"], numbers.settings(SCALE)]),
+    shell:
+        "gdpo numbers {TOLD} --log {log}"
+
+
+rule paper:
+    input:
+        paper.inputs(LAYOUT),
+        expand("paper/figures/{figure}.png", figure=FIGURES),
+    output:
+        report("paper/report.pdf", category="Report", caption="../report/paper.rst"),
+    log:
+        f"{ROOT}/logs/paper.log",
+    params:
+        scale=SCALE.name,
+    shell:
+        "gdpo paper {TOLD} --log {log}"
+
+
+rule audit:
+    output:
+        expand("results/audit.{end}", end=["csv", "md"]),
+    log:
+        f"{ROOT}/logs/audit.log",
+    params:
+        settings=VERSION["audit"],
+    shell:
+        "gdpo audit {TOLD} --log {log}"
 
 
 # The learning-rate sweep of the scale; its outcome is data kept under workflow/config/sweep/.

@@ -48,7 +48,9 @@ def watched(part):
     """The validation items that a run of a comparison is watched on; none for the others."""
 
     def items(wildcards):
-        run = Run(wildcards.student, wildcards.trainset, wildcards.method, JOBS[part][1][0])
+        run = Run(
+            wildcards.student, wildcards.trainset, wildcards.method, JOBS[part][1][0]
+        )
         if part or not LAYOUT.is_watched(run):
             return []
         return [LAYOUT.benchmark(name, "validation") for name in SCALE.benchmarks]
@@ -99,7 +101,9 @@ rule noise:
     input:
         groups=LAYOUT.groups("{trainset}"),
         questions=lambda wildcards: (
-            [] if wildcards.trainset in IMPORTED else LAYOUT.trainset(wildcards.trainset)
+            []
+            if wildcards.trainset in IMPORTED
+            else LAYOUT.trainset(wildcards.trainset)
         ),
         base=LAYOUT.model("{student}"),
     output:
