@@ -18,15 +18,20 @@ from gdpo.files import read_csv, read_json, read_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report.bootstrap import LEVEL
 from gdpo.report.figures import names as drawable
-from gdpo.report.figures import settings
+from gdpo.report.figures import settings as figure_settings
 from gdpo.report.tables import columns
 
 
 def inputs(layout: Layout) -> list[Path]:
-    """What `numbers` needs made: the training sets that tables and studies use, and every score of theirs."""
-    runs = _runs(layout)
-    sets = [s for s in _trainsets(layout) if s in layout.scale.trainsets]
-    return [layout.units, *(layout.groups(s) for s in sets), *(layout.score(run, "test") for run in runs)]
+    """What `numbers` needs made: the training sets that tables and studies use, every score of theirs, and the cost."""
+    groups = [layout.groups(name) for name in _trainsets(layout)]
+    scores = [layout.score(run, "test") for run in _runs(layout)]
+    return [layout.units, *groups, *scores, layout.root / "cost.csv"]
+
+
+def settings(scale: Scale) -> list:
+    """What of the configuration the numbers quote: all of it, and the figures' words."""
+    return [scale, figures(scale)]
 
 
 def numbers(layout: Layout) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def numbers(layout: Layout) -> dict[str, Any]:
 
 def figures(scale: Scale) -> dict[str, dict[str, str]]:
     """Title, caption and width of each figure that the scale can have, by name, in order."""
-    known = settings.load().figures
+    known = figure_settings.load().figures
     kept = {"title", "caption", "width"}
     return {name: getattr(known, name).model_dump(include=kept) for name in drawable(scale)}
 

@@ -38,9 +38,15 @@ def results(layout: Layout) -> dict[str, Path]:
     return found
 
 
+def shared() -> dict[str, Path]:
+    """What is the same at every scale, by its name in paper/data/: numbers of docs/objective.md, the kept benchmark."""
+    found = {f"objective_{path.name}": path for path in sorted((HOME / "docs" / "objective").glob("*.csv"))}
+    return found | {"bench.csv": HOME / "results" / "reference" / "bench" / "bench.csv"}
+
+
 def inputs(layout: Layout) -> list[Path]:
-    """What the workflow makes before the report: the scale's tables, claims and numbers, and the source."""
-    return [*results(layout).values(), *sources()]
+    """What the report is made of beside its figures: the scale's tables, claims and numbers, and what is kept."""
+    return [*results(layout).values(), *sources(), *shared().values()]
 
 
 def build(layout: Layout) -> Path:
@@ -71,11 +77,9 @@ def _copy_source() -> None:
 
 def gather(layout: Layout) -> None:
     """Write paper/data/ anew: this scale's results, the audit of the published numbers, and what scales share."""
-    shared = {f"objective_{path.name}": path for path in (HOME / "docs" / "objective").glob("*.csv")}
-    shared["bench.csv"] = HOME / "results" / "reference" / "bench" / "bench.csv"
     with replacing(PAPER / "data") as data:
         data.mkdir()
-        for name, path in (results(layout) | shared).items():
+        for name, path in (results(layout) | shared()).items():
             if path.exists():
                 shutil.copyfile(path, data / name)
         printed = published.published()
