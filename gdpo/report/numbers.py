@@ -186,15 +186,13 @@ def _swept(layout: Layout, row: dict[str, str]) -> dict[str, Any]:
 
 
 def _counts(layout: Layout) -> dict[str, int]:
-    """Distinct trained runs: named by tables and studies, made so far, and made for the grid on validation items."""
+    """Trained runs: distinct ones that tables and studies name, those of them made, and how often all are shown."""
     trained = [run for run in _runs(layout) if not run.is_origin]
     made = {path.parent for path in (layout.root / "runs").glob("*/*/*/*/train.json")}
-    grid = sum("~" in path.parent.name for path in made)
     shown = [run for chosen in _selections(layout) for run in layout.selected_runs(chosen) if not run.is_origin]
     return {
         "trained": len(trained),
         "made": sum(layout.run(run) in made for run in trained),
-        "grid": grid,
         "shown": len(shown),
     }
 
