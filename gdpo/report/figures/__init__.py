@@ -30,8 +30,16 @@ def inputs(layout: Layout, name: str) -> list[Path]:
 
 
 def drawn(scale: Scale, name: str) -> list:
-    """The settings that a figure's files depend on beside its inputs; not the words that stand around it in print."""
-    return [settings.load().drawn(name), scale.bootstrap_draws, scale.bootstrap_seed]
+    """The settings that a figure's files depend on beside its inputs: its rows, what they are called, how it looks.
+
+    The words that stand around it in print are none of them. Raises UserError where the scale has no such figure.
+    """
+    _available(scale, name)
+    style, shown = settings.load().drawn(name)
+    rows = [scale.tables.get(shown.get("table")), scale.studies.get(shown.get("study"))]
+    titles = [{key: entry.display for key, entry in entries.items()} for entries in (scale.models, scale.trainsets)]
+    domains = {key: benchmark.domain for key, benchmark in scale.benchmarks.items()}
+    return [style, shown, rows, titles, domains, scale.bootstrap_draws, scale.bootstrap_seed]
 
 
 def _module(name: str) -> ModuleType:

@@ -36,6 +36,11 @@ def averages(scale: Scale) -> dict[str, list[str]]:
     return {"overall": list(scale.benchmarks)} | {domain: scale.domain_benchmarks(domain) for domain in domains}
 
 
+def validated(scale: Scale) -> list[str]:
+    """The benchmarks that have validation items."""
+    return [name for name, benchmark in scale.benchmarks.items() if benchmark.validation_items]
+
+
 def origin(student: str) -> list[Run]:
     return [Run(student, "none", "origin", 0)]
 

@@ -14,6 +14,8 @@ from gdpo.report.figures.curve import measured
 from gdpo.report.figures.settings import load
 from gdpo.schema import Cell
 
+HOLLOW = {"markerfacecolor": "white"}
+
 
 def available(scale: Scale) -> bool:
     return bool(_trained(scale))
@@ -85,11 +87,12 @@ def draw(rows: list[dict]):
             if row["teacher_seconds"]:
                 with_teacher = row["seconds"] + row["teacher_seconds"]
                 ax.plot([row["seconds"], with_teacher], [row["score"]] * 2, color=look["color"], linewidth=0.6)
-                ax.plot(with_teacher, row["score"], **look | {"markerfacecolor": "white"})
+                ax.plot(with_teacher, row["score"], **look | HOLLOW)
         if found and found[0]["origin"] is not None:
             ax.axhline(found[0]["origin"], color="black", linestyle="--", linewidth=0.9, label="untrained")
-        ax.set_xscale("log")
+        style.log_axis(ax)
         ax.set(title=student, xlabel="seconds")
+    ax.plot([], [], color="black", marker="o", linestyle="none", label="with the teacher's sampling", **HOLLOW)
     axes.flat[0].set_ylabel("score, %")
-    style.legend(canvas, axes.flat, 4)
+    style.legend(canvas, axes.flat, 5)
     return canvas

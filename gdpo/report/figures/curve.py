@@ -55,8 +55,7 @@ def draw(rows: list[dict], shown: OfStudy, label: str, log: bool):
             if found[0]["origin"] is not None:
                 line = {"color": look["color"], "linestyle": (0, (4, 2)), "linewidth": 0.9}
                 ax.axhline(found[0]["origin"], label=f"{student}, untrained", **line)
-        ax.set_title(title)
-        ax.set_xlabel(label)
+        ax.set(title=title, xlabel=label)
         ticks = sorted({row["x"] for row in rows})
         if log:
             ax.set_xscale("log")

@@ -107,10 +107,10 @@ def draw(rows: list[dict]):
         covered = sets[series]
         inside = [row for row in points if row["set"] == covered["set"]]
         ax.scatter([p["x"] for p in behind], [p["y"] for p in behind], s=4, color=load().style.muted, linewidths=0)
-        look = style.look(series)
+        inside.sort(key=lambda point: -point["questions"])  # so that no small point lies below a large one
         ax.scatter(
-            [p["x"] for p in inside], [p["y"] for p in inside], s=[8 + 90 * p["questions"] / largest for p in inside],
-            color=look["color"], marker=look["marker"], alpha=0.75, edgecolors="white", linewidths=0.4,
+            [p["x"] for p in inside], [p["y"] for p in inside], s=[6 + 74 * p["questions"] / largest for p in inside],
+            color=style.look(series)["color"], edgecolors="white", linewidths=0.5,
         )  # fmt: skip
         ax.set_title(f"{covered['set']}\n{covered['units']} of {pool['units']} units")
         ax.set(xticks=[], yticks=[])

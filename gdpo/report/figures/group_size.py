@@ -35,4 +35,4 @@ def size(cell: Cell) -> float:
 
 
 def draw(rows: list[dict]):
-    return curve.draw(rows, load().figures.group_size, "completions per question, G", log=False)
+    return curve.draw(rows, load().figures.group_size, "group size G", log=False)

@@ -78,7 +78,8 @@ def draw(rows: list[dict]):
         found = [row for row in rows if row["what"] == what]
         _boxes(ax, found, [sets.index(row["set"]) for row in found])
         ax.set_xlabel(f"{what if what == 'question' else 'best completion'}, {found[0]['measure'] if found else ''}")
-        ax.set_yticks(range(len(sets)), sets if ax is question else [""] * len(sets))
+        ax.set_yticks(range(len(sets)), sets)
+        ax.tick_params(left=ax is question, labelleft=ax is question)
         ax.set_ylim(len(sets) - 0.5, -0.5)
     for series, name in enumerate(sets):
         counts = [row for row in rows if row["what"] == "units" and row["set"] == name]

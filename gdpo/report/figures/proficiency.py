@@ -58,11 +58,12 @@ def draw(rows: list[dict]):
     canvas, ((ax,),) = style.panels(load().figures.proficiency, 1)
     sns.heatmap(
         np.nan_to_num(values), annot=labels, fmt="", cmap="Blues", vmin=np.nanmin([*values.flat, 0.0]), vmax=1,
-        mask=np.triu(np.ones_like(values, dtype=bool), 1), square=True, linewidths=1, ax=ax,
-        annot_kws={"size": load().style.small_font_size}, cbar_kws={"label": "Pearson's r", "shrink": 0.8},
+        mask=np.triu(np.ones_like(values, dtype=bool), 1), linewidths=1, ax=ax,
+        annot_kws={"size": load().style.small_font_size}, cbar=False,
     )  # fmt: skip
     ax.grid(False)
     ax.tick_params(length=0)
-    ax.set_xticklabels(titles, rotation=30 if len(titles) > 3 else 0, ha="right" if len(titles) > 3 else "center")
-    ax.set_yticklabels(titles, rotation=0)
+    numbers = range(1, len(titles) + 1)  # names below narrow columns would run into each other
+    ax.set_xticklabels(numbers)
+    ax.set_yticklabels([f"{title}  {number}" for title, number in zip(titles, numbers, strict=True)], rotation=0)
     return canvas

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from math import ceil, floor, log10
 from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean
+from gdpo.report.figures.common import mean, validated
 from gdpo.report.figures.settings import load
 
 
 def available(scale: Scale) -> bool:
     table = scale.tables.get(load().figures.reward_time.table)
-    return table is not None and table.kind == "comparison"  # of other runs no reward is watched
+    watched = table is not None and table.kind == "comparison"  # of other runs no reward is watched
+    return watched and bool(validated(scale))
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -57,8 +59,10 @@ def draw(rows: list[dict]):
         ax.set(title=student, xlabel="seconds of training")
         if min(ends) and max(ends) > 10 * min(ends):
             first = min(row["seconds"] for row in rows if row["student"] == student and row["seconds"] > 0)
-            ax.set_xscale("symlog", linthresh=first)
-            ax.set_xlim(left=0)
+            ax.set_xscale("symlog", linthresh=first)  # logarithmic from the first look on, so that 0 has a place
+            decades = [10.0**k for k in range(ceil(log10(first)), floor(log10(max(ends))) + 1)]
+            ax.set_xticks([0, *decades], [f"{x:g}" for x in (0, *decades)])
+            ax.minorticks_off()
     axes.flat[0].set_ylabel("validation reward")
     style.legend(canvas, axes.flat, 4)
     return canvas

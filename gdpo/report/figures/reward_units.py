@@ -78,8 +78,18 @@ def draw(rows: list[dict]):
             ax.barh(row["reward"], width, shown.bin * 0.9, left=at - width / 2, color=style.look(0)["color"])
         else:
             error = None if row["low"] is None else style.spread([row["reward"]], [row["low"]], [row["high"]])
-            look = {"color": "black", "markerfacecolor": "white", "capsize": 2, "elinewidth": 1, "zorder": 3}
+            look = {
+                "color": "black",
+                "markerfacecolor": "white",
+                "capsize": 2,
+                "markersize": 3,
+                "elinewidth": 1,
+                "zorder": 3,
+            }
             ax.errorbar(at, row["reward"], error, fmt="o", **look)
+    for at, title in enumerate(titles):
+        reached = [row["reward"] for row in rows if row["units"] == title and row["what"] == "bin"]
+        ax.plot([at, at], [min(reached), max(reached)], color=style.look(0)["color"], linewidth=0.6)
     counts = [next(row["questions"] for row in rows if row["units"] == title) for title in titles]
     ax.set_xticks(range(len(titles)), [f"{title}\n(n = {count})" for title, count in zip(titles, counts, strict=True)])
     ax.set(xlabel="knowledge units (questions)", ylabel="reward", xlim=(-0.6, len(titles) - 0.4))

@@ -34,6 +34,8 @@ def context() -> Iterator[None]:
                 "ytick.labelsize": style.small_font_size,
                 "legend.fontsize": style.small_font_size,
                 "legend.frameon": False,
+                "legend.handlelength": 2.8,
+                "figure.constrained_layout.w_pad": 0.06,
                 "axes.spines.top": False,
                 "axes.spines.right": False,
                 "axes.linewidth": 0.6,
@@ -81,14 +83,30 @@ def spread(values: Sequence[float], low: Sequence[float], high: Sequence[float])
     return [below, [max(0.0, bound - value) for value, bound in zip(values, high, strict=True)]]
 
 
+def log_axis(ax) -> None:
+    """A logarithmic x axis with plain numbers at 1, 2 and 5 of each decade."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
+
+    ax.set_xscale("log")
+    low, high = ax.get_xlim()
+    if high < 100 * low:
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_minor_formatter(NullFormatter())
+
+
 def legend(canvas, axes: Iterable, columns: int) -> None:
     """One legend for all panels, outside of them, so that it hides nothing."""
+    from matplotlib.container import Container
+
     found = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     if found:
-        canvas.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+        labels = sorted(found, key=lambda label: not isinstance(found[label], Container))  # series, then what is beside
+        canvas.legend([found[label] for label in labels], labels, loc="outside lower center", ncols=columns)
 
 
 def save(canvas, numbers: Path) -> list[Path]:

@@ -12,7 +12,7 @@ from gdpo.config import Scale
 from gdpo.files import read_json
 from gdpo.layout import Layout, Run
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, origin, scored
+from gdpo.report.figures.common import mean, origin, scored, validated
 from gdpo.report.figures.settings import load
 from gdpo.schema import Study
 
@@ -23,7 +23,7 @@ def _study(scale: Scale) -> Study | None:
 
 def available(scale: Scale) -> bool:
     study = _study(scale)
-    return study is not None and study.grid
+    return study is not None and study.grid and bool(validated(scale))
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -41,7 +41,7 @@ def data(layout: Layout) -> list[dict]:
 
     scale, scores = layout.scale, Scores(layout, "validation")
     study = _study(scale)
-    names = [name for name, benchmark in scale.benchmarks.items() if benchmark.validation_items]
+    names = validated(scale)
     rows = []
     for student in scale.student_set(study.students):
         before = origin(student)
@@ -90,8 +90,8 @@ def pareto(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
 
 
 PANELS = (
-    ("kl", "forgetting", "KL to the untrained student, nats/token", "forgetting, %"),
-    ("kl", "gain", "KL to the untrained student, nats/token", "gain, points"),
+    ("kl", "forgetting", "KL, nats per token", "forgetting, %"),
+    ("kl", "gain", "KL, nats per token", "gain, points"),
     ("forgetting", "gain", "forgetting, %", "gain, points"),
 )
 
@@ -106,11 +106,11 @@ def draw(rows: list[dict]):
             for series, method in enumerate(methods):
                 _path(ax, [row for row in found if row["row"] == method], x, y, style.look(series), method)
             _front(ax, [row for row in found if row["pareto"]], x, y)
-            ax.axhline(0, color="black", linewidth=0.6)
+            ax.axhline(0, color="black", linewidth=0.6, zorder=1)
             ax.set(xlabel=xlabel, ylabel=ylabel)
             positive = [row["kl"] for row in found if row["kl"] > 0]
             if x == "kl" and positive and max(positive) > 10 * min(positive):
-                ax.set_xscale("log")
+                style.log_axis(ax)
         if len(students) > 1:
             line[0].set_title(student, loc="left")
     style.legend(canvas, axes.flat, 5)
@@ -118,18 +118,22 @@ def draw(rows: list[dict]):
 
 
 def _path(ax, found: list[dict], x: str, y: str, look: dict, label: str) -> None:
-    """A method's points, joined in order of the learning rate, with the interval of `y`."""
+    """A method's points, joined in order of the learning rate, with the interval of `y` over KL."""
     found = sorted((r for r in found if r[x] is not None and r[y] is not None), key=lambda r: r["learning_rate"])
     xs, ys = [row[x] for row in found], [row[y] for row in found]
-    error = style.spread(ys, [row[f"{y}_low"] for row in found], [row[f"{y}_high"] for row in found])
-    ax.errorbar(xs, ys, error, elinewidth=0.4, linewidth=0.7, alpha=0.9, markeredgewidth=0, label=label, **look)
+    error = None
+    if x == "kl":  # the last panel's gains are the middle one's
+        error = style.spread(ys, [row[f"{y}_low"] for row in found], [row[f"{y}_high"] for row in found])
+    ax.errorbar(xs, ys, error, elinewidth=0.4, linewidth=0.7, markeredgewidth=0, label=label, **look)
 
 
 def _front(ax, front: list[dict], x: str, y: str) -> None:
-    """Rings around the front's points; where both axes are the front's own, the line through them too."""
+    """Rings around the front's points; where both axes are the front's own, its line, and nothing far from it."""
     front = sorted((row for row in front if row[x] is not None), key=lambda row: row[x])
     xs, ys = [row[x] for row in front], [row[y] for row in front]
     ring = {"s": 42, "facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "zorder": 4}
     ax.scatter(xs, ys, label="Pareto front", **ring)
-    if x == "forgetting":
+    if x == "forgetting" and xs:
         ax.step(xs, ys, where="post", color="black", linewidth=0.9, zorder=3)
+        width, height = max(xs) - min(xs) + 1, max(ys) - min(ys) + 1
+        ax.set(xlim=(min(xs) - width / 4, max(xs) + width), ylim=(min(ys) - height, max(ys) + height / 2))
