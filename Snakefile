@@ -63,7 +63,7 @@ rule figures:
 onstart:
     runs = {made: 0 for made in (True, False)}
     for job in workflow.dag.jobs:
-        if job.rule.name in ("train", "train_sweep"):
+        if job.rule.name in ("train", "train_sweep", "train_further"):
             runs[workflow.dag.needrun(job)] += len(job.output)
     print(
         f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",

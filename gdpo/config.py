@@ -167,13 +167,27 @@ def sweep_file(scale: str) -> Path:
     return CONFIG / "sweep" / f"{scale}.csv"
 
 
-def learning_rates(scale: str) -> dict[tuple[str, str, str], float]:
-    """(student, trainset, method) -> the learning rate chosen on validation items; empty before any sweep."""
+SweptCell = tuple[str, str, str]  # student, trainset, method
+
+
+def swept(scale: str) -> dict[SweptCell, dict[float, float]]:
+    """Each swept cell's mean validation score, percent, by learning rate; empty before any sweep."""
     path = sweep_file(scale)
-    if not path.exists():
-        return {}
-    rows = [row for row in read_csv(path) if row["chosen"] == "1"]
-    return {(row["student"], row["trainset"], row["method"]): float(row["learning_rate"]) for row in rows}
+    found: dict[SweptCell, dict[float, float]] = {}
+    for row in read_csv(path) if path.exists() else []:
+        cell = (row["student"], row["trainset"], row["method"])
+        found.setdefault(cell, {})[float(row["learning_rate"])] = float(row["validation_mean"])
+    return found
+
+
+def best_rate(by_rate: dict[float, float]) -> float:
+    """The rate with the best score; of equals the smallest."""
+    return min(by_rate, key=lambda rate: (-by_rate[rate], rate))
+
+
+def learning_rates(scale: str) -> dict[SweptCell, float]:
+    """(student, trainset, method) -> the learning rate chosen on validation items; empty before any sweep."""
+    return {cell: best_rate(by_rate) for cell, by_rate in swept(scale).items()}
 
 
 def fingerprint(settings: Any) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from gdpo.config import Scale, learning_rates
+from gdpo.config import Scale, best_rate, swept
 from gdpo.schema import Cell, Study, Table
 
 Split = Literal["test", "validation"]
@@ -142,6 +142,10 @@ class Layout:
         """`method` at each rate of the one grid."""
         return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
 
+    def further_methods(self, method: str) -> list[str]:
+        """`method` at the rates above the grid."""
+        return [f"{method}~{rate:g}" for rate in self.scale.sweep.further]
+
     def watched_cells(self) -> list[tuple[str, Cell]]:
         """(student, cell) of every table of kind comparison: runs that are looked at while they are trained."""
         compared = [table for table in self.scale.tables.values() if table.kind == "comparison"]
@@ -158,12 +162,20 @@ class Layout:
     def sweep_runs(self) -> list[Run]:
         """Every (student, trainset, method) that a table, a study or `sweep.extra` names, at each rate of the grid.
 
-        Those whose rate is recorded already are left out: a new method or student is swept alone.
+        Those that are recorded already are left out, so that a new method or student is swept alone; but where the
+        best that is recorded is the grid's largest, the further rates remain to be tried.
         """
         selections = [*self.scale.tables.values(), *self.scale.studies.values()]
         cells = [(s, c) for x in selections for s in self.scale.student_set(x.students) for c in x.rows]
         cells += [(student, cell) for student in self.scale.students for cell in self.scale.sweep.extra]
         trained = [(s, c) for s, c in cells if c.method != "origin" and not c.model]
-        recorded = learning_rates(self.scale.scale)
-        runs = [run for s, c in trained if (s, c.trainset, c.method) not in recorded for run in self.grid_runs(s, c)]
+        recorded, sweep = swept(self.scale.scale), self.scale.sweep
+        runs = []
+        for student, cell in trained:
+            by_rate = recorded.get((student, cell.trainset, cell.method))
+            if by_rate is None:
+                runs += self.grid_runs(student, cell)
+            elif best_rate(by_rate) == max(sweep.learning_rates) and not by_rate.keys() & set(sweep.further):
+                methods = self.further_methods(cell.method)
+                runs += [Run(student, cell.trainset, m, seed) for m in methods for seed in sweep.seeds]
         return list(dict.fromkeys(runs))

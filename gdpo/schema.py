@@ -319,8 +319,12 @@ class Study(Strict):
 
 
 class Sweep(Strict):
-    """The learning-rate grid, one for every (student, trainset, method), judged on validation items only."""
+    """The learning-rate grid, one for every (student, trainset, method), judged on validation items only.
+
+    `further` rates, above the grid, are tried where the best of the grid is its largest.
+    """
 
     learning_rates: list[Rate]
+    further: list[Rate] = []
     seeds: list[int]
     extra: list[Cell] = []

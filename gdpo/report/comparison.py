@@ -238,8 +238,8 @@ def _notes(layout: Layout, targets: Sequence[str]) -> list[str]:
         "first method by the last.",
         "The teacher answers once for all students, methods and seeds: what it samples and its seconds are not in "
         "training's.",
-        "Gradient noise: the share of a step's squared gradient that is variance between mini-batches, at the untrained "
-        f"student, estimated from mini-batches of {watch.noise_batch_size} questions; 1: nothing in common.",
+        "Gradient noise: the share of a step's squared gradient that is variance between mini-batches, at the "
+        f"untrained student, estimated from mini-batches of {watch.noise_batch_size} questions; 1: nothing in common.",
         f"Equal validation reward: the untrained student's and {SHARE} of the smaller of the methods' best gains (mean "
         "over seeds of the highest reward watched less the first); a run reaches it where its rewards, joined by "
         f"straight lines, first do. Means are over the seeds that reach it. Here: {', '.join(targets)}.",

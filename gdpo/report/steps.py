@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gdpo.config import Scale, sweep_file
+from gdpo.config import Scale, best_rate, sweep_file, swept
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, write_text
@@ -53,8 +53,8 @@ def publish(scale: Scale, name: str) -> None:
 def sweep(scale: Scale) -> None:
     """Choose, for every (student, trainset, method), the grid's best rate by the mean over validation columns.
 
-    Ties go to the smaller rate. Every candidate's score is kept beside the choice. What is recorded already stays
-    as it is; delete its rows to have it swept again.
+    Ties go to the smaller rate. Every candidate's score is kept beside the choice. What is recorded already stays,
+    with further rates added where the best was the grid's largest; delete a cell's rows to have it swept again.
     """
     if scale.limit:
         raise UserError(f"sweep: found limit={scale.limit}, expected none (rates are chosen on the whole scale)")
@@ -65,13 +65,15 @@ def sweep(scale: Scale) -> None:
         method, _, rate = run.method.partition("~")
         mean = _validation_mean(layout, run)
         found.setdefault((run.student, run.trainset, method), {}).setdefault(float(rate), []).append(mean)
-    rows = read_csv(path) if path.exists() else []
-    for (student, trainset, method), by_rate in found.items():
-        means = {rate: sum(scores) / len(scores) for rate, scores in by_rate.items()}
-        best = min(means, key=lambda rate: (-means[rate], rate))
+    cells = swept(scale.scale)
+    for cell, by_rate in found.items():
+        means = {rate: round(100 * sum(scores) / len(scores), 2) for rate, scores in by_rate.items()}
+        cells.setdefault(cell, {}).update(means)
+    rows = []
+    for (student, trainset, method), means in cells.items():
         for rate, mean in sorted(means.items()):
             row = {"student": student, "trainset": trainset, "method": method, "learning_rate": f"{rate:g}"}
-            rows.append(row | {"validation_mean": f"{100 * mean:.2f}", "chosen": int(rate == best)})
+            rows.append(row | {"validation_mean": f"{mean:.2f}", "chosen": int(rate == best_rate(means))})
     seeds = {f"sweep_{i}": seed for i, seed in enumerate(scale.sweep.seeds)}
     with recorded(path, "sweep", scale.sweep, seeds) as extra:
         write_csv(path, ["student", "trainset", "method", "learning_rate", "validation_mean", "chosen"], rows)

@@ -1,12 +1,15 @@
-"""The real Snakefile on micro: dry runs, and one complete run from nothing to tables 1 and 2."""
+"""The real Snakefile on micro: dry runs, and one complete run from nothing to the report."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -14,17 +17,33 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def snakemake(directory, *arguments):
-    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(directory), *arguments]
+def snakemake(directory, *arguments, project=ROOT):
+    command = ["snakemake", "-s", str(project / "Snakefile"), "--directory", str(directory), *arguments]
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PATH": path})
+    given = {**os.environ, "PATH": path, "PYTHONPATH": str(project)}
+    return subprocess.run(command, capture_output=True, text=True, env=given)
+
+
+def planned(directory, *arguments, project=ROOT) -> Counter:
+    """Rule -> how many jobs of it a dry run plans."""
+    done = snakemake(directory, "-n", *arguments, project=project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stdout, re.MULTILINE))
 
 
 @pytest.mark.parametrize("scale", ["micro", "tiny", "smol", "paper"])
 def test_every_scale_dry_runs(tmp_path, scale):
-    done = snakemake(tmp_path, "-n", "results/table1.csv", "results/table2.csv", "--config", f"scale={scale}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "publish" in done.stdout
+    jobs = planned(tmp_path, "all", "--config", f"scale={scale}")
+    assert jobs["paper"] == jobs["claims"] == jobs["audit"] == 1
+    assert jobs["publish_scores"] == 12
+    assert jobs["publish_cases"] == 3
+
+
+def test_tables_share_runs(tmp_path):
+    """Tables A7 and A8 show the same runs; table A9 adds its own sets and not one run more."""
+    tables = [f"results/table{name}.csv" for name in ("A7", "A8", "A9")]
+    counts = [planned(tmp_path, *tables[: n + 1])["train"] for n in range(3)]
+    assert counts == [2 * 7, 2 * 7, 2 * (7 + 6)]
 
 
 def test_the_slurm_profile_dry_runs(tmp_path):
@@ -46,13 +65,22 @@ def test_a_misspelt_scale_is_one_sentence(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def micro(tmp_path_factory):
-    """A directory in which micro was run from nothing, on two cores."""
-    directory = tmp_path_factory.mktemp("micro")
-    targets = ["results/table1.csv", "results/table2.csv"]
-    done = snakemake(directory, "--cores", "2", *targets, "--config", "scale=micro")
+def project(tmp_path_factory):
+    """A copy of what runs, so that a test may change its configuration."""
+    copy = tmp_path_factory.mktemp("project")
+    for name in ("gdpo", "workflow", "paper", "docs", "results/reference"):
+        ignored = shutil.ignore_patterns("__pycache__", "data", "figures", "tables", "*.pdf")
+        shutil.copytree(ROOT / name, copy / name, ignore=ignored if name == "paper" else None)
+    shutil.copy(ROOT / "Snakefile", copy)
+    return copy
+
+
+@pytest.fixture(scope="module")
+def micro(project):
+    """The copy's directory, in which micro was run from nothing to the report, on two cores."""
+    done = snakemake(project, "--cores", "2", "all", "figures", "--config", "scale=micro", project=project)
     assert done.returncode == 0, done.stdout + done.stderr
-    return directory
+    return project
 
 
 @pytest.mark.slow
@@ -95,9 +123,84 @@ def test_scores_follow_from_samples_alone(micro):
 
 
 @pytest.mark.slow
+def test_everything_is_there(micro):
+    tables = [f"table{name}" for name in (1, 2, *(f"A{n}" for n in range(1, 16)))]
+    assert all((micro / f"results/{name}.csv").exists() for name in tables)
+    assert (micro / "paper/report.pdf").read_bytes().startswith(b"%PDF")
+    pictures = {path.stem for path in (micro / "paper/figures").glob("*.png")}
+    assert pictures == {path.stem for path in (micro / "paper/figures").glob("*.pdf")}
+    assert len(pictures) == 9
+    assert len(list((micro / "paper/tables").glob("*.tex"))) == 12 * 3 + 2
+    verdicts = {row["verdict"] for row in csv.DictReader((micro / "results/claims.csv").open())}
+    assert verdicts <= {"supported", "contradicted", "inconclusive", "not testable"}
+    assert len(verdicts) > 1
+
+
+@pytest.mark.slow
 def test_a_second_call_has_nothing_to_do(micro):
-    done = snakemake(micro, "-n", "results/table2.csv", "--config", "scale=micro")
-    assert "Nothing to be done" in done.stdout + done.stderr
+    assert not planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["results/tableA7.csv", "results/micro/tables/tableA7.csv", "paper/tables/table2.tex"])
+def test_a_deleted_table_comes_back_without_training(micro, part):
+    (micro / part).rename(micro / "kept")
+    jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+    (micro / "kept").rename(micro / part)
+    assert jobs
+    assert not [job for job in jobs if job.startswith(("train", "evaluate", "respond", "model"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["paper/figures/group_size.png", "results/micro/figures/tradeoff.pdf"])
+def test_a_deleted_figure_comes_back_without_training(micro, part):
+    (micro / part).rename(micro / "kept")
+    jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+    (micro / "kept").rename(micro / part)
+    assert jobs["publish_figure"] == 1
+    assert not [job for job in jobs if job.startswith(("train", "evaluate", "respond", "model"))]
+
+
+def changed(path, before, after):
+    """Change a configuration file; returns what undoes it."""
+    text = path.read_text()
+    assert before in text
+    path.write_text(text.replace(before, after, 1))
+    return lambda: path.write_text(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "after", "figures"), [("caption: >-\n", "caption: >-\n      Anew.\n", 0), ("#0072B2", "#0072B3", 9)]
+)
+def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
+    undo = changed(micro / "workflow/config/figures.yaml", before, after)
+    jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+    undo()
+    assert jobs["figure"] == figures
+    assert jobs["paper"] == 1
+    assert set(jobs) <= {"figure", "publish_figure", "cost", "numbers", "paper", "all", "figures"}
+
+
+@pytest.mark.slow
+def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
+    """SFT with an adapter is one cell of one student: its two seeds are one job."""
+    here = "sft-lora: {epochs: 1, batch_size: 16, learning_rate: 3.0e-3}"
+    undo = changed(micro / "workflow/config/micro.yaml", here, here.replace("3.0e-3", "2.0e-3"))
+    arguments = ["all", "figures", "--config", "scale=micro"]
+    jobs = planned(micro, *arguments, project=micro)
+    named = snakemake(micro, "-n", *arguments, project=micro).stdout
+    undo()
+    assert (jobs["train"], jobs["evaluate"], jobs["train_sweep"], jobs["model"]) == (1, 1, 0, 0)
+    assert set(re.findall(r"results/micro/runs/([^ ,]+)/[01]", named)) == {"tiny-s/metakl/sft-lora"}
+
+
+@pytest.mark.slow
+def test_the_log_says_what_is_trained_and_what_is_reused(micro):
+    (micro / "results/tableA7.csv").unlink()
+    done = snakemake(micro, "--cores", "2", "results/tableA7.csv", "--config", "scale=micro", project=micro)
+    assert "runs to train: 0; finished ones reused: 14" in done.stderr
+    assert (micro / "results/tableA7.csv").exists()
 
 
 @pytest.mark.slow
@@ -105,8 +208,8 @@ def test_two_runs_from_cold_give_identical_tables_on_any_number_of_cores(micro, 
     targets = ["results/table1.csv", "results/table2.csv"]
     done = snakemake(tmp_path, "--cores", "1", *targets, "--config", "scale=micro")
     assert done.returncode == 0, done.stdout + done.stderr
-    samples = [path.relative_to(micro) for path in micro.glob("results/micro/samples/**/*.jsonl")]
-    retained = ["results/table1_retention.csv", "results/table2_retention.csv"]
+    samples = [path.relative_to(tmp_path) for path in tmp_path.glob("results/micro/samples/**/*.jsonl")]
+    beside = [f"results/table{n}_{part}.csv" for n in (1, 2) for part in ("retention", "forgetting")]
     assert len(samples) == 13 * (2 + 2 * 5 * 2)
-    for target in [*targets, *retained, *samples]:
+    for target in [*targets, *beside, *samples]:
         assert (tmp_path / target).read_bytes() == (micro / target).read_bytes(), target

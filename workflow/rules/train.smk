@@ -20,7 +20,10 @@ rule model:
 JOBS = {
     "": (lambda method: [method], SCALE.seeds, "test"),
     "_sweep": (LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
+    "_further": (LAYOUT.further_methods, SCALE.sweep.seeds, "validation"),
 }
+if not SCALE.sweep.further:
+    del JOBS["_further"]
 
 
 def cell_outputs(part, path):
