@@ -19,6 +19,9 @@ MIRROR = f"--mirror {config['mirror']}" if "mirror" in config else ""
 STARTED = time.time()
 
 
+report: "workflow/report/workflow.rst"
+
+
 wildcard_constraints:
     model="[^/]+",
     student="[^/]+",

@@ -69,7 +69,9 @@ def parser() -> argparse.ArgumentParser:
     scored.add_argument("--split", choices=["test", "validation"], default="test")
     step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
     step(steps, "figure", "draw a figure from finished results", "report:figure").add_argument("--name", required=True)
-    step(steps, "publish", "make a table the active scale's", "report:publish").add_argument("--name", required=True)
+    step(steps, "publish", "make a table, figure or the claims the active scale's", "report:publish").add_argument(
+        "--name", required=True
+    )
     step(steps, "sweep", "choose learning rates from validation scores", "report:sweep")
     step(steps, "show", "print a table of results/ and its retention", "report:show").add_argument(
         "--name", default="table2"

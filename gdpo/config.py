@@ -199,7 +199,7 @@ def _plain(value: Any) -> Any:
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -240,23 +240,23 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     Raises UserError naming file and key where the file is missing or does not fit.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
-    raw = _read_yaml(path)
+    raw = read_yaml(path)
     if "extends" in raw:
-        raw = merge(_read_yaml(path.with_name(f"{raw.pop('extends')}.yaml")), raw)
+        raw = merge(read_yaml(path.with_name(f"{raw.pop('extends')}.yaml")), raw)
     if limit is not None:
         if limit < 1:
             raise UserError(f"limit: expected a whole number above 0, found {limit}")
         raw = _limited(raw, limit)
     for key in ("tables", "studies"):
-        entries = merge(_read_yaml(CONFIG / f"{key}.yaml"), raw.get(key) or {})
+        entries = merge(read_yaml(CONFIG / f"{key}.yaml"), raw.get(key) or {})
         raw[key] = {name: entry for name, entry in entries.items() if entry is not None}
     try:
         return Scale.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}, {_first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error)}") from None
 
 
-def _first_problem(error: ValidationError) -> str:
+def first_problem(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "the scale"
     if first["type"] == "extra_forbidden":

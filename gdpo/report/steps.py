@@ -41,13 +41,20 @@ def figure(scale: Scale, name: str) -> None:
 
 
 def publish(scale: Scale, name: str) -> None:
-    """Copy a table of this scale to results/, where the active scale's tables lie."""
-    shown = scale.tables[name]
-    for path in tables.files(shown, Layout(scale).table(name).with_suffix("")):
-        beside = [path, provenance_path(path)] if path.suffix == ".csv" else [path]
-        for source in beside:
-            with replacing(Path("results") / source.name) as temporary:
-                shutil.copyfile(source, temporary)
+    """Copy a table, a figure or the claims to where the active scale's lie: results/ and, for print, paper/."""
+    layout = Layout(scale)
+    if name == "claims":
+        sources = [(layout.root / f"claims{end}", "results") for end in (".csv", ".md")]
+    elif name in scale.tables:
+        files = tables.files(scale.tables[name], layout.table(name).with_suffix(""))
+        sources = [(path, "results") for path in files]
+        sources += [(path, "paper/tables") for path in files if path.suffix == ".tex"]
+    else:
+        sources = [(layout.figure(name).with_suffix(end), "paper/figures") for end in (".pdf", ".png")]
+    sources += [(provenance_path(path), to) for path, to in sources if path.suffix == ".csv"]
+    for source, to in sources:
+        with replacing(Path(to) / source.name) as temporary:
+            shutil.copyfile(source, temporary)
 
 
 def sweep(scale: Scale) -> None:

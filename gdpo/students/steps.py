@@ -132,6 +132,8 @@ def _watch(scale: Scale, run: Run) -> Watch | None:
 
     asked = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
     questions = [question for items in asked for question in items[: scale.watch.items]]
+    if not questions:  # a scale without validation items
+        return None
     tokenizer = AutoTokenizer.from_pretrained(layout.model(run.student))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token

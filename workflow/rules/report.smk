@@ -27,6 +27,17 @@ def table_files(kind, stem):
     ]
 
 
+def shown(kind):
+    """A table's files as `snakemake --report` lists them."""
+    found = []
+    for path in map(Path, table_files(kind, "results/{table}")):
+        part = path.stem.removeprefix("{table}").removeprefix("_") or kind
+        labels = {"table": "{table}", "part": part, "format": path.suffix[1:]}
+        flags = {"category": "Tables", "subcategory": "{table}", "labels": labels}
+        found.append(report(str(path), caption="../report/table.rst", **flags))
+    return found
+
+
 def fragments(kind, table):
     """The LaTeX that a paper inputs."""
     found = table_files(kind, f"paper/tables/{table}")
@@ -58,12 +69,7 @@ for kind in KINDS:
         input:
             table_files(kind, f"{ROOT}/tables/{{table}}"),
         output:
-            report(
-                table_files(kind, "results/{table}"),
-                category="Tables",
-                caption="../report/table.rst",
-                labels={"table": "{table}"},
-            ),
+            shown(kind),
             fragments(kind, "{table}"),
         log:
             f"{ROOT}/logs/publish/{{table}}.log",
@@ -188,7 +194,7 @@ rule numbers:
 rule paper:
     input:
         paper.inputs(LAYOUT),
-        expand("paper/figures/{figure}.png", figure=FIGURES),
+        expand("paper/figures/{figure}.pdf", figure=FIGURES),
     output:
         report("paper/report.pdf", category="Report", caption="../report/paper.rst"),
     log:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, Scale, _first_problem, _read_yaml
+from gdpo.config import CONFIG, Scale, first_problem, read_yaml
 from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.report.bootstrap import holm
@@ -44,9 +44,9 @@ class Result:
 def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
     """The claims by id. Raises UserError naming file and key where they do not fit or name what nothing knows."""
     try:
-        claims = Claims.model_validate(_read_yaml(path))
+        claims = Claims.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {_first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error)}") from None
     about.check_names(path, claims, scale)
     return claims.root
 

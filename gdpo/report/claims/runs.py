@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gdpo.config import CONFIG, Scale, _read_yaml
+from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout, Run
 from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
@@ -18,7 +18,7 @@ class NotTestable(Exception):
 
 def check_names(path: Path, claims: Claims, scale: Scale) -> None:
     """Raises UserError where a claim names what neither the scale nor the shared tables and studies know."""
-    shared = {key: _read_yaml(CONFIG / f"{key}.yaml") for key in ("tables", "studies")}
+    shared = {key: read_yaml(CONFIG / f"{key}.yaml") for key in ("tables", "studies")}
     entries = [entry for kind in shared.values() for entry in kind.values()]
     rows = [row for entry in entries for row in entry.get("rows", [])]
     known = {

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from gdpo.config import CONFIG, _first_problem, _read_yaml
+from gdpo.config import CONFIG, first_problem, read_yaml
 from gdpo.errors import UserError
 from gdpo.schema import Name, Positive, Rate, Strict
 
@@ -97,6 +97,6 @@ class Settings(Strict):
 def load(path: Path = CONFIG / "figures.yaml") -> Settings:
     """The settings at `path`; raises UserError naming file and key where they do not fit."""
     try:
-        return Settings.model_validate(_read_yaml(path))
+        return Settings.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {_first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error)}") from None
