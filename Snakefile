@@ -44,6 +44,7 @@ rule all:
         rules.paper.output,
         expand("results/{table}.csv", table=SCALE.tables),
         rules.publish_claims.output,
+        rules.published.output,
         rules.audit.output,
 
 

@@ -15,7 +15,7 @@ Split = Literal["test", "validation"]
 VERSION = {
     "model": 1, "benchmark": 1, "pool": 1, "annotate": 1, "answer": 1, "proficiency": 1, "select": 1,
     "respond": 1, "reward": 1, "import": 1, "part": 1, "train": 2, "noise": 1, "evaluate": 1, "drift": 1,
-    "table": 2, "figure": 1, "claims": 1, "cost": 1, "numbers": 1, "audit": 1,
+    "table": 2, "figure": 1, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "published": 1,
 }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 # Tables, figures and claims read finished results; they train nothing.
 from pathlib import Path
 
-from gdpo.report import claims, figures, numbers, paper, tables
+from gdpo.report import claims, figures, numbers, paper, published, tables
 
 KINDS = {
     kind: [name for name, table in SCALE.tables.items() if table.kind == kind]
@@ -203,6 +203,20 @@ rule paper:
         scale=SCALE.name,
     shell:
         "gdpo paper {TOLD} --log {log}"
+
+
+# The published numbers beside ours, where models, rows and benchmarks are the same.
+rule published:
+    input:
+        published.inputs(LAYOUT),
+    output:
+        expand(f"{ROOT}/published.{{end}}", end=["csv", "md"]),
+    log:
+        f"{ROOT}/logs/published.log",
+    params:
+        settings=VERSION["published"],
+    shell:
+        "gdpo published {TOLD} --log {log}"
 
 
 rule audit:
