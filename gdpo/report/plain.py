@@ -46,5 +46,5 @@ def _summary(row: dict[str, str]) -> str:
     numeric = [key.removesuffix("_p") for key in row if key.endswith("_p")]
     averages = [key for key in numeric if key.endswith("_avg")] or numeric
     means = (f"{key} {row[key]} [{row[f'{key}_low']}, {row[f'{key}_high']}]" for key in averages if row[key])
-    head = f"{row['model']} {row['row']}: {row['worse']} benchmarks significantly worse, {row['better']} better"
+    head = f"{row['model']} {row['row']}: significantly worse on {row['worse']} benchmarks, better on {row['better']}"
     return "; ".join([head, *means])

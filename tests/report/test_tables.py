@@ -191,7 +191,7 @@ def test_a_table_writes_the_files_it_says_and_publishes_them(layout, capsys):
     steps.show(layout.scale, "table2")
     shown = capsys.readouterr().out
     assert "50.00±" in shown
-    assert "hard-only: 0 benchmarks significantly worse, 0 better; general_avg 0.00 [" in shown
+    assert "hard-only: significantly worse on 0 benchmarks, better on 0; general_avg 0.00 [" in shown
 
 
 def test_inputs_are_the_runs_and_each_student_untrained(layout):
