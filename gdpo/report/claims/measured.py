@@ -80,8 +80,13 @@ def _weighted(patterns: np.ndarray, counts: np.ndarray, pairs: list[tuple[int, i
 
 
 def measure(layout: Layout, claim: Measure) -> Finding:
-    """The mean over students and seeds of a's quantity over b's; the interval is from the smallest to the largest."""
+    """The mean over students and seeds of a's quantity over b's; the interval is from the smallest to the largest.
+
+    Where one of a pair of runs alone never has it (infinite), the mean leaves the pair out and the interval reaches
+    to infinity, where it is a's, or to 0, where it is b's.
+    """
     parts: list[Part] = []
+    never: list[float] = []
     for student in about.students(layout, claim):
         pair = [about.selected(layout, student, selection) for selection in (claim.a, claim.b)]
         name = layout.scale.model(student).display
@@ -90,17 +95,20 @@ def measure(layout: Layout, claim: Measure) -> Finding:
             continue
         ours, theirs = QUANTITIES[claim.quantity](layout, *pair)
         both = [(run.seed, x, y) for run, x, y in zip(pair[0], ours, theirs, strict=False) if x is not None and y]
-        parts += [Part(f"{name}, seed {seed}", x / y) for seed, x, y in both]
+        parts += [Part(f"{name}, seed {seed}", x / y) for seed, x, y in both if inf not in (x, y)]
+        never += [x / y for _, x, y in both if (x == inf) != (y == inf)]
     if not parts:
         raise NotTestable(f"no two runs have a measured {claim.quantity.replace('_', ' ')} to compare")
     ends = [end for part in parts for end in (part.low, part.high) if end is not None] or [p.effect for p in parts]
+    ends += never
     spread = (min(ends), max(ends)) if len(ends) > 1 else (None, None)
-    return Finding(float(np.mean([p.effect for p in parts])), *spread, "ratio", len(parts), None, tuple(parts))
+    note = f"{len(never)} more pairs of runs of which one alone never has it" if never else ""
+    return Finding(float(np.mean([p.effect for p in parts])), *spread, "ratio", len(parts), None, tuple(parts), note)
 
 
 def noise_ratio(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Part]:
     """The ratio of two noises with the widest interval that the two intervals allow; none where one is missing."""
-    if not ours or not theirs:
+    if ours.get("noise") is None or theirs.get("noise") is None:
         return []
     low = max(0.0, ours["noise_low"]) / theirs["noise_high"]
     high = ours["noise_high"] / theirs["noise_low"] if theirs["noise_low"] > 0 else inf
@@ -141,10 +149,12 @@ def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | Non
 
 
 def _to_reward(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
-    """Training seconds to the reward that table A3 compares the two methods at; None for a seed that never has it."""
+    """Training seconds to the reward that table A3 compares the two methods at; infinite where a seed never has it."""
     watched = [[log.get("watch") or [] for log in _logs(layout, runs)] for runs in pair]
-    reward = comparison.target(watched)
-    return [[comparison.reaches(curve, reward, "seconds") for curve in curves] for curves in watched]
+    if (reward := comparison.target(watched)) is None:
+        return [[None] * len(curves) for curves in watched]
+    reached = [[comparison.reaches(curve, reward, "seconds") for curve in curves] for curves in watched]
+    return [[inf if seconds is None else seconds for seconds in of] for of in reached]
 
 
 QUANTITIES: dict[str, Quantities] = {

@@ -50,7 +50,7 @@ def judge(low: float | None, high: float | None, claimed: Range, refuted: Range 
 
 
 def _within(low: float, high: float, side: Range) -> bool:
-    return side[0] < low and high < side[1]
+    return (side[0] < low or side[0] == -inf) and (high < side[1] or side[1] == inf)  # an interval may be open
 
 
 def shown_range(claimed: Range) -> str:

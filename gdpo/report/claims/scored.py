@@ -62,7 +62,8 @@ def best(scores: Scores, claim: Best) -> Finding:
     changes = [_change(scores, claim, names, claim.a, other) for other in claim.others]
     low, high = extreme([change.draws for change in changes])
     effect = min(change.effect for change in changes)
-    p_values = [p_value(change.draws) for change in changes]
+    # A difference above 0, however clear, says nothing of one below it.
+    p_values = [p_value(change.draws) for change in changes if effect > 0 or change.effect <= 0]
     p = max(p_values) if effect > 0 else min(1.0, len(changes) * min(p_values))
     parts = [
         Part(f"minus {_row(scores, o)}", c.effect, *interval(c.draws))
@@ -163,7 +164,8 @@ def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b:
     if not changes:
         had = " that it had items of right before" if claim.of == "retained" else ""
         raise NotTestable(f"no student has scores of all {claim.columns} columns{had}")
-    note = f"without {', '.join(missing)}: a column was dropped" if missing else ""
+    why = "a column was dropped" + (" or had nothing right before" if claim.of == "retained" else "")
+    note = f"without {', '.join(missing)}: {why}" if missing else ""
     average = _average(changes)
     return Change(average.effect, average.draws, average.n, average.parts, note)
 

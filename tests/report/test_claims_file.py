@@ -1,0 +1,134 @@
+"""The paper's claims as a file: mistakes in it are named, its runs are the tables', and every claim gets a row."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from gdpo.config import load_scale
+from gdpo.errors import UserError
+from gdpo.files import read_csv, write_csv
+from gdpo.layout import Layout
+from gdpo.report import claims
+
+SCALES = ("micro", "tiny", "smol", "paper")
+
+
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    """Nothing has been made."""
+    monkeypatch.chdir(tmp_path)
+    return Layout(load_scale("tiny"))
+
+
+def refused(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        claims.load(load_scale("tiny"), path)
+    return str(error.value).removeprefix(f"{path}, ")
+
+
+def test_mistakes_are_named_in_one_sentence(tmp_path):
+    start = "x: {statement: s, source: T, test: difference, direction: less, a: {trainset: metakl, method: "
+    assert refused(tmp_path, f"{start}gdppo}}}}").startswith("x.method: found 'gdppo'; did you mean 'gdpo'? known: ")
+    assert refused(tmp_path, f"{start}gdpo}}, students: larg}}").startswith(
+        "x.students: found 'larg'; did you mean 'large'? known: "
+    )
+    assert "colums: unknown key" in refused(tmp_path, f"{start}gdpo}}, colums: math}}")
+    assert "reading" in refused(tmp_path, "x: {statement: s, source: T, test: retained, a: {}, margin: 5}")
+    derived = "x: {statement: s, source: T, test: derived, proof: p, below: 0, value: "
+    assert "value: expected one of adjacent_error" in refused(tmp_path, f"{derived}nothing}}")
+    unbound = "x: {statement: s, source: T, test: correlation, between: models}"
+    assert "expected 'above', 'below' or both" in refused(tmp_path, unbound)
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
+    layout = Layout(load_scale(scale))
+    selections = [*layout.scale.tables.values(), *(s for s in layout.scale.studies.values() if not s.grid)]
+    shown = {run for selection in selections for run in layout.selected_runs(selection)}
+    stated = claims.load(layout.scale)
+    for claim in stated.values():
+        try:
+            assert set(claims.about.runs(layout, claim)) <= shown
+        except claims.NotTestable:
+            continue
+    files = claims.inputs(layout)
+    assert len(files) == len(set(files)) > 50
+    assert layout.proficiency in files
+
+
+def test_the_claims_themselves(layout):
+    """Statements and sources are there, each proof is a test, and each id is written once."""
+    stated = claims.load(layout.scale)
+    tests = (Path(__file__).parents[1] / "test_objective.py").read_text()
+    for claim in stated.values():
+        assert claim.statement[0].isupper() and not claim.statement.endswith(".")
+        if claim.test == "derived":
+            assert f"def {claim.proof}(" in tests
+    assert len(re.findall(r"^[a-z][\w-]*:", claims.PATH.read_text(), re.M)) == len(stated)
+    assert {c.test for c in stated.values()} == {
+        "difference", "equivalence", "best", "retained", "interaction", "correlation", "trend", "measure", "derived",
+    }  # fmt: skip
+
+
+def test_every_claim_gets_a_row_and_a_place_on_the_page(layout):
+    """With nothing trained, only mathematics has a verdict: the rest is not testable and says why."""
+    stated = claims.load(layout.scale)
+    write_csv(layout.proficiency, ["id", "tiny-s", "tiny-m", "average", "strict"], [])
+    del stated["proficiency-differs-by-model"]
+    found = claims.results(layout, stated)
+    by_test = {(r.claim.test == "derived", r.verdict) for r in found}
+    assert by_test == {(True, "supported"), (True, "contradicted"), (False, "not testable")}
+    rows = claims.rows(found)
+    write_csv("claims.csv", claims.COLUMNS, rows)
+    assert [row["id"] for row in read_csv("claims.csv")] == list(stated)
+    assert all(row["note"] for row in rows if row["verdict"] == "not testable")
+    page = claims.markdown(layout.scale, found)
+    assert all(f"**{name}**" in page for name in stated)
+    assert "supported: the whole interval lies on that side" in page
+
+
+def test_published_numbers_of_a_claim():
+    """A7+A8, recomputed: GDPO 80.86 and GRPO 80.25 overall; SFT's math 63.40 to Origin's 79.16."""
+    from gdpo.report.claims import printed
+    from gdpo.report.published import published
+
+    rows, stated = published(), claims.load(load_scale("tiny"))
+    effects = {name: printed.effect(stated[name], rows) for name in stated}
+    assert effects["gdpo-close-to-grpo"] == pytest.approx(0.61, abs=0.005)
+    assert effects["gdpo-best-method"] == pytest.approx(0.61, abs=0.005)
+    assert effects["sft-metakl-loses-math"] == pytest.approx(63.40 - 79.16, abs=0.01)
+    assert effects["metagdpo-spares-instruct"] == pytest.approx(76.2 - 95.79)
+    assert effects["rises-with-group-size"] is None
+    bad = stated["sft-metakl-loses-math"].model_copy(update={"printed": printed.Rows(table="A7+A8", a="STF")})
+    with pytest.raises(UserError, match="found 'STF'; did you mean 'SFT'"):
+        printed.effect(bad, rows)
+
+
+def test_reports_import_no_model_library():
+    code = "import sys, gdpo.report.claims, gdpo.report.claims.scored, gdpo.report.claims.measured, gdpo.report.cost;"
+    code += "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'matplotlib', 'sklearn', 'scipy')))"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_settings_follow_what_is_claimed_and_how_it_is_named(layout):
+    from gdpo.config import fingerprint
+
+    scale = layout.scale
+    key = fingerprint(claims.settings(scale))
+    assert key == fingerprint(claims.settings(scale))
+    renamed = {n: m.model_copy(update={"display": "X"}) for n, m in scale.models.items()}
+    changes = ({"models": renamed}, {"bootstrap_draws": 5}, {"student_sets": {}})
+    assert all(fingerprint(claims.settings(scale.model_copy(update=change))) != key for change in changes)
+
+
+def test_the_page_repeats_the_rule_of_the_file():
+    assert claims.rule()[0].startswith("The paper's claims as tests")
+    assert yaml.safe_load(claims.PATH.read_text())
