@@ -18,6 +18,7 @@ from gdpo.students.common import Run
 
 STILL = 1e-12  # a learning rate that moves no weight
 UNCLIPPED = 1e12
+LEAST = 3  # mini-batches: without one of them two are left to differ
 COORDINATES = 1_000_000  # of a larger model, so many weights drawn at random stand for all
 
 
@@ -43,7 +44,8 @@ class Gradients(TrainerCallback):
 def gradients(run: Run, batches: int, size: int) -> Tensor:
     """(batches, weights): the gradient on `batches` mini-batches of `size` in one epoch, at the untrained student.
 
-    Raises DataError where the groups fill fewer than three mini-batches.
+    Raises DataError where the groups fill fewer than four mini-batches, the last of which is left out: of two no
+    interval can be had by leaving one out.
     """
     kept = Gradients(run.seed)
     changes = {"learning_rate": STILL, "max_grad_norm": UNCLIPPED, "epochs": 1, "batch_size": size}
@@ -52,9 +54,8 @@ def gradients(run: Run, batches: int, size: int) -> Tensor:
     import_module(f"gdpo.students.{run.method.trainer}").train(measured)
     # The epoch's last batch may be smaller than the others, and so noisier.
     rows = kept.rows[:-1][:batches]
-    if len(rows) < 2:
-        expected = f"expected groups for three mini-batches of {size}"
-        raise DataError(f"{expected}, found {len(kept.rows)}")
+    if len(rows) < LEAST:
+        raise DataError(f"expected groups for {LEAST + 1} mini-batches of {size}, found {len(kept.rows)}")
     return torch.stack(rows)
 
 

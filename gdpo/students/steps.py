@@ -151,6 +151,7 @@ def noise(scale: Scale, runs: list[Run]) -> None:
     """Measure how much each method's gradient differs between mini-batches at the untrained student."""
     from transformers import set_seed
 
+    from gdpo.groups import DataError
     from gdpo.students import common
     from gdpo.students.noise import gradients, interval
     from gdpo.students.noise import noise as share
@@ -168,11 +169,17 @@ def noise(scale: Scale, runs: list[Run]) -> None:
                 layout.model(run.student), method, groups, work, run.seed, scale.model(run.student).dtype,
                 _online_reward(scale, run), layout.work / "reference",
             )  # fmt: skip
-            rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()
+            try:
+                rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()
+            except DataError as error:  # a small scale has too few groups: table A3 leaves the cell empty
+                write_json(path, {"noise": None, "why": str(error)})
+                say(f"noise {run}: not measured: {error}")
+                continue
+            finally:
+                shutil.rmtree(work, ignore_errors=True)
             products = rows @ rows.T
             step = method.batch_size / scale.watch.noise_batch_size
             value, (low, high) = share(products, step), interval(products, step)
-            shutil.rmtree(work, ignore_errors=True)
             measured = {"batches": len(rows), "batch_size": method.batch_size, "noise": value}
             measured |= {"noise_low": low, "noise_high": high}
             write_json(path, measured | {"gradient_norm": float(rows.mean(0).norm())})

@@ -8,8 +8,12 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
+from gdpo.config import load_scale
+from gdpo.files import read_json, write_jsonl
 from gdpo.groups import DataError
-from gdpo.students import first_of
+from gdpo.layout import Layout
+from gdpo.layout import Run as Named
+from gdpo.students import first_of, steps
 from gdpo.students.common import Run
 from gdpo.students.noise import gradients, interval, noise
 from gdpo.students.watch import Watch, entries
@@ -107,17 +111,32 @@ def test_noise_of_drawn_gradients_is_the_true_one():
 @pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])
 def test_gradients_are_those_of_mini_batches_at_the_untrained_student(trainer, student, groups, tmp_path):
     run = Run(student, method(trainer), groups, tmp_path / "work", 0, "float32", reward_even, None)
-    rows = gradients(run, batches=2, size=2)
-    assert rows.shape[0] == 2
+    rows = gradients(run, batches=3, size=1)
+    assert rows.shape[0] == 3
     assert not torch.equal(rows[0], rows[1])
-    again = gradients(run, batches=2, size=2)
+    again = gradients(run, batches=3, size=1)
     assert torch.equal(rows, again)
 
 
 def test_too_few_groups_for_noise_are_named(student, groups, tmp_path):
     run = Run(student, method("gdpo"), groups[:3], tmp_path / "work", 0, "float32", None, None)
-    with pytest.raises(DataError, match="expected groups for three mini-batches of 2, found 2"):
+    with pytest.raises(DataError, match="expected groups for 4 mini-batches of 2, found 2"):
         gradients(run, batches=8, size=2)
+
+
+def test_a_scale_with_too_few_groups_goes_on_without_noise(groups, tmp_path, monkeypatch):
+    """The file is there, since the workflow waits for it, and says why it has no number."""
+    monkeypatch.chdir(tmp_path)
+
+    def none(*_):
+        raise DataError("too few")
+
+    monkeypatch.setattr("gdpo.students.noise.gradients", none)
+    layout = Layout(load_scale("micro"))
+    write_jsonl(layout.groups("metakl"), [group.model_dump() for group in groups])
+    steps.noise(layout.scale, [Named("tiny-s", "metakl", "gdpo", 0)])
+    found = read_json(layout.noise("tiny-s", "metakl", "gdpo"))
+    assert found == {"noise": None, "why": "too few"}
 
 
 def test_a_group_may_be_seen_in_part(student, groups, tmp_path):
