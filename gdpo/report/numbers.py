@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from gdpo.config import Scale, learning_rates, sweep_file
+from gdpo.config import Scale, learning_rates, sweep_file, swept
 from gdpo.files import read_csv, read_json, read_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report.bootstrap import LEVEL
@@ -30,8 +30,9 @@ def inputs(layout: Layout) -> list[Path]:
 
 
 def settings(scale: Scale) -> list:
-    """What of the configuration the numbers quote: all of it, and the figures' words."""
-    return [scale, figures(scale)]
+    """What of the configuration the numbers quote: all of it, the recorded sweep, and the figures' words."""
+    recorded = [[*cell, sorted(means.items())] for cell, means in swept(scale.scale).items()]
+    return [scale, recorded, figures(scale)]
 
 
 def numbers(layout: Layout) -> dict[str, Any]:
@@ -165,12 +166,14 @@ def _rates(layout: Layout) -> list[dict[str, Any]]:
 
 
 def _sweep(layout: Layout) -> dict[str, Any]:
-    """The grid, and each swept cell's best rate with its validation mean."""
+    """The grid, the rates tried beyond it where its largest was best, and each swept cell's best with its mean."""
     path = sweep_file(layout.scale.scale)
     rows = read_csv(path) if path.exists() else []
     best = [_swept(layout, row) for row in rows if row["chosen"] == "1"]
     sweep = layout.scale.sweep
-    return {"learning_rates": sweep.learning_rates, "seeds": sweep.seeds, "candidates": len(rows), "best": best}
+    tried = {float(row["learning_rate"]) for row in rows}
+    found = {"learning_rates": sweep.learning_rates, "further": [rate for rate in sweep.further if rate in tried]}
+    return found | {"seeds": sweep.seeds, "candidates": len(rows), "best": best}
 
 
 def _swept(layout: Layout, row: dict[str, str]) -> dict[str, Any]:

@@ -222,8 +222,10 @@ def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
         *found,
         "A seed covers training and sampling. Pool, base models, teacher, selection and groups are fixed, "
         "so the intervals say nothing about another world, other bases or another teacher.",
-        "Learning rates were chosen on validation items, one grid for every cell (workflow/config/sweep), where a "
-        "sweep is recorded for this scale; else they are the configuration's own.",
+        "An interval without width means that all items agree, not that nothing is uncertain.",
+        "Learning rates were chosen on validation items, one grid for every cell and, where its largest rate was best, "
+        "larger ones (workflow/config/sweep), where a sweep is recorded for this scale; else they are the "
+        "configuration's own.",
         f"Scale: {scale.name}. Averages: macro over the benchmarks, as in the paper.",
     ]
 

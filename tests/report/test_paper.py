@@ -196,6 +196,25 @@ def test_numbers_count_what_lies_there(layout):
     assert json.loads(json.dumps(found)) == found
 
 
+def test_a_rate_beyond_the_grid_is_told(tmp_path, monkeypatch):
+    """The largest rate of the grid was best, so 3e-3 was tried too, and is the best; 1e-2 was not tried."""
+    scale = load_scale("tiny")
+    path = tmp_path / "tiny.csv"
+    monkeypatch.setattr("gdpo.config.sweep_file", lambda name: path)
+    monkeypatch.setattr(numbers, "sweep_file", lambda name: path)
+    before = numbers.settings(scale)
+    cell = {"student": "tiny-m", "trainset": "metakl", "method": "gdpo"}
+    tried = {"1e-05": 80, "0.001": 81, "0.003": 82}
+    rows = [cell | {"learning_rate": r, "validation_mean": m, "chosen": int(m == 82)} for r, m in tried.items()]
+    write_rows(path, rows)
+    assert numbers.settings(scale) != before
+    monkeypatch.chdir(tmp_path)
+    found = gathered(Layout(scale))["sweep"]
+    assert (found["further"], found["candidates"], found["best"][0]["learning_rate"]) == ([0.003], 3, 0.003)
+    paper.build(Layout(scale))
+    assert "and larger rates where its largest was the best" in text(elements("figure"))
+
+
 @pytest.mark.parametrize("name", ["micro", "tiny", "smol", "paper"])
 def test_every_scale_has_numbers_before_anything_is_made(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
