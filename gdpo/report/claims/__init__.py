@@ -137,7 +137,7 @@ def markdown(scale: Scale, found: list[Result]) -> str:
         "",
         *rule(),
         "",
-        "| claim | source | claimed | effect [95% interval] | unit | published | verdict |",
+        "| claim | source | claimed | effect [interval] | unit | published | verdict |",
         "|---|---|---|---|---|---|---|",
     ]
     for result in found:
