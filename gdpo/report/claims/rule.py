@@ -25,7 +25,8 @@ class Part:
 class Finding:
     """An effect with its 95% interval, or without one where a single value was measured.
 
-    p: two-sided, of the claimed range's nearest bound. n: how many items, questions or pairs of runs lie behind it.
+    p: two-sided, of the claimed range's nearest bound; of `best` and `retained`, of 0. n: how many items,
+    questions or pairs of runs lie behind it.
     """
 
     effect: float
