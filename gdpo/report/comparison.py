@@ -239,8 +239,7 @@ def _notes(layout: Layout, targets: Sequence[str]) -> list[str]:
         "Mean over seeds [least, most]; of the gradient noise and the test score [95% bootstrap interval]. ratio: the "
         "first method by the last.",
         "The teacher answers once for all students, methods and seeds: what it samples and its seconds are not in "
-        "training's. An offline loss' single pass of the reference over a training set is kept for all its runs: it is "
-        "in the training of the run that came first, and never in the time to the equal reward.",
+        "training's. What a method prepares, an offline loss' pass of the reference for one, is.",
         "Gradient noise: the share of a step's squared gradient that is variance between mini-batches, at the "
         f"untrained student, estimated from mini-batches of {watch.noise_batch_size} questions; 1: nothing in common.",
         f"Equal validation reward: the untrained student's and {SHARE} of the smaller of the methods' best gains (mean "

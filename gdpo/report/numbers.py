@@ -189,14 +189,19 @@ def _swept(layout: Layout, row: dict[str, str]) -> dict[str, Any]:
 
 
 def _counts(layout: Layout) -> dict[str, int]:
-    """Trained runs: distinct ones that tables and studies name, those of them made, and how often all are shown."""
+    """Trained runs: distinct ones that tables and studies name, those of them made, and how often all are shown.
+
+    `grid`: those that a study shows at each rate of the grid, which no table does.
+    """
     trained = [run for run in _runs(layout) if not run.is_origin]
+    studied = [run for s in layout.scale.studies.values() if s.grid for run in layout.selected_runs(s)]
     made = {path.parent for path in (layout.root / "runs").glob("*/*/*/*/train.json")}
     shown = [run for chosen in _selections(layout) for run in layout.selected_runs(chosen) if not run.is_origin]
     return {
         "trained": len(trained),
         "made": sum(layout.run(run) in made for run in trained),
         "shown": len(shown),
+        "grid": len(set(studied)),
     }
 
 

@@ -66,6 +66,8 @@ def train_run(
     run = common.Run(Path(base), method, groups, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
     before = memory.held(device())
     start = time.perf_counter()
+    if watch:
+        watch.start_clock()
     common.quiet()
     set_seed(seed)
     try:

@@ -76,7 +76,8 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "work": work / "checkpoints",
             "seed": run.seed,
             "dtype": scale.model(run.student).dtype,
-            "ref_cache": layout.work / "reference",
+            # A comparison of times must not find what another run has paid for.
+            "ref_cache": None if layout.is_watched(run) else layout.work / "reference",
             "watch": _watch(scale, run),
         }
         if together.first():

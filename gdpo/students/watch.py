@@ -33,14 +33,20 @@ class Watch(TrainerCallback):
     batch_size: int
     rollouts: Callable[[], int] = lambda: 0
     paused: float = field(default=0.0, init=False)
+    started: float | None = field(default=None, init=False)
+
+    def start_clock(self) -> None:
+        """From here seconds count: what a method prepares, such as its reference's pass, is part of its time."""
+        self.started = time.perf_counter()
 
     def on_train_begin(self, args, state, control, model=None, **_) -> None:
         before = [entry for entry in state.log_history if f"{PREFIX}seconds" in entry]
-        elapsed, self._sampled = 0.0, 0
+        self._sampled, self._stopped = 0, 0.0
         if before:  # a resumed run goes on counting
             elapsed, self._sampled = (before[-1][PREFIX + key] for key in ("seconds", "completions"))
-        self.started = time.perf_counter() - elapsed
-        self._stopped = 0.0
+            self.started = time.perf_counter() - elapsed
+        elif self.started is None:
+            self.start_clock()
         if not before:
             self._look(state, model)
 

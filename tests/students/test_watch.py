@@ -67,6 +67,12 @@ def test_the_clock_stands_while_the_student_is_watched(student, groups, tmp_path
         looked.on_step_end(None, state, None)
     assert [entry["watch_seconds"] for entry in state.log_history] == [0, 1, 2]
     assert looked.paused == 300
+    prepared = watch(student, groups)
+    monkeypatch.setattr(prepared, "_mean_reward", lambda model: 0.0)
+    prepared.start_clock()
+    clock[0] += 5
+    prepared.on_train_begin(None, SimpleNamespace(log_history=(log := []), global_step=0, max_steps=9), None)
+    assert log[0]["watch_seconds"] == 5
     resumed = watch(student, groups)
     monkeypatch.setattr(resumed, "_mean_reward", lambda model: 0.0)
     resumed.rollouts = lambda: 7

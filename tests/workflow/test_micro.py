@@ -183,6 +183,15 @@ def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
 
 
 @pytest.mark.slow
+def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(micro):
+    undo = changed(micro / "workflow/config/micro.yaml", "bootstrap_draws: 200", "bootstrap_draws: 199")
+    jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+    undo()
+    assert (jobs["claims"], jobs["table_scores"], jobs["figure"]) == (1, 12, 9)
+    assert not [job for job in jobs if job.startswith(("train", "evaluate", "respond", "model"))]
+
+
+@pytest.mark.slow
 def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
     """SFT with an adapter is one cell of one student: its two seeds are one job."""
     here = "sft-lora: {epochs: 1, batch_size: 16, learning_rate: 3.0e-3}"

@@ -127,7 +127,7 @@ rule claims:
     log:
         f"{ROOT}/logs/claims.log",
     params:
-        settings=fingerprint([VERSION["claims"], claims.load(SCALE)]),
+        settings=fingerprint([VERSION["claims"], claims.settings(SCALE)]),
     shell:
         "gdpo claims {TOLD} --log {log}"
 
