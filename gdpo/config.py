@@ -125,6 +125,12 @@ class Scale(Strict):
     def root(self) -> Path:
         return Path("results") / self.name
 
+    @property
+    def names(self) -> list[dict[str, str]]:
+        """What models, training sets, methods and benchmarks are called in print."""
+        shown = (self.models, self.trainsets, self.methods, self.benchmarks)
+        return [{name: entry.display for name, entry in entries.items()} for entries in shown]
+
     def student_set(self, name: str) -> list[str]:
         """The students that a table or study is about; `main` are those of tables 1 and 2."""
         return self.students if name == "main" else self.student_sets[name]
@@ -191,12 +197,22 @@ def learning_rates(scale: str) -> dict[SweptCell, float]:
 
 
 def fingerprint(settings: Any) -> str:
-    """A short hash of resolved settings: the key of caches and the config hash of provenance."""
-    return hashlib.sha256(json.dumps(settings, sort_keys=True, default=_plain).encode()).hexdigest()[:16]
+    """A short hash of resolved settings: the key of caches and the config hash of provenance.
+
+    What an entry is called in print (`display`) is no part of it: a new name must not train anything again. What
+    shows names hashes `Scale.names` beside.
+    """
+    return hashlib.sha256(json.dumps(_plain(settings), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else str(value)
+    if isinstance(value, BaseModel):
+        value = value.model_dump(mode="json")
+    if isinstance(value, dict):
+        return {str(key): _plain(entry) for key, entry in value.items() if key != "display"}
+    if isinstance(value, list | tuple):
+        return [_plain(entry) for entry in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

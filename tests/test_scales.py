@@ -122,3 +122,14 @@ def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: object, message
 def test_a_misspelt_scale_is_named() -> None:
     with pytest.raises(UserError, match=r"no such scale; did you mean 'smol'\? known: micro, paper, smol, tiny"):
         load_scale("smoll")
+
+
+def test_what_things_are_called_is_no_part_of_their_hash() -> None:
+    scale = load_scale("tiny")
+    method = scale.methods["gdpo"]
+    renamed = method.model_copy(update={"display": "Another"})
+    faster = method.model_copy(update={"learning_rate": 1.0})
+    for of in (lambda m: m, lambda m: [m], lambda m: {"a": (1, m)}, lambda m: m.model_dump()):
+        assert fingerprint(of(renamed)) == fingerprint(of(method))
+        assert fingerprint(of(faster)) != fingerprint(of(method))
+    assert scale.names != scale.model_copy(update={"methods": {"gdpo": renamed}}).names

@@ -32,7 +32,7 @@ def inputs(layout: Layout) -> list[Path]:
 def settings(scale: Scale) -> list:
     """What of the configuration the numbers quote: all of it, the recorded sweep, and the figures' words."""
     recorded = [[*cell, sorted(means.items())] for cell, means in swept(scale.scale).items()]
-    return [scale, recorded, figures(scale)]
+    return [scale, scale.names, recorded, figures(scale)]
 
 
 def numbers(layout: Layout) -> dict[str, Any]:

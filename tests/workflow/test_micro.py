@@ -183,6 +183,17 @@ def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["SFT+LoRA", "Tiny-S", "MetaKL", "Chain-2"])
+def test_a_new_name_in_print_makes_nothing_but_what_is_printed(micro, name):
+    undo = changed(micro / "workflow/config/tiny.yaml", f"display: {name}", f"display: New-{name}")
+    jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
+    undo()
+    assert jobs["table_scores"] == 12
+    made_again = {"publish_claims", "claims", "numbers", "cost", "paper", "published", "all", "figures"}
+    assert all(job in made_again or job.startswith(("table", "figure", "publish")) for job in jobs)
+
+
+@pytest.mark.slow
 def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(micro):
     undo = changed(micro / "workflow/config/micro.yaml", "bootstrap_draws: 200", "bootstrap_draws: 199")
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)

@@ -13,12 +13,7 @@ ENDS = ["pdf", "png", "csv"]
 
 def table_settings(wildcards):
     shown = [SCALE.tables[wildcards.table], SCALE.bootstrap_draws, SCALE.bootstrap_seed]
-    named = [
-        SCALE.trainsets,
-        SCALE.benchmarks,
-        [m.display for m in SCALE.models.values()],
-    ]
-    return fingerprint([VERSION["table"], shown, named])
+    return fingerprint([VERSION["table"], shown, SCALE.benchmarks, SCALE.names])
 
 
 def table_files(kind, stem):

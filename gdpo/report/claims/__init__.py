@@ -59,9 +59,7 @@ def inputs(layout: Layout) -> list[Path]:
 
 def settings(scale: Scale) -> list:
     """What the verdicts and their page depend on beside `inputs`: the claims, the rule's words, draws, names."""
-    shown = [scale.models, scale.trainsets, scale.methods, scale.benchmarks]
-    names = [{name: entry.display for name, entry in entries.items()} for entries in shown]
-    return [load(scale), rule(), scale.bootstrap_draws, scale.bootstrap_seed, scale.student_sets, names]
+    return [load(scale), rule(), scale.bootstrap_draws, scale.bootstrap_seed, scale.student_sets, scale.names]
 
 
 def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
