@@ -108,7 +108,7 @@ def test_the_text_follows_the_tables_marks(layout):
     write_rows(layout.table("table2"), score_rows(layout, "table2"))
     paper.build(layout)
     model = layout.scale.model(layout.scale.students[0]).display
-    sentence = f"{model}, overall avg, Origin 50.0: significantly above it MetaGDPO (55.0), below it no row"
+    sentence = f"{model}, overall avg, Origin 50.0: significantly above it MetaGDPO (55.0)"
     assert sentence in text(elements("list"))
     assert "55.0↑ [54.0, 57.0]" in text(elements("figure"))
 
