@@ -108,7 +108,7 @@ def draw(rows: list[dict]):
             _front(ax, [row for row in found if row["pareto"]], x, y)
             ax.axhline(0, color="black", linewidth=0.6, zorder=1)
             ax.set(xlabel=xlabel, ylabel=ylabel)
-            positive = [row["kl"] for row in found if row["kl"] > 0]
+            positive = [row["kl"] for row in found if row["kl"] > 0 and row[y] is not None]
             if x == "kl" and positive and max(positive) > 10 * min(positive):
                 style.log_axis(ax)
         if len(students) > 1:
