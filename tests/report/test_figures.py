@@ -205,7 +205,7 @@ def test_gain_and_forgetting_by_hand_and_their_front(layout):
         tradeoff.draw(rows)
         # Where the untrained student has nothing right in some benchmark, nothing can be forgotten there.
         unknown = {"forgetting": None, "forgetting_low": None, "forgetting_high": None, "pareto": 0}
-        tradeoff.draw([row | unknown for row in rows]).canvas.draw()
+        style.save(tradeoff.draw([row | unknown for row in rows]), layout.figure("tradeoff"))
 
 
 def test_the_front_keeps_what_nothing_dominates():
