@@ -151,6 +151,21 @@ class Layout:
         compared = [table for table in self.scale.tables.values() if table.kind == "comparison"]
         return [(s, cell) for table in compared for s in self.scale.student_set(table.students) for cell in table.rows]
 
+    def is_online(self, of: Run | Cell) -> bool:
+        """Whether the student samples what it learns from; else a teacher has."""
+        return self.scale.methods[of.method.partition("~")[0]].trainer == "grpo"
+
+    def taught_by(self, of: Run | Cell) -> Path | None:
+        """The teacher's responses that a trained run learns from: of a part, the whole set's.
+
+        None where the student samples itself, and where the groups were imported.
+        """
+        name = of.trainset
+        while self.scale.trainset(name).select == "part":
+            name = self.scale.trainset(name).parts[0]
+        imported = self.scale.trainset(name).select == "import"
+        return None if imported or self.is_online(of) else self.responses(name)
+
     def is_watched(self, run: Run) -> bool:
         return run.seed in self.scale.seeds and any(run in self.cell_runs(s, c) for s, c in self.watched_cells())
 

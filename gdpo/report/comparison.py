@@ -65,28 +65,14 @@ def inputs(layout: Layout, name: str) -> list[Path]:
     for student in layout.scale.student_set(table.students):
         for cell in _cells(table):
             found += [layout.run(run) for run in layout.cell_runs(student, cell)]
-            found += [layout.noise(student, cell.trainset, cell.method), *_asked(layout, cell)]
+            found += [layout.noise(student, cell.trainset, cell.method)]
+            found += [path] if (path := layout.taught_by(cell)) else []
     return list(dict.fromkeys(found))
 
 
 def _cells(table: Table) -> list[Cell]:
     """The rows that were trained."""
     return [cell for cell in table.rows if not cell.model and not is_origin(cell)]
-
-
-def _online(layout: Layout, cell: Cell) -> bool:
-    """Whether the student samples what it learns from; else a teacher has."""
-    return layout.scale.methods[cell.method].trainer == "grpo"
-
-
-def _asked(layout: Layout, cell: Cell) -> list[Path]:
-    """The teacher's responses behind an offline row: of a part, the whole set's; of an imported set there are none."""
-    name = cell.trainset
-    while layout.scale.trainset(name).select == "part":
-        name = layout.scale.trainset(name).parts[0]
-    if _online(layout, cell) or layout.scale.trainset(name).select == "import":
-        return []
-    return [layout.responses(name)]
 
 
 def spread(values: Sequence[float | None]) -> Value | None:
@@ -150,12 +136,12 @@ def measured(
 
 def _taught(layout: Layout, cell: Cell) -> Values:
     """What the teacher sampled and how long it took, once for all students and seeds; nothing for an online row."""
-    if _online(layout, cell):
+    if layout.is_online(cell):
         return {"teacher_completions": spread([0]), "teacher_seconds": spread([0])}
-    if not (asked := _asked(layout, cell)):
+    if (asked := layout.taught_by(cell)) is None:
         return {"teacher_completions": None, "teacher_seconds": None}
-    sampled = sum(len(row["completions"]) - row.get("gold", 0) for _, row in read_jsonl(asked[0]))
-    return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked[0]))}
+    sampled = sum(len(row["completions"]) - row.get("gold", 0) for _, row in read_jsonl(asked))
+    return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked))}
 
 
 def _wall(record: Path) -> Value | None:

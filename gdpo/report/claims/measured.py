@@ -142,9 +142,10 @@ def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
 
 
 def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | None:
-    if seconds is None or layout.scale.method(run.method, run.student, run.trainset).trainer == "grpo":
+    if seconds is None or layout.is_online(run):
         return seconds
-    taught = _read(provenance_path(layout.responses(run.trainset))).get("wall_seconds")
+    asked = layout.taught_by(run)
+    taught = _read(provenance_path(asked)).get("wall_seconds") if asked else None
     return None if taught is None else seconds + taught
 
 

@@ -149,5 +149,5 @@ def files(layout: Layout, claim: Claim) -> list[Path]:
         return [*scored, *dict.fromkeys(sets)]
     if claim.quantity == "noise":
         return list(dict.fromkeys(layout.noise(run.student, run.trainset, run.method) for run in needed))
-    taught = [layout.responses(run.trainset) for run in needed] if claim.quantity == "seconds_with_teacher" else []
-    return list(dict.fromkeys([*(layout.run(run) for run in needed), *taught]))
+    taught = [layout.taught_by(run) for run in needed] if claim.quantity == "seconds_with_teacher" else []
+    return list(dict.fromkeys([*(layout.run(run) for run in needed), *filter(None, taught)]))

@@ -33,19 +33,8 @@ def _students(scale: Scale) -> list[str]:
 def inputs(layout: Layout) -> list[Path]:
     scale = layout.scale
     runs = [run for s in _students(scale) for cell in _trained(scale) for run in layout.cell_runs(s, cell)]
-    answered = dict.fromkeys(path for cell in _trained(scale) if (path := _responses(layout, cell)))
+    answered = dict.fromkeys(path for cell in _trained(scale) if (path := layout.taught_by(cell)))
     return [*scored(layout, runs), *map(layout.run, runs), *answered]
-
-
-def _responses(layout: Layout, cell: Cell) -> Path | None:
-    """What the teacher sampled for a row: nothing where the student samples itself or groups are imported; for a part
-    of a set, what was sampled for the whole."""
-    if layout.scale.method(cell.method, "", "").trainer == "grpo":
-        return None
-    name = cell.trainset
-    while layout.scale.trainset(name).select == "part":
-        name = layout.scale.trainset(name).parts[0]
-    return None if layout.scale.trainset(name).select == "import" else layout.responses(name)
 
 
 def data(layout: Layout) -> list[dict]:
@@ -60,7 +49,7 @@ def data(layout: Layout) -> list[dict]:
         before = scores.mean(origin(student), names)
         for cell in _trained(scale):
             runs = layout.cell_runs(student, cell)
-            answered = _responses(layout, cell)
+            answered = layout.taught_by(cell)
             rows.append(
                 {
                     "student": scale.model(student).display,
