@@ -253,7 +253,7 @@ def test_a_long_run_beside_a_short_one_gets_a_logarithmic_axis(layout):
     with style.context():
         assert reward_time.draw(rows).axes[0].get_xscale() == "linear"
         slow = [row | {"seconds": 20 * row["seconds"]} if row["row"] == "GRPO" else row for row in rows]
-        assert reward_time.draw(slow).axes[0].get_xscale() == "symlog"
+        assert reward_time.draw(slow).axes[0].get_xscale() == "log"
 
 
 def test_one_seed_is_enough(layout):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import ceil, floor, log10
 from pathlib import Path
 
 from gdpo.config import Scale
@@ -58,11 +57,7 @@ def draw(rows: list[dict]):
             ax.fill_between(xs, low, high, color=look["color"], alpha=0.2, linewidth=0)
         ax.set(title=student, xlabel="seconds of training")
         if min(ends) and max(ends) > 10 * min(ends):
-            first = min(row["seconds"] for row in rows if row["student"] == student and row["seconds"] > 0)
-            ax.set_xscale("symlog", linthresh=first)  # logarithmic from the first look on, so that 0 has a place
-            decades = [10.0**k for k in range(ceil(log10(first)), floor(log10(max(ends))) + 1)]
-            ax.set_xticks([0, *decades], [f"{x:g}" for x in (0, *decades)])
-            ax.minorticks_off()
+            style.log_axis(ax)  # the first look comes after the model is loaded, so nothing lies at 0
     axes.flat[0].set_ylabel("validation reward")
     style.legend(canvas, axes.flat, 4)
     return canvas
