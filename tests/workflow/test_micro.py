@@ -217,6 +217,15 @@ def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
 
 
 @pytest.mark.slow
+def test_snakemake_s_own_report_holds_every_table_and_figure(micro):
+    done = snakemake(micro, "--report", "report.html", "all", "figures", "--config", "scale=micro", project=micro)
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = (micro / "report.html").read_text()
+    for shown in ("tableA7.csv", "tableA13.md", "group_size.png", "claims.csv", "report.pdf"):
+        assert shown in page
+
+
+@pytest.mark.slow
 def test_the_log_says_what_is_trained_and_what_is_reused(micro):
     (micro / "results/tableA7.csv").unlink()
     done = snakemake(micro, "--cores", "2", "results/tableA7.csv", "--config", "scale=micro", project=micro)
