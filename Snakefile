@@ -5,9 +5,12 @@ import time
 from gdpo.config import fingerprint, load_scale
 from gdpo.errors import UserError
 from gdpo.layout import VERSION, Layout, Run
+from gdpo.report import claims, figures
 
 try:
     SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
+    figures.settings.load()
+    claims.load(SCALE)
 except UserError as error:
     sys.exit(f"gdpo: {error}")
 

@@ -64,6 +64,19 @@ def test_a_misspelt_scale_is_one_sentence(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("file", "before", "after", "found"),
+    [("figures.yaml", "  dpi:", "  dpii:", "style.dpi"), ("claims.yaml", "test: difference", "test: dif", "'dif'")],
+)
+def test_a_mistake_in_a_shared_file_is_one_sentence(project, file, before, after, found):
+    undo = changed(project / "workflow/config" / file, before, after)
+    done = snakemake(project, "-n", "--config", "scale=micro", project=project)
+    undo()
+    assert done.returncode != 0
+    assert found in done.stderr
+    assert "line " not in done.stderr.replace("command line", "")
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A copy of what runs, so that a test may change its configuration."""
