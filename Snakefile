@@ -4,7 +4,7 @@ import time
 
 from gdpo.config import fingerprint, load_scale
 from gdpo.errors import UserError
-from gdpo.layout import VERSION, Layout, Run
+from gdpo.layout import VERSION, Layout, Run, origin
 from gdpo.report import claims, figures
 
 try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -38,6 +39,11 @@ class Run:
 
     def __str__(self) -> str:
         return self.path.as_posix()
+
+
+def origin(student: str) -> list[Run]:
+    """The untrained student, or a finished model, as a cell's runs."""
+    return [Run(student, "none", "origin", 0)]
 
 
 @dataclass(frozen=True)
@@ -119,13 +125,17 @@ class Layout:
         """How far a run's policy has moved from its reference, on validation items."""
         return self.root / "validation" / "drift" / run.path.with_name(f"{run.seed}.json")
 
+    def scored(self, runs: Iterable[Run], split: Split = "test") -> list[Path]:
+        """The score and the samples of each run, each once."""
+        return [path for run in dict.fromkeys(runs) for path in (self.score(run, split), self.samples(run, split))]
+
     def _scored(self, split: Split) -> Path:
         return self.root if split == "test" else self.root / "validation"
 
     def cell_runs(self, student: str, cell: Cell) -> list[Run]:
         """The runs behind one row for one student: one a seed, one alone for the origin or a finished model."""
         if cell.model or cell.method == "origin":
-            return [Run(cell.model or student, "none", "origin", 0)]
+            return origin(cell.model or student)
         return [Run(student, cell.trainset, cell.method, seed) for seed in self.scale.seeds]
 
     def selected_runs(self, selection: Table | Study) -> list[Run]:
@@ -136,7 +146,7 @@ class Layout:
         return list(dict.fromkeys(run for s in students for cell in selection.rows for run in self.cell_runs(s, cell)))
 
     def teacher_run(self) -> Run:
-        return Run(self.scale.respond.teacher, "none", "origin", 0)
+        return origin(self.scale.respond.teacher)[0]
 
     def sweep_methods(self, method: str) -> list[str]:
         """`method` at each rate of the one grid."""

@@ -37,6 +37,11 @@ def provenance_path(result: Path) -> Path:
     return result / "provenance.json" if result.is_dir() else result.with_name(f"{result.name}.provenance.json")
 
 
+def provenance_below(root: Path) -> list[Path]:
+    """The provenance of every result of a scale, in order; work/ is where results came from and holds none."""
+    return sorted(path for path in root.rglob("*provenance.json") if path.relative_to(root).parts[0] != "work")
+
+
 @contextmanager
 def recorded(result: Path, step: str, settings: Any, seeds: dict[str, int] | None = None) -> Iterator[dict]:
     """Time the block that makes `result` and write its provenance; the block may add to the yielded mapping."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdpo.files import read_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, Run, origin
 from gdpo.records import Question, chat, read_records
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import csv_text, plain
-from gdpo.report.tables import is_origin, origin, row_title, scored
+from gdpo.report.tables import is_origin, row_title, scored
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
 HEADER = [

@@ -75,6 +75,12 @@ def _cells(table: Table) -> list[Cell]:
     return [cell for cell in table.rows if not cell.model and not is_origin(cell)]
 
 
+def memory_above(logs: Sequence[Mapping[str, Any]]) -> float | None:
+    """Peak memory above that before training, MB, of the first seed: one process trains all, so peaks only grow."""
+    memory = logs[0].get("memory_mb")
+    return max(0, memory["peak"] - memory["before"]) if memory else None
+
+
 def spread(values: Sequence[float | None]) -> Value | None:
     """Mean, least and most of those there are; None where there is none."""
     known = [float(value) for value in values if value is not None]
@@ -117,7 +123,6 @@ def measured(
     runs = layout.cell_runs(student, cell)
     watches = [log.get("watch") or [] for log in logs]
     steps = [reaches(watch, reward, "step") for watch in watches]
-    memory = logs[0].get("memory_mb")  # the peak only grows within the process that trains all seeds
     overall = list(layout.scale.benchmarks)
     return {
         "online_completions": spread([log.get("completions") for log in logs]),
@@ -129,7 +134,7 @@ def measured(
         "steps_to_reward": spread(steps),
         "seconds_to_reward": spread([reaches(watch, reward, "seconds") for watch in watches]),
         "final_reward": spread([watch[-1]["reward"] if watch else None for watch in watches]),
-        "memory": spread([max(0, memory["peak"] - memory["before"])]) if memory else None,
+        "memory": spread([memory_above(logs)]),
         "score": _interval(scores.mean(runs, overall), scores.draws(runs, overall)),
     }
 

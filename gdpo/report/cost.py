@@ -8,6 +8,7 @@ from typing import Any
 
 from gdpo.files import read_json
 from gdpo.layout import Layout
+from gdpo.provenance import provenance_below
 
 FILE = "cost.csv"
 COLUMNS = ["step", "results", "runs", "wall_seconds", "cpu_seconds", "peak_memory_mb"]
@@ -15,10 +16,10 @@ Record = Mapping[str, Any]
 
 
 def records(layout: Layout) -> list[tuple[Path, Record]]:
-    """(path below the scale's directory, provenance) of every result but this; work/ is where results came from."""
-    found = [(path.relative_to(layout.root), path) for path in sorted(layout.root.rglob("*provenance.json"))]
-    ours = f"{FILE}.provenance.json"
-    return [(below, read_json(path)) for below, path in found if below.parts[0] != "work" and str(below) != ours]
+    """(path below the scale's directory, provenance) of every result but this."""
+    ours = layout.root / f"{FILE}.provenance.json"
+    found = [path for path in provenance_below(layout.root) if path != ours]
+    return [(path.relative_to(layout.root), read_json(path)) for path in found]
 
 
 def rows(found: Iterable[tuple[Path, Record]]) -> list[dict[str, str]]:

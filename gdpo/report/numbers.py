@@ -16,6 +16,7 @@ from typing import Any
 from gdpo.config import Scale, learning_rates, sweep_file, swept
 from gdpo.files import read_csv, read_json, read_jsonl
 from gdpo.layout import Layout, Run
+from gdpo.provenance import provenance_below
 from gdpo.report.bootstrap import LEVEL
 from gdpo.report.figures import names as drawable
 from gdpo.report.figures import settings as figure_settings
@@ -228,7 +229,7 @@ def _number(text: str) -> float | None:
 
 def _origins(layout: Layout) -> dict[str, Any]:
     """The machines, package versions and code that made this scale's results, from their provenance."""
-    records = [read_json(path) for path in _provenance(layout)]
+    records = [read_json(path) for path in provenance_below(layout.root)]
     machines = Counter(_machine(record.get("hardware", {})) for record in records)
     packages: dict[str, set[str]] = {}
     for record in records:
@@ -239,11 +240,6 @@ def _origins(layout: Layout) -> dict[str, Any]:
         "packages": {package: sorted(found) for package, found in sorted(packages.items())},
         "code": sorted({record["code"] for record in records if "code" in record}),
     }
-
-
-def _provenance(layout: Layout) -> list[Path]:
-    found = layout.root.rglob("*provenance.json")
-    return sorted(p for p in found if "work" not in p.relative_to(layout.root).parts)
 
 
 def _machine(hardware: dict[str, Any]) -> str:

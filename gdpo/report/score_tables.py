@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from gdpo.files import read_json
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, Run, origin
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number
-from gdpo.report.tables import Column, columns, is_origin, origin, row_title, scored
+from gdpo.report.tables import Column, columns, is_origin, row_title, scored
 from gdpo.schema import Cell, Table
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}

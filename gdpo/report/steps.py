@@ -10,7 +10,7 @@ from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, write_text
 from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path, recorded
+from gdpo.provenance import provenance_below, provenance_path, recorded
 from gdpo.report import plain, tables
 from gdpo.report.scores import Scores
 
@@ -98,8 +98,8 @@ def _validation_mean(layout: Layout, run: Run) -> float:
 def summary(scale: Scale, since: float) -> None:
     """Print, per step, how many results were made since `since` (seconds since the epoch) and their time."""
     steps: dict[str, list[dict]] = {}
-    for path in sorted(Layout(scale).root.rglob("*provenance.json")):
-        if path.stat().st_mtime >= since and "work" not in path.relative_to(Layout(scale).root).parts:
+    for path in provenance_below(Layout(scale).root):
+        if path.stat().st_mtime >= since:
             record = read_json(path)
             steps.setdefault(record["step"], []).append(record)
     if not steps:

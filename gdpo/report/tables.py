@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, origin
 from gdpo.schema import Cell, Table
 
 if TYPE_CHECKING:
@@ -51,11 +51,6 @@ def row_title(scale: Scale, cell: Cell) -> str:
     return scale.trainset(cell.trainset).display if cell.row == cell.trainset else cell.row
 
 
-def origin(student: str) -> list[Run]:
-    """The untrained student, as a cell's runs."""
-    return [Run(student, "none", "origin", 0)]
-
-
 def is_origin(cell: Cell) -> bool:
     """Whether a row is the untrained student's own; a finished model in its place is a row like a trained one."""
     return cell.method == "origin" and not cell.model
@@ -85,8 +80,7 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
 def scored(layout: Layout, table: Table) -> list[Path]:
     """Scores and samples of the table's runs and of its students untrained, from whom differences are taken."""
     untrained = [run for student in layout.scale.student_set(table.students) for run in origin(student)]
-    runs = dict.fromkeys([*layout.selected_runs(table), *untrained])
-    return [path for run in runs for path in (layout.score(run, "test"), layout.samples(run, "test"))]
+    return layout.scored([*layout.selected_runs(table), *untrained])
 
 
 def _maker(table: Table):

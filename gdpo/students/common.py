@@ -52,10 +52,15 @@ class Run:
     callbacks: Sequence[TrainerCallback] = ()
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        tokenizer = AutoTokenizer.from_pretrained(self.base)
-        if tokenizer.pad_token is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        return tokenizer
+        return padding_tokenizer(self.base)
+
+
+def padding_tokenizer(base: Path) -> PreTrainedTokenizerBase:
+    """A checkpoint's tokenizer, with a token to pad with."""
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
 def quiet() -> None:

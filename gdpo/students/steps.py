@@ -127,17 +127,14 @@ def _watch(scale: Scale, run: Run) -> Watch | None:
     layout = Layout(scale)
     if not layout.is_watched(run):
         return None
-    from transformers import AutoTokenizer
-
+    from gdpo.students.common import padding_tokenizer
     from gdpo.students.watch import Watch
 
     asked = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
     questions = [question for items in asked for question in items[: scale.watch.items]]
     if not questions:  # a scale without validation items
         return None
-    tokenizer = AutoTokenizer.from_pretrained(layout.model(run.student))
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer = padding_tokenizer(layout.model(run.student))
     return Watch(
         tokenizer=tokenizer,
         prompts=[tokenizer.apply_chat_template(chat(q), tokenize=False, add_generation_prompt=True) for q in questions],

@@ -1,6 +1,7 @@
 # Scores and samples: one job evaluates all seeds of a cell.
 
 SPLITS = ["test", "validation"]
+[UNTRAINED] = origin("{student}")
 BENCHMARKS = fingerprint([VERSION["evaluate"], SCALE.benchmarks, SCALE.eval_batch_size])
 
 
@@ -17,10 +18,8 @@ for split in SPLITS:
             questions=asked(split),
             model=LAYOUT.model("{student}"),
         output:
-            score=str(LAYOUT.score(Run("{student}", "none", "origin", 0), split)),
-            samples=directory(
-                LAYOUT.samples(Run("{student}", "none", "origin", 0), split)
-            ),
+            score=str(LAYOUT.score(UNTRAINED, split)),
+            samples=directory(LAYOUT.samples(UNTRAINED, split)),
         log:
             f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
         resources:

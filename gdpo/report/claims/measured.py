@@ -128,9 +128,7 @@ def _of_key(key: str) -> Quantities:
 
 
 def _memory(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
-    """Peak above that before training, of the first seed: one process trains all, and its peak only grows."""
-    found = [_logs(layout, runs)[0].get("memory_mb") for runs in pair]
-    return [[max(0, memory["peak"] - memory["before"]) if memory else None] for memory in found]
+    return [[comparison.memory_above(_logs(layout, runs))] for runs in pair]
 
 
 def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:

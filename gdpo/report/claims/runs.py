@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError, suggest
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, Run, origin
 from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
 from gdpo.schema import Cell
 
@@ -99,10 +99,6 @@ def selected(layout: Layout, student: str, selection: Selection) -> list[Run]:
     raise NotTestable(f"no table of scale {scale.name} has {what} for {scale.model(student).display}")
 
 
-def origin(student: str) -> list[Run]:
-    return [Run(student, "none", "origin", 0)]
-
-
 def study_rows(layout: Layout, name: str) -> list[tuple[str, Cell]]:
     """(student, cell) of a study, students outermost. Raises NotTestable where the scale lacks the study."""
     study = layout.scale.studies.get(name)
@@ -143,10 +139,9 @@ def files(layout: Layout, claim: Claim) -> list[Path]:
     if claim.test == "correlation":
         return [layout.proficiency]
     if claim.test != "measure":
-        scored = [path for run in needed for path in (layout.score(run, "test"), layout.samples(run, "test"))]
         counted = claim.test == "trend" and claim.x == "questions"
         sets = [layout.trainset(cell.trainset) for _, cell in study_rows(layout, claim.study)] if counted else []
-        return [*scored, *dict.fromkeys(sets)]
+        return [*layout.scored(needed), *dict.fromkeys(sets)]
     if claim.quantity == "noise":
         return list(dict.fromkeys(layout.noise(run.student, run.trainset, run.method) for run in needed))
     taught = [layout.taught_by(run) for run in needed] if claim.quantity == "seconds_with_teacher" else []

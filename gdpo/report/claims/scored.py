@@ -10,7 +10,7 @@ import numpy as np
 
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, Run, origin
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.claims import runs as about
 from gdpo.report.claims.rule import Finding, Part
@@ -85,7 +85,7 @@ def retained(scores: Scores, claim: Retained) -> Finding:
     for student in about.students(scores.layout, claim):
         trained = about.selected(scores.layout, student, claim.a)
         for name in scale.benchmarks:
-            change = _of(scores, trained, about.origin(student), student, [name], "score")
+            change = _of(scores, trained, origin(student), student, [name], "score")
             if change:
                 found.append((scale.model(student).display, scale.benchmark(name).display, change))
     if not found:
@@ -172,7 +172,7 @@ def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b:
 
 def _of(scores: Scores, a: list[Run], b: list[Run], student: str, names: list[str], of: str) -> Change | None:
     """One student's a minus b, of scores or of what is retained; None where a column was dropped."""
-    start = about.origin(student)
+    start = origin(student)
     if of == "retained":
         means = [scores.retained_mean(found, start, names) for found in (a, b)]
         draws = [scores.retained_draws(found, start, names) for found in (a, b)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gdpo.config import Scale
-from gdpo.layout import Layout, Run, Split
+from gdpo.layout import Layout, Run, Split, origin
 from gdpo.records import Question, read_records
 
 
@@ -41,14 +41,9 @@ def validated(scale: Scale) -> list[str]:
     return [name for name, benchmark in scale.benchmarks.items() if benchmark.validation_items]
 
 
-def origin(student: str) -> list[Run]:
-    return [Run(student, "none", "origin", 0)]
-
-
 def scored(layout: Layout, runs: Iterable[Run], split: Split = "test") -> list[Path]:
     """The samples of runs and of their untrained students."""
-    every = dict.fromkeys(run for given in runs for run in (*origin(given.student), given))
-    return [path for run in every for path in (layout.score(run, split), layout.samples(run, split))]
+    return layout.scored((run for given in runs for run in (*origin(given.student), given)), split)
 
 
 def mean(values: Sequence[float]) -> float:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.files import read_json
-from gdpo.layout import Layout
+from gdpo.layout import Layout, origin
 from gdpo.provenance import provenance_path
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, origin, scored
+from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
 from gdpo.report.figures.settings import load
 from gdpo.schema import Cell

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gdpo.layout import Layout
+from gdpo.layout import Layout, origin
 from gdpo.report.figures import style
-from gdpo.report.figures.common import averages, origin
+from gdpo.report.figures.common import averages
 from gdpo.report.figures.settings import OfStudy
 from gdpo.schema import Cell
 

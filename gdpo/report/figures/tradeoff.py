@@ -10,9 +10,9 @@ from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.files import read_json
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout, Run, origin
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, origin, scored, validated
+from gdpo.report.figures.common import mean, scored, validated
 from gdpo.report.figures.settings import load
 from gdpo.schema import Study
 
