@@ -18,23 +18,8 @@ from gdpo.data_schema import Annotate, Decontaminate, Encoder, Merge, Proficienc
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv
 from gdpo.records import Domain
-from gdpo.schema import (
-    Benchmark,
-    Cell,
-    Method,
-    Model,
-    Name,
-    Positive,
-    Respond,
-    Reward,
-    Strict,
-    Study,
-    Sweep,
-    Table,
-    TrainSet,
-    Watch,
-    World,
-)
+from gdpo.schema import Benchmark, Judge, Method, Model, Name, Positive, Respond, Reward, Strict, TrainSet, World
+from gdpo.table_schema import Cell, Study, Sweep, Table, Watch
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
 SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written the key of an endpoint by mistake
@@ -61,6 +46,7 @@ class Scale(Strict):
     merge: Merge = Merge()
     benchmarks: dict[Name, Benchmark]
     eval_batch_size: Positive
+    judge: Judge = Judge()
     threads: Positive = 1
     gpus: int = Field(0, ge=0)
     proficiency: Proficiency
@@ -87,6 +73,9 @@ class Scale(Strict):
             "proficiency.models": (self.proficiency.models, self.models),
             "respond.teacher": ([self.respond.teacher], self.models),
         }
+        tuned = {n: model.tuned for n, model in self.models.items() if model.tuned}
+        known |= {f"models.{n}.tuned.base": ([t.base], self.models) for n, t in tuned.items()}
+        known |= {f"models.{n}.tuned.sources": (t.sources, origins) for n, t in tuned.items()}
         known |= {f"benchmarks.{n}.source": ([b.source], origins) for n, b in self.benchmarks.items()}
         known |= {f"trainsets.{n}.parts": (t.parts, self.trainsets) for n, t in self.trainsets.items()}
         known |= {f"trainsets.{n}.respond.teacher": ([self.respond_of(n).teacher], self.models) for n in self.trainsets}
@@ -106,6 +95,7 @@ class Scale(Strict):
                     raise ValueError(f"{key}: found '{name}'; {suggest(name, options)}")
         trained = {"students": self.students} | {f"student_sets.{n}": names for n, names in self.student_sets.items()}
         trained |= {f"{name}.model": [cell.model] for name, cell in self._cells() if cell.model}
+        trained |= {f"models.{n}.tuned.base": [t.base] for n, t in tuned.items()}
         for key, names in trained.items():
             for name in names:
                 if self.models[name].endpoint:
@@ -131,6 +121,8 @@ class Scale(Strict):
     def model_settings(self, name: str) -> list[Any]:
         """All that a base model's weights depend on: of the world, what its own mix draws and how."""
         model = self.model(name)
+        if model.tuned:
+            return [model, self.model_settings(model.tuned.base)]
         if not model.pretrain:
             return [model]
         mix = model.pretrain.mix
@@ -176,7 +168,9 @@ class Scale(Strict):
         return method.model_copy(update={"learning_rate": swept}) if swept else method
 
     def domain_benchmarks(self, domain: Domain) -> list[str]:
-        return [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
+        """Every column of a domain, the paper's first, then ours."""
+        found = [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
+        return sorted(found, key=lambda name: self.benchmarks[name].ours)
 
 
 def _entry(entries: dict[str, Any], name: str, key: str) -> Any:
@@ -262,7 +256,9 @@ def _limited(raw: dict[str, Any], limit: int) -> dict[str, Any]:
     raw = merge(raw, raw.get("limited", {}))
     for trainset in raw.get("trainsets", {}).values():
         trainset["size"] = min(trainset["size"], limit)
-    for benchmark in raw.get("benchmarks", {}).values():
+    for tuned in (model["tuned"] for model in raw.get("models", {}).values() if "tuned" in model):
+        tuned["questions"] = min(tuned["questions"], limit)
+    for benchmark in filter(None, raw.get("benchmarks", {}).values()):
         benchmark["items"] = min(benchmark.get("items") or limit, limit)
         benchmark["validation_items"] = min(benchmark.get("validation_items", 0), limit)
     return raw | {"limit": limit}
@@ -284,8 +280,8 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     """The scale called `name`, or the scale file at path `name`.
 
     A scale file may extend another, one beside it or one of ours (`extends: tiny`). Tables and studies are those of
-    tables.yaml and studies.yaml with the scale's own laid over them; one that the scale sets to null it does not have.
-    A source that the scale names is what sources.yaml says of it, with the scale's own entry laid over it.
+    tables.yaml and studies.yaml with the scale's own laid over them. A table, study or benchmark that is null the scale
+    does not have. A source that the scale names is what sources.yaml says of it, with the scale's own entry laid over it.
     Raises UserError naming file and key where the file is missing or does not fit.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
@@ -295,8 +291,9 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
             raise UserError(f"limit: expected a whole number above 0, found {limit}")
         raw = _limited(raw, limit)
     for key in ("tables", "studies"):
-        entries = merge(read_yaml(CONFIG / f"{key}.yaml"), _mapping(raw.get(key), path, key))
-        raw[key] = {name: entry for name, entry in entries.items() if entry is not None}
+        raw[key] = merge(read_yaml(CONFIG / f"{key}.yaml"), _mapping(raw.get(key), path, key))
+    for key in ("tables", "studies", "benchmarks"):
+        raw[key] = {name: entry for name, entry in _mapping(raw.get(key), path, key).items() if entry is not None}
     if raw.get("sources"):
         catalogue = read_yaml(CONFIG / "sources.yaml")["sources"]
         entries = _mapping(raw["sources"], path, "sources")

@@ -5,12 +5,12 @@ The paper's section on MetaKL, steps 1 to 5; what it leaves open is argued in do
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from gdpo.records import Domain, Grader
-from gdpo.schema import Endpoint, Name, Positive, Reference, Share, Strict
+from gdpo.schema import Endpoint, Name, Positive, Reference, Share, Strict, unsaid
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]
 Threshold = Annotated[float, Field(ge=-1, le=1)]
@@ -31,8 +31,17 @@ class HubSource(Strict):
     gated: bool = False
 
 
+class Gym(Strict):
+    """Questions that the package reasoning-gym makes: `size` of its data set `dataset` by `seed` and `config`."""
+
+    dataset: Name
+    size: Positive
+    seed: int
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
 class Source(Strict):
-    """A real data source: where it lies on the Hub and in a mirror, and how a row becomes a Question.
+    """A real data source: where it lies on the Hub and in a mirror, or what makes it, and how a row becomes a Question.
 
     `fields` maps fields of a Question to paths into a row (`answer: "answers.0"`); a layout that a path cannot
     express has a function of gdpo.metakl.readers, named by `reader`. `rows` keeps the first so many questions;
@@ -46,6 +55,7 @@ class Source(Strict):
     licence: str
     hub: HubSource | None = None
     mirror: str | None = None
+    gym: Gym | None = Field(**unsaid(None))
     stands_in_for: str | None = None
     pool: bool = False
     rows: Positive | None = None
@@ -61,8 +71,8 @@ class Source(Strict):
             raise ValueError(f"fields: found no path of {' and '.join(missing)}")
         if self.fields and (self.grader == "letter") != ("choices" in self.fields):
             raise ValueError("fields: 'choices' belongs to grader letter, and only there")
-        if self.hub is None and self.mirror is None:
-            raise ValueError("expected 'hub' or 'mirror', where its rows lie")
+        if self.hub is None and self.mirror is None and self.gym is None:
+            raise ValueError("expected 'hub' or 'mirror', where its rows lie, or 'gym', which makes them")
         return self
 
 

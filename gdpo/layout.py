@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from gdpo.config import Scale, best_rate, swept
-from gdpo.schema import Cell, Study, Table
+from gdpo.files import read_json
+from gdpo.provenance import provenance_path
+from gdpo.table_schema import Cell, Study, Table
 
 Split = Literal["test", "validation"]
 
@@ -149,6 +151,31 @@ class Layout:
 
     def benchmark(self, name: str, split: Split) -> Path:
         return self.root / "benchmarks" / split / f"{name}.jsonl"
+
+    def unavailable(self) -> dict[str, str]:
+        """Benchmark -> why its items cannot be had here; its column stays empty and is in no average."""
+        found = {}
+        for name in self.scale.benchmarks:
+            path = provenance_path(self.benchmark(name, "test"))
+            record = read_json(path) if path.exists() else {}
+            if "unavailable" in record:
+                found[name] = record["unavailable"]
+        return found
+
+    @property
+    def judged(self) -> Path:
+        """How many answers that are known to be safe, or to be no refusal, the judges take for safe."""
+        return self.root / "judge.csv"
+
+    @property
+    def runs(self) -> Path:
+        """What every run of the matrix took."""
+        return self.root / "runs.csv"
+
+    @property
+    def reproduced(self) -> Path:
+        """The paper's numbers and ours, cell by cell, with the command, hardware and time of ours."""
+        return self.root / "reproduced.csv"
 
     def run(self, run: Run) -> Path:
         """The model directory of a run; the base model's own for the origin."""

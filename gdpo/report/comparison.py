@@ -18,7 +18,7 @@ from gdpo.report.bootstrap import interval
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import is_origin, row_title, scored
-from gdpo.schema import Cell, Table
+from gdpo.table_schema import Cell, Table
 
 SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
 

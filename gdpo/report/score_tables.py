@@ -19,7 +19,7 @@ from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import Column, columns, is_origin, row_title, scored
-from gdpo.schema import Cell, Table
+from gdpo.table_schema import Cell, Table
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
 

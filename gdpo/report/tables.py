@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.layout import Layout, origin
-from gdpo.schema import Cell, Table
+from gdpo.table_schema import Cell, Table
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores

@@ -14,7 +14,7 @@ from gdpo.layout import Layout, Run
 from gdpo.report import tables
 from gdpo.report.cases import fenced
 from gdpo.report.scores import Scores
-from gdpo.schema import Cell, Table
+from gdpo.table_schema import Cell, Table
 
 ORIGIN = Run("tiny-s", "none", "origin", 0)
 TRAINED = [Run("tiny-s", "metakl", "gdpo", seed) for seed in (0, 1)]

@@ -14,7 +14,7 @@ from gdpo.provenance import provenance_path
 from gdpo.report import tables
 from gdpo.report.comparison import METRICS, reaches, spread, target
 from gdpo.report.scores import Scores
-from gdpo.schema import Cell, Table
+from gdpo.table_schema import Cell, Table
 
 ONLINE, OFFLINE = Cell(row="GRPO", trainset="metakl", method="grpo"), Cell(row="GDPO", trainset="metakl", method="gdpo")
 

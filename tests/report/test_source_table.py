@@ -14,7 +14,8 @@ from gdpo.layout import Layout
 from gdpo.report import tables
 from gdpo.report.scores import Scores
 from gdpo.report.sources import trainsets
-from gdpo.schema import Cell, Study, Table, TrainSet
+from gdpo.schema import TrainSet
+from gdpo.table_schema import Cell, Study, Table
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from gdpo.report import steps, tables
 from gdpo.report.latex import escape
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number, plain
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 DRAWS = 10000  # micro's own 200 are too few for any of a table's differences to be significant
 

@@ -9,7 +9,7 @@ from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 
 class NotTestable(Exception):

@@ -27,7 +27,7 @@ from gdpo.report.claims.schema import (
     Trend,
 )
 from gdpo.report.scores import Scores
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 POINTS = "points"
 LEAST_POINTS = 3  # a line through two is no trend

@@ -12,7 +12,7 @@ from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
 from gdpo.report.figures.settings import load
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 HOLLOW = {"markerfacecolor": "white"}
 

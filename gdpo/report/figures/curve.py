@@ -8,7 +8,7 @@ from gdpo.layout import Layout, origin
 from gdpo.report.figures import style
 from gdpo.report.figures.common import averages
 from gdpo.report.figures.settings import OfStudy
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 
 def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> list[dict]:

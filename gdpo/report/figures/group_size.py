@@ -10,7 +10,7 @@ from gdpo.layout import Layout
 from gdpo.report.figures import curve
 from gdpo.report.figures.common import scored
 from gdpo.report.figures.settings import load
-from gdpo.schema import Cell
+from gdpo.table_schema import Cell
 
 
 def available(scale: Scale) -> bool:

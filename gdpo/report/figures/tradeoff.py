@@ -14,7 +14,7 @@ from gdpo.layout import Layout, Run, origin
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored, validated
 from gdpo.report.figures.settings import load
-from gdpo.schema import Study
+from gdpo.table_schema import Study
 
 
 def _study(scale: Scale) -> Study | None:
