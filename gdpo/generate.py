@@ -18,17 +18,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gdpo.config import fingerprint
 from gdpo.errors import UserError
 from gdpo.files import resumed
-from gdpo.schema import Model
+from gdpo.precision import weights_dtype
+from gdpo.schema import Dtype, Model
 
 Conversation = list[dict[str, str]]
 Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conversations, and their completions
 
 VLLM_BATCH = 256  # ours: conversations between two savings; vLLM fills the card with fewer
+PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """`samples` completions a prompt; temperature 0 is greedy. `batch_size` counts completions."""
+    """`samples` completions a prompt; temperature 0 is greedy.
+
+    `batch_size` counts completions, of prompts of up to `PROMPT_TOKENS`; of longer ones a batch has fewer.
+    """
 
     samples: int
     temperature: float
@@ -61,9 +66,10 @@ class Completer(Protocol):
 class Generator(Completer):
     """A causal language model with its tokenizer in transformers, ready to complete conversations."""
 
-    def __init__(self, path: Path, dtype: str):
+    def __init__(self, path: Path, dtype: Dtype):
         self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True)
+        weights = getattr(torch, weights_dtype(dtype))
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
         self.model = model.to(device()).eval()
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -72,9 +78,7 @@ class Generator(Completer):
         """See Completer. Prompts are batched by length, longest first: padding is small and memory peaks at once."""
         prompts = self.prompts(conversations)
         lengths = [len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
-        order = sorted(range(len(prompts)), key=lambda i: (-lengths[i], i))
-        size = max(1, sampling.batch_size // sampling.samples)
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        batches = by_length(lengths, sampling.batch_size, sampling.samples)
         for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
             indices = batches[number]
             torch.manual_seed(int(fingerprint([sampling.seed, number]), 16) % 2**63)
@@ -104,20 +108,36 @@ class Generator(Completer):
         return [texts[i : i + sampling.samples] for i in range(0, len(texts), sampling.samples)]
 
 
+def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
+    """Prompts of so many tokens in batches, longest first: up to `batch_size` completions, `samples` of each prompt.
+
+    The rows of a batch, all as long as its longest prompt, hold up to `PROMPT_TOKENS` times `batch_size` tokens; a
+    prompt of any length is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches = []
+    while order:
+        room = PROMPT_TOKENS * batch_size // max(1, lengths[order[0]])
+        size = max(1, min(batch_size, room) // samples)
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
 class VllmGenerator(Completer):
     """A causal language model in vLLM, which batches by itself: many conversations are handed over at once.
 
     Tested against a stand-in of vLLM only, and on no GPU.
     """
 
-    def __init__(self, path: Path, dtype: str):
+    def __init__(self, path: Path, dtype: Dtype):
         try:
             import vllm
         except ImportError as error:
             raise UserError(
                 f"engine vllm: found no package vllm ({error}), expected it in the environment (pip install vllm)"
             ) from None
-        self.vllm, self.path, self.dtype = vllm, path, dtype
+        self.vllm, self.path, self.dtype = vllm, path, weights_dtype(dtype)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:

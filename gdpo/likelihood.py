@@ -17,6 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from gdpo.batches import Packing, attention_tokens
 from gdpo.files import resumed
 from gdpo.generate import Conversation, device
+from gdpo.precision import weights_dtype
+from gdpo.schema import Dtype
 from gdpo.scoring import completion_log_probs, share_faithfully
 
 MAX_TOKENS = 4096  # ours: of one forward pass, padding included
@@ -28,9 +30,10 @@ Asked = tuple[Conversation, Sequence[str]]  # a conversation and the choices tha
 class Scorer:
     """A causal language model with its tokenizer, ready to score choices."""
 
-    def __init__(self, path: Path, dtype: str):
+    def __init__(self, path: Path, dtype: Dtype):
         self.tokenizer = AutoTokenizer.from_pretrained(path)
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, dtype), use_safetensors=True)
+        weights = getattr(torch, weights_dtype(dtype))
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
         self.model = model.to(device()).eval()
         self.packing = _packing(self.model, next(i for i in (self.tokenizer.eos_token_id, 0) if i is not None))
 
@@ -95,7 +98,9 @@ def _packing(model: PreTrainedModel, pad: int) -> Packing:
     return Packing(pad, MAX_TOKENS, share=share, attention_tokens=attention_tokens(config, body))
 
 
-def log_likelihoods(path: Path, dtype: str, asked: Sequence[Asked], batch_size: int, cache: Path) -> list[list[float]]:
+def log_likelihoods(
+    path: Path, dtype: Dtype, asked: Sequence[Asked], batch_size: int, cache: Path
+) -> list[list[float]]:
     """The log-likelihood, in nats, of every choice of every entry of `asked`, in order.
 
     `cache` is a JSON Lines file of finished batches, appended to as they finish; what it holds is not scored again. The

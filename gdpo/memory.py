@@ -6,6 +6,15 @@ import sys
 from pathlib import Path
 
 
+def name(device: str) -> str:
+    """Whose memory it is: the GPU's name, or `cpu`."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return device
+
+
 def held(device: str) -> int:
     """Bytes held now; where the system does not say, the peak so far."""
     if device == "cuda":
@@ -18,6 +27,14 @@ def held(device: str) -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (ImportError, OSError):
         return peak(device)
+
+
+def reset(device: str) -> None:
+    """Let the peak count from here; the system's own, of a process on a CPU, cannot."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
 
 
 def peak(device: str) -> int:

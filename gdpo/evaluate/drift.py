@@ -13,6 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gdpo.generate import device
+from gdpo.precision import weights_dtype
+from gdpo.schema import Dtype
 
 TOKENS = 4096  # a forward pass
 
@@ -26,8 +28,8 @@ def kl(policy: Tensor, reference: Tensor) -> Tensor:
 class Drift:
     """The reference, loaded once, and what is measured against it."""
 
-    def __init__(self, reference: Path, dtype: str):
-        self.dtype = getattr(torch, dtype)
+    def __init__(self, reference: Path, dtype: Dtype):
+        self.dtype = getattr(torch, weights_dtype(dtype))
         self.tokenizer = AutoTokenizer.from_pretrained(reference)
         self.reference = self._load(reference)
 

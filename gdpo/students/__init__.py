@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from gdpo.errors import UserError
 from gdpo.records import Group
-from gdpo.schema import Method
+from gdpo.schema import Dtype, Method
 
 if TYPE_CHECKING:
     from gdpo.students.watch import Watch
@@ -26,7 +26,7 @@ def train_run(
     out: Path,
     work: Path,
     seed: int,
-    dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+    dtype: Dtype = "float32",
     reward_fn: RewardFunction | None = None,
     ref_cache: Path | None = None,
     watch: Watch | None = None,
@@ -35,7 +35,8 @@ def train_run(
 
     `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
     fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
-    float32 under bfloat16 autocast and is saved in bfloat16; float64 serves exact comparisons. `reward_fn` is
+    float32 under bfloat16 autocast and is saved in bfloat16; with mixed it autocasts where there is a GPU, and is
+    saved in float32; float64 serves exact comparisons. `reward_fn` is
     what trainer grpo learns from: a reward function as TRL calls it, by keyword, with the column `id` of the
     groups' ids. `ref_cache` is where trainer gdpo keeps its reference's log-probabilities, for all runs of one
     base and one set (absent: in `work`). `watch` is looked at during training, its time left out of `seconds`.
@@ -43,9 +44,11 @@ def train_run(
     Started in several processes (`accelerate launch`, trainer gdpo only), each calls this and the first writes.
 
     Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
-    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `processes`, `completions` (sampled
-    while training), `memory_mb` (`before` and, since the process began, at the `peak`), `watch` (its entries, where
-    there was one) and `log`, a list with a mapping per step. Raises UserError where no group is fit to train on.
+    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `too_long` (groups whose prompt
+    leaves no room for an answer in `max_length`, which no method sees), `processes`, `completions` (sampled while
+    training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
+    process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
+    Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
@@ -63,7 +66,7 @@ def train_run(
     if watch and rollouts:
         watch.rollouts = lambda: rollouts.count
     callbacks = [watch] if watch else []
-    run = common.Run(Path(base), method, groups, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
+    memory.reset(device())
     before = memory.held(device())
     start = time.perf_counter()
     if watch:
@@ -71,6 +74,8 @@ def train_run(
     common.quiet()
     set_seed(seed)
     try:
+        fitting = common.fitting(groups, Path(base), method.max_length)
+        run = common.Run(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:
         raise UserError(f"{method.display}: {error}") from None
@@ -83,9 +88,11 @@ def train_run(
         "tokens": int(log[-1].get("num_tokens", 0)),
         "seconds": round(time.perf_counter() - start - (watch.paused if watch else 0.0), 2),
         "groups": trained,
-        "skipped_groups": len(groups) - trained,
+        "skipped_groups": len(fitting) - trained,
+        "too_long": len(groups) - len(fitting),
         "processes": together.processes(),
         "completions": rollouts.count if rollouts else 0,
+        "device": memory.name(device()),
         "memory_mb": {"before": before // 2**20, "peak": memory.peak(device()) // 2**20},
         **({"watch": watched} if watch else {}),
         "log": log,

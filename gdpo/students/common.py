@@ -30,9 +30,10 @@ from transformers.utils import logging
 from gdpo import together
 from gdpo.errors import UserError
 from gdpo.files import replacing
-from gdpo.groups import DataError, tokenize_groups
+from gdpo.groups import DataError, prompt_ids, tokenize_groups
+from gdpo.precision import autocasts, weights_dtype
 from gdpo.records import Group
-from gdpo.schema import Lora, Method
+from gdpo.schema import Dtype, Lora, Method
 
 CHECKPOINT_STEPS = 50
 
@@ -46,7 +47,7 @@ class Run:
     groups: list[Group]
     work: Path
     seed: int
-    dtype: str
+    dtype: Dtype
     reward_fn: Callable[..., list[float]] | None
     ref_cache: Path | None
     callbacks: Sequence[TrainerCallback] = ()
@@ -121,7 +122,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "per_device_train_batch_size": micro * sequences,
         "gradient_accumulation_steps": own // micro,
         "gradient_checkpointing": cuda,  # memory binds there, and time on a CPU
-        "bf16": run.dtype == "bfloat16",
+        "bf16": autocasts(run.dtype, cuda),
         "use_cpu": not cuda,
         "dataloader_pin_memory": cuda,
         "logging_steps": 1,
@@ -131,6 +132,20 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "save_steps": CHECKPOINT_STEPS,
         "save_total_limit": 1,
     }
+
+
+def fitting(groups: list[Group], base: Path, max_length: int) -> list[Group]:
+    """The groups whose prompt leaves room for an answer, by the tokenizer at `base`, in `max_length` tokens.
+
+    Raises DataError where there is none.
+    """
+    tokenizer = padding_tokenizer(base)
+    lengths = [len(prompt_ids(tokenizer, group.prompt)) for group in groups]
+    kept = [group for group, length in zip(groups, lengths, strict=True) if length < max_length]
+    if not kept:
+        found = f"{min(lengths)} or more" if lengths else "no prompt"
+        raise DataError(f"expected prompts shorter than max_length={max_length} tokens, found {found}")
+    return kept
 
 
 def rows(run: Run, smallest: int) -> list[dict[str, Any]]:
@@ -170,7 +185,8 @@ def save(trainer: Trainer, run: Run, out: Path) -> None:
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if run.method.lora is not None:
         trained = trained.merge_and_unload()
-    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=getattr(torch, run.dtype), use_safetensors=True)
+    dtype = getattr(torch, weights_dtype(run.dtype))
+    model = AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
     model.load_state_dict(trained.state_dict())
     with replacing(out) as directory:
         model.save_pretrained(directory)

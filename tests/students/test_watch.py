@@ -130,16 +130,21 @@ def test_too_few_groups_for_noise_are_named(student, groups, tmp_path):
         gradients(run, batches=8, size=2)
 
 
-def test_a_scale_with_too_few_groups_goes_on_without_noise(groups, tmp_path, monkeypatch):
+def test_a_scale_with_too_few_groups_goes_on_without_noise(student, groups, tmp_path, monkeypatch):
     """The file is there, since the workflow waits for it, and says why it has no number."""
     monkeypatch.chdir(tmp_path)
 
-    def none(*_):
+    def none(run, *_):
+        assert len(run.groups) == len(groups)  # without the one whose prompt is too long
         raise DataError("too few")
 
     monkeypatch.setattr("gdpo.students.noise.gradients", none)
     layout = Layout(load_scale("micro"))
-    write_jsonl(layout.groups("metakl"), [group.model_dump() for group in groups])
+    layout.model("tiny-s").parent.mkdir(parents=True)
+    layout.model("tiny-s").symlink_to(student)
+    words = " ".join("1" * layout.scale.methods["gdpo"].max_length)
+    long = groups[0].model_copy(update={"id": "q-long", "prompt": [{"role": "user", "content": words}]})
+    write_jsonl(layout.groups("metakl"), [group.model_dump() for group in [*groups, long]])
     steps.noise(layout.scale, [Named("tiny-s", "metakl", "gdpo", 0)])
     found = read_json(layout.noise("tiny-s", "metakl", "gdpo"))
     assert found == {"noise": None, "why": "too few"}

@@ -118,6 +118,20 @@ def test_the_gold_solution_comes_first_whoever_answers_the_rest(asked):
     assert read_json(provenance_path(Layout(scale).responses("metakl")))["endpoint"] == {"requests": 7}
 
 
+def test_a_gold_completion_is_made_of_a_lettered_choice_and_of_no_refusal(asked):
+    scale = taught_by(Model(display="T", endpoint=ENDPOINT))
+    scale = scale.model_copy(update={"respond": scale.respond.model_copy(update={"gold": True, "group_size": 3})})
+    lettered = {"id": "l", "grader": "letter", "choices": ["red", "green"], "answer": "B", "solution": None}
+    refusing = {"id": "r", "grader": "refusal", "answer": "", "solution": None}
+    posed = [QUESTION, *(Question(**QUESTION.model_dump() | changes) for changes in (lettered, refusing))]
+    write_records(Layout(scale).trainset("metakl"), posed)
+    respond(scale, "metakl")
+    found = read_records(Layout(scale).responses("metakl"), Responses)
+    assert [r.completions for r in found] == [["gold", "1", "1"], ["B. green", "1", "1"], ["1", "1"]]
+    assert [r.gold for r in found] == [1, 1, 0]
+    assert read_json(provenance_path(Layout(scale).responses("metakl")))["gold"] == 2
+
+
 def test_a_model_at_an_endpoint_is_not_made(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"models\.tiny-teacher: found a model at an endpoint"):

@@ -1,13 +1,23 @@
 # Base models, and the matrix of runs: one job trains all seeds of a cell, so that imports are paid once.
 
 
+def tuned_from(wildcards):
+    """What an expert is tuned from; nothing for a model that is pretrained or fetched."""
+    tuned = SCALE.model(wildcards.model).tuned
+    return [LAYOUT.model(tuned.base), LAYOUT.decontaminated] if tuned else []
+
+
 rule model:
+    input:
+        tuned_from,
     output:
         directory(LAYOUT.model("{model}")),
     log:
         f"{ROOT}/logs/model/{{model}}.log",
     # The teacher takes longest and everything waits for it.
     priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
+    resources:
+        gpu=lambda wildcards: SCALE.gpus if SCALE.model(wildcards.model).tuned else 0,
     params:
         settings=lambda wildcards: fingerprint(
             [VERSION["model"], SCALE.model_settings(wildcards.model)]
