@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from tqdm import tqdm
 
 from gdpo.layout import Layout
+from gdpo.metakl.pool import Items
 from gdpo.overlap import Match, Overlap
 from gdpo.records import Guarded, Question, Record, read_records
 
@@ -25,26 +25,20 @@ class Contaminated(Record):
     matches: list[Match]
 
 
-def guarded(layout: Layout, mirror: Path | None) -> list[Guarded]:
+def guarded(layout: Layout, items: Items) -> list[Guarded]:
     """The items that no training question may ask, by benchmark.
 
     In a made-up world the items written, test and validation; else every item of the benchmark's source, not the
-    first few that are scored alone, and every item of the sources in `decontaminate.protect`, by their own names.
+    few that are scored alone, and every item of the sources in `decontaminate.protect`, by their own names.
     """
     scale = layout.scale
     if scale.world:
         paths = [(name, layout.benchmark(name, s)) for name in scale.benchmarks for s in ("test", "validation")]
         return [Guarded(benchmark=name, item=item) for name, path in paths for item in read_records(path, Question)]
-    from gdpo.metakl.sources import read_source
-
     named = [(name, benchmark.source) for name, benchmark in scale.benchmarks.items()]
     tested = {source for _, source in named}
     named += [(name, name) for name in dict.fromkeys(scale.decontaminate.protect) if name not in tested]
-    return [
-        Guarded(benchmark=name, item=item)
-        for name, source in named
-        for item in read_source(source, scale.sources[source], mirror)
-    ]
+    return [Guarded(benchmark=name, item=item) for name, source in named for item in items.of_source(source)]
 
 
 def decontaminate(questions: Sequence[Question], tested: Overlap) -> tuple[list[Question], list[Contaminated]]:

@@ -6,31 +6,76 @@ Pool questions that a benchmark asks are still there: gdpo.metakl.decontaminate 
 from __future__ import annotations
 
 from collections import Counter
+from hashlib import sha256
 from pathlib import Path
 
 from tqdm import tqdm
 
 from gdpo.config import Scale
+from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.layout import Split
 from gdpo.records import Question, chat, normalised
 
 
-def benchmark_items(scale: Scale, name: str, split: Split, mirror: Path | None) -> list[Question]:
-    """The first `items` (or `validation_items`) of a benchmark, in the source's order."""
-    benchmark = scale.benchmark(name)
-    wanted = benchmark.items if split == "test" else benchmark.validation_items
-    if wanted == 0:
-        return []
-    if scale.world:
-        from gdpo.tiny.world import benchmark_questions
+class Items:
+    """The benchmarks' items, and those of the sources that are guarded with them; each source is read once.
 
-        return benchmark_questions(scale.world, benchmark.source, split, wanted)
-    if split == "validation":
-        raise UserError(f"benchmarks.{name}.validation_items: found {wanted}, expected 0 (real sources have no split)")
-    from gdpo.metakl.sources import read_source
+    `unavailable` holds by source why one that is gated has none; `revisions` what was read of the others.
+    """
 
-    return read_source(benchmark.source, scale.sources[benchmark.source], mirror)[:wanted]
+    def __init__(self, scale: Scale, mirror: Path | None) -> None:
+        self.scale, self.mirror = scale, mirror
+        self.unavailable: dict[str, str] = {}
+        self.revisions: dict[str, str] = {}
+        self._read: dict[str, list[Question]] = {}
+
+    def of_source(self, name: str) -> list[Question]:
+        """Every item of a real source; none where it is gated and not to be had."""
+        from gdpo.metakl.sources import Unavailable, read
+
+        if name not in self._read:
+            self._read[name] = []
+            try:
+                found = read(name, self.scale.sources[name], self.mirror)
+                self._read[name], self.revisions[name] = found.questions, found.revision
+            except Unavailable as error:
+                self.unavailable[name] = error.reason
+                say(f"sources.{name}: left empty, since {error.reason}")
+        return self._read[name]
+
+    def of_benchmark(self, name: str, split: Split) -> list[Question]:
+        """`items` (or `validation_items`) of a benchmark, in the source's order: the first, or those its seed draws."""
+        benchmark = self.scale.benchmark(name)
+        wanted = benchmark.items if split == "test" else benchmark.validation_items
+        if wanted == 0:
+            return []
+        if self.scale.world:
+            from gdpo.tiny.world import benchmark_questions
+
+            return benchmark_questions(self.scale.world, benchmark.source, split, wanted)
+        if split == "validation":
+            raise UserError(
+                f"benchmarks.{name}.validation_items: found {wanted}, expected 0 (real sources have no split)"
+            )
+        return drawn(self.of_source(benchmark.source), wanted, benchmark.items_seed)
+
+    def read_of(self, name: str) -> dict[str, str]:
+        """For the provenance of a benchmark of a real source: what was read, or why nothing could be."""
+        source = self.scale.benchmark(name).source
+        known = {"revision": self.revisions, "unavailable": self.unavailable}
+        return {key: entries[source] for key, entries in known.items() if source in entries}
+
+
+def drawn(questions: list[Question], wanted: int | None, seed: int | None) -> list[Question]:
+    """The first `wanted` questions, or as many drawn by `seed`, in their order; None: all.
+
+    What fewer draw is among what more draw, so that a smaller scale asks nothing new.
+    """
+    if wanted is None or seed is None:
+        return questions[:wanted]
+    order = sorted(range(len(questions)), key=lambda i: sha256(f"{seed} {questions[i].id}".encode()).digest())
+    return [questions[i] for i in sorted(order[:wanted])]
 
 
 def pool(scale: Scale, mirror: Path | None) -> tuple[list[Question], dict[str, dict]]:

@@ -136,9 +136,10 @@ def problem(row: Row) -> Fields | None:
 
 
 def olympiadbench(row: Row) -> Fields | None:
-    """Its context, where it has one, precedes the question; several answers are one list."""
-    answers = [str(answer).strip().strip("$") for answer in _list(row, "final_answer")]
-    if not all(answer.strip() for answer in answers):
+    """Its context, where it has one, precedes the question; several answers, each between dollars, are one list."""
+    answers = [re.sub(r"\$\s*,\s*\$?|,\s*\$", ", ", str(answer)) for answer in _list(row, "final_answer")]
+    answers = [answer.replace("$", "").strip().rstrip(".") for answer in answers]
+    if not all(answers):
         return None
     context = row.get("context")
     return {
@@ -195,6 +196,34 @@ def gpqa(row: Row) -> Fields:
         "answer": LETTERS[choices.index(right)],
         "topics": topics_of(_text(row, "Subdomain", "High-level domain")),
     }
+
+
+ARC = re.compile(
+    r"Please choose the correct answer to the question: (.+?)\s+"
+    r"Answer1: (.+?)\s+Answer format: (answer\d(?:/answer\d)*)",
+    re.DOTALL,
+)
+
+
+def arc(row: Row) -> Fields:
+    """LLM-Adapters' layout has stem and choices in one instruction; the Hub's labels choices by letters or numbers."""
+    if "instruction" in row:
+        found = ARC.fullmatch(text := _text(row, "instruction"))
+        if not found:
+            raise BadField("instruction", text, "a question, 'Answer1: ...' and 'Answer format: ...'")
+        stem, choices = found[1], re.split(r"\s+Answer\d+: ", found[2])
+        labels, answer = found[3].split("/"), _text(row, "answer")
+    else:
+        if not isinstance(given := row.get("choices"), Mapping):
+            raise BadField("choices", given, "labels and texts")
+        stem, choices = _text(row, "question"), _list(given, "text")
+        labels, answer = _list(given, "label"), _text(row, "answerKey")
+    if len(labels) != len(choices):
+        raise BadField("choices", choices, f"{len(labels)} choices")
+    if answer not in labels:
+        raise BadField("answer", answer, f"one of {', '.join(map(str, labels))}")
+    choices = [choice.strip() if isinstance(choice, str) else choice for choice in choices]
+    return {"question": stem, "choices": choices, "answer": letter_of(labels.index(answer), choices, "answer")}
 
 
 MISSPELT = {"Necessry Condtional Reasoning": "Necessary Conditional Reasoning"}
@@ -277,10 +306,40 @@ def star1(row: Row) -> Fields | None:
     }
 
 
+def safety_tuned(row: Row) -> Fields:
+    """A request with its safe answer, which is its solution only where it refuses: another would be graded as wrong."""
+    output = _text(row, "output")
+    return {"question": _text(row, "instruction"), "answer": "", "solution": output if refuses(output) else None}
+
+
+KIN = (("mother", "daughter", "wife", "grandmother"), ("father", "son", "husband", "grandfather"))
+
+
+def gym_family(row: Row) -> Fields | None:
+    """Reasoning-gym's family relations as a choice between four sentences, "X is the WORD of Y".
+
+    Sentences, because a word alone is chosen for its length where likelihood is taken per character; with the four
+    words of one gender in an order that only looks random, so that neither a name nor a place tells. Other relations
+    are left out: of in-laws, nieces and nephews the package's answer is Y's to X.
+    """
+    answer = _text(row, "answer")
+    if not (words := next((list(words) for words in KIN if answer in words), None)):
+        return None
+    asked, mark, _ = _text(row, "question").partition("?")
+    if not mark:
+        raise BadField("question", asked, "one that ends in '?' and a sentence")
+    if not isinstance(about := row.get("metadata"), Mapping):
+        raise BadField("metadata", about, "person1 and person2")
+    one, other = _text(about, "person1"), _text(about, "person2")
+    words.sort(key=lambda word: hashlib.sha256(f"{asked}{word}".encode()).hexdigest())
+    choices = [f"{one} is the {word} of {other}" for word in words]
+    return {"question": f"{asked}?", "choices": choices, "answer": LETTERS[words.index(answer)]}
+
+
 READERS: dict[str, Callable[[Row], Fields | None]] = {
     reader.__name__: reader
     for reader in (
-        gsm8k, problem, olympiadbench, commonsenseqa, mmlu, gpqa, logiqa2, csqa2,
-        prompt, labelled_prompt, wildjailbreak, hh_rlhf, star1,
+        gsm8k, problem, olympiadbench, commonsenseqa, mmlu, gpqa, arc, logiqa2, csqa2,
+        prompt, labelled_prompt, wildjailbreak, hh_rlhf, star1, safety_tuned, gym_family,
     )
 }  # fmt: skip

@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdpo.config import Scale
+from gdpo.config import CONFIG, Scale, first_problem, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError, first_line, suggest
 from gdpo.files import read_json, read_jsonl, sha256
 from gdpo.metakl.fields import mapped
+from gdpo.metakl.gym import made
 from gdpo.metakl.readers import READERS, BadField, Fields, Row
 from gdpo.records import Question, misfit
 
@@ -24,17 +25,40 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 ANSWER_SECONDS = 10  # how long the Hub may take to say which commit a branch is at
 
 
+class Unavailable(UserError):
+    """A gated source that cannot be had here; `reason` says why in one sentence, for who reads an empty column."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"sources.{name}: {reason}")
+        self.reason = reason
+
+
 @dataclass
 class Read:
     """The questions of one source, in its order; of `rows` that were gone through, `unusable` ones gave none.
 
-    `revision` says what was read: the mirror's file and its hash, or the Hub's data set and its commit.
+    `revision` says what was read: the mirror's file and its hash, the Hub's data set and its commit, or the package
+    that made the rows and its version.
     """
 
     revision: str
     questions: list[Question] = field(default_factory=list)
     rows: int = 0
     unusable: int = 0
+
+
+def catalogue() -> dict[str, Source]:
+    """Every source of sources.yaml by its name, without what a scale changes.
+
+    Raises UserError naming the source and key that does not fit.
+    """
+    path, found = CONFIG / "sources.yaml", {}
+    for name, entry in read_yaml(path)["sources"].items():
+        try:
+            found[name] = Source.model_validate(entry)
+        except ValidationError as error:
+            raise UserError(f"{path}, sources.{name}.{first_problem(error)}") from None
+    return found
 
 
 def mirror_dir(given: str | None, scale: Scale) -> Path | None:
@@ -65,13 +89,17 @@ def read_source(name: str, source: Source, mirror: Path | None) -> list[Question
 def read(name: str, source: Source, mirror: Path | None) -> Read:
     """The first `rows` questions of one source; ids are NAME-LINE, so that they name the row they came from.
 
-    Read from `mirror` where its manifest has the source's file, else from the Hub.
-    Raises UserError naming file, line and field of a bad row, or a file that is not the manifest's.
+    Read from `mirror` where its manifest has the source's file, else made by `gym` or read from the Hub.
+    Raises UserError naming file, line and field of a bad row, or a file that is not the manifest's; Unavailable where
+    a gated source is in no mirror and the Hub does not give it.
     """
     reader = reader_of(name, source)
     if mirror is not None and source.mirror and (expected := _expected(name, source, mirror)):
         path, digest = _checked(source.mirror, mirror, expected)
         found, where, rows = Read(f"mirror:{source.mirror}@sha256:{digest}"), str(path), read_jsonl(path)
+    elif source.gym:
+        where, rows = made(name, source.gym)
+        found = Read(where)
     else:
         hub, rows = _hub_rows(name, source)
         found, where = Read(f"hub:{hub.path}@{hub.revision}"), f"hub:{hub.path}"
@@ -154,6 +182,8 @@ def _hub_rows(name: str, source: Source) -> tuple[HubSource, Iterator[tuple[int,
         raise UserError(f"sources.{name}: found no 'hub' entry, expected one or a mirror directory with its file")
     from datasets import load_dataset
 
+    if source.hub.gated and (closed := _closed(source.hub)):
+        raise Unavailable(name, f"{source.hub.path} is gated on the Hub, {closed}")
     hub = source.hub.model_copy(update={"revision": _commit(source.hub)})
     options: dict[str, Any] = {"data_dir": hub.data_dir, "split": hub.split, "revision": hub.revision}
     if hub.data_files:
@@ -161,10 +191,33 @@ def _hub_rows(name: str, source: Source) -> tuple[HubSource, Iterator[tuple[int,
     try:
         rows = load_dataset(hub.path, hub.name, **options)
     except Exception as error:  # datasets, the Hub's client and httpx each raise their own
-        gate = " (it is gated: accept its terms on the Hub and log in)" if hub.gated else ""
         found = first_line(error)
-        raise UserError(f"sources.{name}: expected to load {hub.path} from the Hub{gate}, found: {found}") from None
+        if hub.gated:
+            raise Unavailable(name, f"{hub.path} is gated on the Hub and was not to be loaded: {found}") from None
+        raise UserError(f"sources.{name}: expected to load {hub.path} from the Hub, found: {found}") from None
     return hub, enumerate(rows, start=1)
+
+
+def _closed(hub: HubSource) -> str:
+    """Why the Hub would not give a gated data set; empty where it would, and offline, where a cache may have it.
+
+    Loading would find out as well, but asks an absent network again and again.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+    try:
+        HfApi().dataset_info(hub.path, revision=hub.revision, timeout=ANSWER_SECONDS)  # which anybody may ask
+        HfApi().auth_check(hub.path, repo_type="dataset")
+    except OfflineModeIsEnabled:
+        return ""
+    except RepositoryNotFoundError:  # of which the answer to who has not accepted is a kind
+        return "and nobody who has accepted its terms is logged in"
+    except HfHubHTTPError as error:
+        return f"which says: {first_line(error)}"
+    except Exception:  # the Hub's client and httpx each raise their own
+        return "which does not answer"
+    return ""
 
 
 def _commit(hub: HubSource) -> str | None:

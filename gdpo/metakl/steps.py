@@ -23,18 +23,24 @@ SPLITS: tuple[Split, ...] = ("test", "validation")
 
 
 def benchmark(scale: Scale, mirror: Path | None) -> None:
-    """Write every benchmark's items, test and validation, and all items that may not be trained on."""
+    """Write every benchmark's items, test and validation, and all items that may not be trained on.
+
+    A benchmark whose gated source cannot be had has none, and its provenance says why.
+    """
     from gdpo.metakl.decontaminate import guarded
 
-    layout = Layout(scale)
+    layout, items = Layout(scale), pools.Items(scale, mirror)
     for name, settings in scale.benchmarks.items():
         for split in SPLITS:
-            items = pools.benchmark_items(scale, name, split, mirror)
-            with recorded(layout.benchmark(name, split), "benchmark", settings):
-                write_records(layout.benchmark(name, split), items)
+            asked = items.of_benchmark(name, split)
+            with recorded(layout.benchmark(name, split), "benchmark", settings) as extra:
+                extra |= items.read_of(name)
+                write_records(layout.benchmark(name, split), asked)
         say(f"benchmark {name}: {len(read_records(layout.benchmark(name, 'test'), Question))} test items")
-    with recorded(layout.guarded, "benchmark", [scale.benchmarks, scale.decontaminate.protect]):
-        write_records(layout.guarded, entries := guarded(layout, mirror))
+    with recorded(layout.guarded, "benchmark", [scale.benchmarks, scale.decontaminate.protect]) as extra:
+        write_records(layout.guarded, entries := guarded(layout, items))
+        if items.unavailable:
+            extra["unavailable"] = items.unavailable
     say(f"benchmark: {len(entries)} items of {len({entry.benchmark for entry in entries})} sources are guarded")
 
 

@@ -7,10 +7,13 @@ from pathlib import Path
 import pytest
 
 from gdpo.config import Scale, load_scale
+from gdpo.errors import UserError
 from gdpo.files import read_csv, read_json
 from gdpo.layout import Layout
 from gdpo.metakl import steps
 from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, report
+from gdpo.metakl.pool import drawn
+from gdpo.metakl.sources import catalogue
 from gdpo.overlap import Match, Overlap, read_guarded
 from gdpo.records import Question, read_records
 from tests.mirror import MIRROR, mirror_of, needs_mirror
@@ -110,6 +113,57 @@ def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, m
     assert len(read_csv(layout.contamination)) == 6
     provenance = read_json(layout.pool.with_name("pool.jsonl.provenance.json"))
     assert provenance["sources"]["gsm8k-train"]["revision"].startswith("mirror:gsm8k/train.jsonl@sha256:")
+
+
+def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monkeypatch, capsys) -> None:
+    """One benchmark and one protected source are gated: no items, the reason beside them, and the rest goes on."""
+    monkeypatch.chdir(tmp_path)
+    asked = []
+
+    def absent(_: object, path: str, **__: object) -> None:
+        asked.append(path)
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", absent)
+    scale, mirror = small(tmp_path)
+    catalogue_of = catalogue()
+    gated = {name: catalogue_of[name] for name in ("gpqa-diamond", "wildjailbreak-eval")}
+    gpqa = scale.benchmarks["gsm8k"].model_copy(update={"source": "gpqa-diamond", "domain": "general"})
+    clean = scale.decontaminate.model_copy(update={"protect": ["math500", "wildjailbreak-eval"]})
+    changes = {"sources": scale.sources | gated, "benchmarks": scale.benchmarks | {"gpqa": gpqa}}
+    scale = scale.model_copy(update=changes | {"decontaminate": clean})
+    layout = Layout(scale)
+    steps.benchmark(scale, mirror)
+    assert layout.benchmark("gpqa", "test").read_bytes() == b""
+    reasons = {s.hub.path: f"{s.hub.path} is gated on the Hub, which does not answer" for s in gated.values()}
+    assert layout.unavailable() == {"gpqa": reasons["Idavidrein/gpqa"]}
+    assert read_guarded(layout.guarded).keys() == {"gsm8k", "math500"}
+    recorded = read_json(layout.guarded.with_name("guarded.jsonl.provenance.json"))["unavailable"]
+    assert recorded == {name: reasons[source.hub.path] for name, source in gated.items()}
+    read = read_json(layout.root / "benchmarks/test/gsm8k.jsonl.provenance.json")["revision"]
+    assert read.startswith("mirror:gsm8k/test.jsonl@sha256:")
+    assert asked == ["Idavidrein/gpqa", "allenai/wildjailbreak"]  # each once
+    assert "sources.gpqa-diamond: left empty, since Idavidrein/gpqa is gated" in capsys.readouterr().err
+
+
+def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    scale, mirror = small(tmp_path)
+    scale.sources["math500"] = scale.sources["math500"].model_copy(update={"mirror": None, "hub": None})
+    with pytest.raises(UserError, match=r"sources\.math500: found no 'hub' entry"):
+        steps.benchmark(scale, mirror)
+
+
+def test_items_are_drawn_by_seed_and_fewer_are_among_more() -> None:
+    questions = [asks(f"Q{n}", f"q{n}") for n in range(100)]
+    assert drawn(questions, 3, None) == questions[:3]
+    assert drawn(questions, None, 7) == questions
+    twenty, ten = drawn(questions, 20, 7), drawn(questions, 10, 7)
+    assert [q.id for q in twenty] == sorted((q.id for q in twenty), key=lambda name: int(name[1:]))
+    assert len(set(twenty_ids := [q.id for q in twenty])) == 20
+    assert {q.id for q in ten} < set(twenty_ids)
+    assert twenty_ids != [q.id for q in drawn(questions, 20, 8)]
+    assert max(int(name[1:]) for name in twenty_ids) >= 50  # not the first
 
 
 @needs_mirror

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 from pydantic import ValidationError
 
 from gdpo.config import CONFIG, load_scale, merge, read_yaml
@@ -16,7 +18,7 @@ from gdpo.errors import UserError
 from gdpo.grading import grade_many
 from gdpo.metakl.pool import pool
 from gdpo.metakl.readers import READERS, last_boxed, unit
-from gdpo.metakl.sources import mirror_dir, read, read_source
+from gdpo.metakl.sources import Unavailable, catalogue, mirror_dir, read, read_source
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 
 GSM8K = {
@@ -89,6 +91,12 @@ def test_readers_by_hand() -> None:
     assert fields("olympiadbench", question="Q", final_answer=["$$", "3"], subfield="Algebra") is None
     olympiad = fields("olympiadbench", question="Q", context="C", final_answer=["$2$", "3"], subfield="Algebra")
     assert (olympiad["question"], olympiad["answer"], olympiad["topics"]) == ("C\n\nQ", "2, 3", ["algebra"])
+    for given, answer in (
+        ("$69$,$84$", "69, 84"),
+        ("221,$8$", "221, 8"),
+        ("$(0, 1) \\cup\\{1\\}$.", "(0, 1) \\cup\\{1\\}"),
+    ):
+        assert fields("olympiadbench", question="Q", final_answer=[given], subfield="Algebra")["answer"] == answer
     hub = fields("mmlu", question="Q", subject="us_history", choices=["a", "b", "c", "d"], answer=2)
     original = fields("mmlu", question="Q", subject="us_history", A="a", B="b", C="c", D="d", answer="C")
     assert hub == original and hub["answer"] == "C"
@@ -117,6 +125,36 @@ def test_readers_by_hand() -> None:
     star = fields("star1", question="Q", response=refusing, category=["Self-Harm"])
     assert (star["solution"], star["topics"]) == (refusing, ["self_harm"])
     assert fields("star1", question="Q", response="<think>Ok.</think>Talk to a friend.", category=["Self-Harm"]) is None
+
+
+ARC = (
+    "Please choose the correct answer to the question: Which is\n\nhot?\n\nAnswer1: ice Answer2: the sun "
+    "Answer3: a 2:1 mix\n\nAnswer format: answer1/answer2/answer3"
+)
+
+
+def test_arc_in_both_layouts() -> None:
+    """LLM-Adapters' instruction, and the Hub's rows, whose choices are lettered or numbered."""
+    expected = {"question": "Which is\n\nhot?", "choices": ["ice", "the sun", "a 2:1 mix"], "answer": "B"}
+    assert (
+        fields("arc", instruction=ARC, input="", output="the correct answer is answer2", answer="answer2") == expected
+    )
+    for labels in (["A", "B", "C"], ["1", "2", "3"]):
+        choices = {"label": labels, "text": expected["choices"]}
+        hub = fields("arc", question=expected["question"], choices=choices, answerKey=labels[1])
+        assert hub == expected
+
+
+def test_family_relations_are_asked_with_words_of_one_gender() -> None:
+    """An in-law's word is the other person's, so the row is left out; else four words, and which of them is right."""
+    story = "Al is married to Bo. They have a child called Cy."
+    asked = f"{story}\n\nWhat is Al to Cy? Respond only with the word."
+    people = {"person1": "Al", "person2": "Cy"}
+    found = fields("gym_family", question=asked, answer="father", metadata=people)
+    assert found["question"] == f"{story}\n\nWhat is Al to Cy?"
+    assert sorted(found["choices"]) == [f"Al is the {w} of Cy" for w in ("father", "grandfather", "husband", "son")]
+    assert found["choices"]["ABCD".index(found["answer"])] == "Al is the father of Cy"
+    assert fields("gym_family", question="Q? One word.", answer="mother-in-law") is None
 
 
 def test_last_boxed_balances_braces() -> None:
@@ -150,6 +188,19 @@ def test_unit() -> None:
             {"question": "Q", "subject": "s", "choices": ["a"], "answer": 1},
             "answer: found 1, expected",
         ),
+        (
+            "arc",
+            {"instruction": "Which?", "answer": "answer1"},
+            "instruction: found 'Which?', expected a question, 'Ans",
+        ),
+        ("arc", {"instruction": ARC, "answer": "answer4"}, "answer: found 'answer4', expected one of answer1, answer2"),
+        (
+            "arc",
+            {"instruction": ARC.replace("Answer3: ", ""), "answer": "answer1"},
+            "choices: found ['ice', 'the sun a 2:1 mix'], expected 3 choices",
+        ),
+        ("gym_family", {"question": "Q", "answer": "son"}, "question: found 'Q', expected one that ends in '?'"),
+        ("gym_family", {"question": "Q?", "answer": "son"}, "metadata: found None, expected person1 and person2"),
         ("star1", {"question": "Q"}, "response: found None, expected text"),
         (
             "mmlu",
@@ -214,6 +265,7 @@ def test_a_scale_adds_a_source_in_yaml(tmp_path: Path) -> None:
     }  # fmt: skip
     raw["sources"] = {**used, "sums": mine, "gsm8k-train": {"pool": True}}
     raw["decontaminate"]["protect"] = []
+    raw["models"]["expert"]["tuned"]["sources"] = ["gsm8k-train"]
     raw["trainsets"] = {"metakl": {"display": "M", "select": "metakl", "size": 1}}
     raw["tables"] = dict.fromkeys(read_yaml(CONFIG / "tables.yaml"))
     raw["studies"] = dict.fromkeys(read_yaml(CONFIG / "studies.yaml"))
@@ -316,20 +368,60 @@ def test_a_source_without_a_file_in_the_mirror_is_read_from_the_hub(hub: list, t
     assert read("c", elsewhere, tmp_path).revision == f"hub:a/b@{COMMIT}"
 
 
-def test_no_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> None:
-        raise ConnectionError("no route\nto host")
+def raising(error: Exception) -> Callable[..., None]:
+    def call(*_: object, **__: object) -> None:
+        raise error
 
-    monkeypatch.setattr("datasets.load_dataset", offline)
-    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", offline)
+    return call
+
+
+def test_no_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("datasets.load_dataset", "huggingface_hub.HfApi.dataset_info"):
+        monkeypatch.setattr(name, raising(ConnectionError("no route\nto host")))
     hub = HubSource(path="a/b", split="test", revision="main")
     with pytest.raises(UserError, match=r"sources\.g: expected to load a/b from the Hub, found: no route$"):
         read_source("g", source("gsm8k", hub=hub), None)
-    gated = hub.model_copy(update={"gated": True})
-    with pytest.raises(UserError, match=r"a/b from the Hub \(it is gated: .* log in\), found: no route$"):
-        read_source("g", source("gsm8k", hub=gated), None)
     with pytest.raises(UserError, match=r"sources\.g: found no 'hub' entry"):
         read_source("g", source("gsm8k"), None)
+
+
+RESPONSE = SimpleNamespace(headers={}, request=None)
+GATED = "sources.g: a/b is gated on the Hub"
+ANSWERS = [
+    (ConnectionError("no route"), f"{GATED}, which does not answer"),
+    (GatedRepoError("401", response=RESPONSE), f"{GATED}, and nobody who has accepted its terms is logged in"),
+    (HfHubHTTPError("503 Busy\nsoon", response=RESPONSE), f"{GATED}, which says: 503 Busy"),
+]
+
+
+@pytest.mark.parametrize(("answer", "message"), ANSWERS)
+def test_a_gated_source_is_not_loaded_before_the_hub_gives_it(
+    hub: list, monkeypatch: pytest.MonkeyPatch, answer: Exception, message: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", raising(answer))
+    at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", revision="f" * 40, gated=True))
+    with pytest.raises(Unavailable) as caught:
+        read_source("g", at_hub, None)
+    assert str(caught.value) == message
+    assert caught.value.reason == message.removeprefix("sources.g: ")
+    assert hub == [("a/b", {"revision": "f" * 40, "timeout": 10})]
+
+
+def test_a_gated_source_that_the_hub_gives_is_read(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_, **__: None)
+    at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", gated=True))
+    assert read("g", at_hub, None).revision == f"hub:a/b@{COMMIT}"
+
+
+def test_offline_a_gated_source_comes_from_the_cache_or_is_unavailable(
+    hub: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", raising(OfflineModeIsEnabled("offline")))
+    at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", revision="main", gated=True))
+    assert read("g", at_hub, None).revision == "hub:a/b@main"
+    monkeypatch.setattr("datasets.load_dataset", raising(ConnectionError("nothing cached")))
+    with pytest.raises(Unavailable, match=r"a/b is gated on the Hub and was not to be loaded: nothing cached$"):
+        read("g", at_hub, None)
 
 
 def test_mirror_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -374,8 +466,9 @@ COUNTS = {
     "csqa2-train": 9264, "csqa2-dev": 2541, "strongreject": 313, "trustllm-misuse": 1174, "trustllm-jailbreak": 1400,
     "do-anything-now": 666, "hh-rlhf": 2312, "safety-tuned-llamas": 2483, "advbench": 520,
     "star1": 636,  # the rest does not refuse
+    "arc-easy": 2251,
 }  # fmt: skip
-SILENT = {"aime24", "amc23", "do-anything-now", "hh-rlhf", "safety-tuned-llamas", "advbench"}  # name no topic
+SILENT = {"aime24", "amc23", "do-anything-now", "hh-rlhf", "safety-tuned-llamas", "advbench", "arc-easy"}  # no topic
 
 
 @needs_mirror
@@ -386,6 +479,30 @@ def test_real_files(name: str) -> None:
     assert all(topic == unit(topic) for question in questions for topic in question.topics)
     assert not any(question.units for question in questions)
     assert any(question.topics for question in questions) == (name not in SILENT)
+
+
+def test_the_catalogue_is_read_without_a_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert catalogue().keys() == CATALOGUE.keys()
+    assert catalogue()["aime24"].mirror == "aime24/test.jsonl"
+    (tmp_path / "sources.yaml").write_text(json.dumps({"sources": {"mine": CATALOGUE["aime24"] | {"domain": "maths"}}}))
+    monkeypatch.setattr("gdpo.metakl.sources.CONFIG", tmp_path)
+    with pytest.raises(UserError, match=r"sources\.yaml, sources\.mine\.domain: Input should be 'math'"):
+        catalogue()
+
+
+COLUMNS = [
+    "aime24", "amc23", "math500", "gsm8k-test", "olympiadbench", "minerva", "mmlu-test", "commonsenseqa-dev",
+    "gpqa-diamond", "trustllm-misuse", "trustllm-jailbreak", "strongreject", "wildjailbreak-eval",
+]  # fmt: skip
+
+
+@needs_mirror
+def test_the_papers_columns_are_in_the_mirror_but_for_two_that_are_gated() -> None:
+    """And each file of the mirror gives as many items as its manifest has rows."""
+    entries = {e["file"]: e["rows"] for e in json.loads((MIRROR / "manifest.json").read_text())["entries"]}
+    rows = {name: entries.get(CATALOGUE[name].get("mirror")) for name in [*COLUMNS, "arc-easy"]}
+    assert {name for name, number in rows.items() if number is None} == {"gpqa-diamond", "wildjailbreak-eval"}
+    assert all(number in (None, COUNTS.get(name)) for name, number in rows.items())
 
 
 @needs_mirror
@@ -400,6 +517,17 @@ def test_the_parts_of_math_name_the_same_topics() -> None:
     ]
     assert topics[0] == topics[1] == topics[2]
     assert "counting_and_probability" in topics[0]
+
+
+@needs_mirror
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["aime24", "amc23", "math500", "gsm8k-test", "olympiadbench", "minerva"])
+def test_every_real_answer_is_graded_right(name: str) -> None:
+    """Boxed, and in a sentence: an answer that the grader cannot read, or reads as another, would fail here."""
+    questions = read_source(name, Source.model_validate(CATALOGUE[name]), MIRROR)
+    assert grade_many([(q, rf"\boxed{{{q.answer}}}") for q in questions]).count("right") == len(questions)
+    said = grade_many([(q, f"The answer is ${q.answer}$.") for q in questions])
+    assert said.count("right") >= len(questions) - 1  # Minerva's answer to one is a sentence
 
 
 @needs_mirror

@@ -1,0 +1,40 @@
+"""Rows that the package reasoning-gym makes, by rule and seed (ours: columns that the paper does not have)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import version
+
+from gdpo.data_schema import Gym
+from gdpo.errors import UserError, first_line
+from gdpo.metakl.readers import Row
+
+PACKAGE = "reasoning-gym"
+
+
+def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
+    """By which package the rows of the source called `name` are made, and the rows with their numbers, from 1.
+
+    A row has `question`, `answer` and `metadata`. Of rows that ask the same the first is kept.
+    Raises UserError where the package is missing or does not take what `gym` says.
+    """
+    try:
+        from reasoning_gym import create_dataset
+    except ImportError:
+        raise UserError(f"sources.{name}.gym: found no package {PACKAGE}, expected it installed") from None
+    try:
+        rows = create_dataset(gym.dataset, size=gym.size, seed=gym.seed, **gym.config)
+    except (ValueError, TypeError, AssertionError) as error:
+        found = first_line(error)
+        raise UserError(
+            f"sources.{name}.gym: expected what {PACKAGE} takes for {gym.dataset}, found: {found}"
+        ) from None
+    return f"gym:{PACKAGE}=={version(PACKAGE)}/{gym.dataset}", _once(rows)
+
+
+def _once(rows: Iterator[Row]) -> Iterator[tuple[int, Row]]:
+    asked = set()
+    for number, row in enumerate(rows, start=1):
+        if row["question"] not in asked:
+            asked.add(row["question"])
+            yield number, row

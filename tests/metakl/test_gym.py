@@ -1,0 +1,119 @@
+"""Questions that reasoning-gym makes: as many as stated, the same each time, each once, with right answers."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+
+import pytest
+
+from gdpo.data_schema import Gym
+from gdpo.errors import UserError
+from gdpo.grading import grade_many
+from gdpo.metakl.gym import made
+from gdpo.metakl.sources import catalogue, read
+from gdpo.records import Question
+
+CATALOGUE = catalogue()
+FAMILIES = [name for name, source in CATALOGUE.items() if source.gym]
+
+
+def items(name: str) -> list[Question]:
+    pytest.importorskip("reasoning_gym")
+    return read(name, CATALOGUE[name], None).questions
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_family_is_the_same_each_time(name: str) -> None:
+    questions = items(name)
+    assert len({question.question for question in questions}) == len(questions) == 200
+    assert questions == items(name)
+    assert not any(question.solution for question in questions)
+    assert read(name, CATALOGUE[name], None).revision.startswith("gym:reasoning-gym==")
+
+
+def test_the_first_items_are_known() -> None:
+    """Another version of the package that made others would be another benchmark."""
+    first = {name: items(name)[0] for name in FAMILIES}
+    assert {name: (q.id, q.answer) for name, q in first.items()} == {
+        "gym-chain-sum": ("gym-chain-sum-1", "11"),
+        "gym-gcd": ("gym-gcd-1", "2"),
+        "gym-leg-counting": ("gym-leg-counting-1", "5"),
+        "gym-family-relationships": ("gym-family-relationships-3", "B"),
+    }
+
+
+def test_sums_and_divisors_are_what_they_should_be() -> None:
+    for question in items("gym-chain-sum"):
+        one, sign, other = re.search(r": (\d+) ([+-]) (\d+) =", question.question).groups()
+        assert int(question.answer) == int(one) + int(f"{sign}{other}")
+    for question in items("gym-gcd"):
+        numbers = re.search(r"numbers: (\d+), (\d+)\.", question.question).groups()
+        assert int(question.answer) == math.gcd(*map(int, numbers))
+
+
+@pytest.mark.parametrize("reply", ["The answer is {}.", "{}", "It is \\boxed{{{}}}.", "So we get a total of **{}**."])
+def test_natural_replies_with_numbers_are_right(reply: str) -> None:
+    for name in ("gym-chain-sum", "gym-gcd", "gym-leg-counting"):
+        questions = items(name)[:5]
+        assert grade_many([(q, reply.format(q.answer)) for q in questions]) == ["right"] * 5
+
+
+@pytest.mark.parametrize("reply", ["The answer is: {}.", "{}", "{}.", "\\boxed{{{}}}"])
+def test_sentences_and_letters_are_right(reply: str) -> None:
+    family = items("gym-family-relationships")[:5]
+    sentences = [q.choices["ABCD".index(q.answer)] for q in family]
+    assert grade_many([(q, reply.format(text)) for q, text in zip(family, sentences, strict=True)]) == ["right"] * 5
+    assert grade_many([(q, reply.format(q.answer)) for q in family]) == ["right"] * 5
+
+
+def test_relations_follow_from_the_story() -> None:
+    """Of every item: who is married to whom, and whose child who is, gives the word without the package's tree."""
+    for question in items("gym-family-relationships"):
+        married, parents = told(question.question)
+        one, word, other = re.fullmatch(
+            r"(\w+) is the (\w+) of (\w+)", question.choices["ABCD".index(question.answer)]
+        ).groups()
+        assert re.search(rf"(?:is|relation is) {one} (?:related )?to {other}\?", question.question)
+        if one in parents.get(other, ()):
+            assert word in ("mother", "father")
+        elif other in parents.get(one, ()):
+            assert word in ("daughter", "son")
+        elif married.get(one) == other:
+            assert word in ("wife", "husband")
+        else:
+            assert any(one in parents.get(parent, ()) for parent in parents[other])
+            assert word in ("grandmother", "grandfather")
+
+
+def told(story: str) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Who is married to whom, and who is whose child."""
+    married, parents = {}, {}
+    couple = r"(\w+) is married to (\w+)\.(?: They have (?:a child|children) called ([^.]+)\.)?"
+    for one, other, children in re.findall(couple, story):
+        married[one], married[other] = other, one
+        parents |= {child: {one, other} for child in re.findall(r"\b(?!and\b)\w+", children)}
+    return married, parents
+
+
+BAD = [
+    ({"dataset": "chain_sums"}, "sources.s.gym: expected what reasoning-gym takes for chain_sums, found: "),
+    ({"config": {"terms": 2}}, "sources.s.gym: expected what reasoning-gym takes for chain_sum, found: "),
+    ({"config": {"min_terms": 0}}, "sources.s.gym: expected what reasoning-gym takes for chain_sum, found: min_terms"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD)
+def test_what_the_package_refuses_is_one_sentence(changes: dict, message: str) -> None:
+    pytest.importorskip("reasoning_gym")
+    with pytest.raises(UserError) as caught:
+        made("s", Gym.model_validate({"dataset": "chain_sum", "size": 3, "seed": 0} | changes))
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)
+
+
+def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "reasoning_gym", None)
+    with pytest.raises(UserError, match=r"sources\.s\.gym: found no package reasoning-gym, expected it installed"):
+        made("s", Gym(dataset="chain_sum", size=3, seed=0))
