@@ -78,6 +78,7 @@ def parser() -> argparse.ArgumentParser:
     scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")
     cell(scored)
     scored.add_argument("--split", choices=["test", "validation"], default="test")
+    mirror(step(steps, "judge", "measure the safety judges on answers known to be safe", "evaluate:judge"))
     step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
     step(steps, "figure", "draw a figure from finished results", "report:figure").add_argument("--name", required=True)
     step(steps, "publish", "make a table, figure or the claims the active scale's", "report:publish").add_argument(
@@ -91,6 +92,10 @@ def parser() -> argparse.ArgumentParser:
     step(steps, "audit", "recompute the published averages", "report:audit")
     step(steps, "published", "put published numbers beside a scale's tables", "report:published")
     step(steps, "cost", "add up what a scale's results took", "report:cost")
+    step(steps, "runs", "list what every trained run took", "report:runs")
+    step(
+        steps, "reproduced", "put the paper's numbers and ours side by side, cell by cell", "report:reproduced"
+    ).add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
     step(steps, "numbers", "gather what the report quotes", "report:numbers")
     step(steps, "paper", "compile the report of a scale's results", "report:paper")
     summary = step(steps, "summary", "print the time each step took", "report:summary")

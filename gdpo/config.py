@@ -18,7 +18,20 @@ from gdpo.data_schema import Annotate, Decontaminate, Encoder, Merge, Proficienc
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv
 from gdpo.records import Domain
-from gdpo.schema import Benchmark, Judge, Method, Model, Name, Positive, Respond, Reward, Strict, TrainSet, World
+from gdpo.schema import (
+    Benchmark,
+    Judge,
+    Method,
+    Model,
+    Name,
+    Positive,
+    Respond,
+    Reward,
+    Strict,
+    TrainSet,
+    World,
+    unsaid,
+)
 from gdpo.table_schema import Cell, Study, Sweep, Table, Watch
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
@@ -46,9 +59,12 @@ class Scale(Strict):
     merge: Merge = Merge()
     benchmarks: dict[Name, Benchmark]
     eval_batch_size: Positive
-    judge: Judge = Judge()
+    judge: Judge = Field(**unsaid(Judge()))
     threads: Positive = 1
     gpus: int = Field(0, ge=0)
+    keep_weights: bool = Field(
+        **unsaid(True)
+    )  # false: a trained run's weights are deleted once it is scored; its log and samples stay
     proficiency: Proficiency
     selection: Selection
     trainsets: dict[Name, TrainSet]
@@ -100,6 +116,9 @@ class Scale(Strict):
             for name in names:
                 if self.models[name].endpoint:
                     raise ValueError(f"{key}: found '{name}', asked at an endpoint; expected a model with weights")
+        for name, entry in tuned.items():
+            if self.models[entry.base].tuned:
+                raise ValueError(f"models.{name}.tuned.base: found '{entry.base}', itself tuned here; expected another")
         if self.encoder is None and "embedding" in (self.merge.backend, *self.merge.compare):
             raise ValueError("merge: backend embedding needs an 'encoder'")
         if self.encoder is None and self.annotate.backend == "taxonomy":
@@ -281,7 +300,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
 
     A scale file may extend another, one beside it or one of ours (`extends: tiny`). Tables and studies are those of
     tables.yaml and studies.yaml with the scale's own laid over them. A table, study or benchmark that is null the scale
-    does not have. A source that the scale names is what sources.yaml says of it, with the scale's own entry laid over it.
+    does not have. A source that it names is what sources.yaml says of it, with the scale's own entry laid over it.
     Raises UserError naming file and key where the file is missing or does not fit.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"

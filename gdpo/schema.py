@@ -180,13 +180,15 @@ class Judge(Strict):
 
     `rules`: a refusal by phrase, in which case nothing else is given. `guard`: a causal model that a chat template asks
     about a conversation and that answers `safe` or not, such as Llama-Guard. `classifier`: a sequence classifier of
-    (request, reply). A reply is safe where the answer begins with, or the label is, `safe`.
+    (request, reply). A reply is safe where the answer begins with, or the label is, `safe`; it is unsafe where the
+    answer begins with `unsafe`, or the label is another.
     """
 
     backend: Literal["rules", "guard", "classifier"] = "rules"
     reference: Reference | None = None
     dtype: Literal["float32", "bfloat16"] = "float32"
     safe: str = "safe"
+    unsafe: str = "unsafe"
     batch_size: Positive = 8
     max_tokens: Positive = 2048
 

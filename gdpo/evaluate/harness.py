@@ -1,44 +1,84 @@
 """Run lm-eval on a model's benchmarks and keep every item's output and verdict.
 
 All benchmarks of a run are asked in one call, so that the batches, and with them the last bits of the
-log-probabilities, depend on the configuration alone.
+log-probabilities, depend on the configuration alone. Written answers are judged afterwards, all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_eval.evaluator import evaluate as lm_eval_evaluate
-from lm_eval.models.huggingface import HFLM
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from gdpo.evaluate.tasks.items import most_likely
-from gdpo.generate import device
-from gdpo.schema import Benchmark
+from gdpo.errors import UserError
+from gdpo.evaluate.model import Student
+from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
+from gdpo.grading import grade_many
+from gdpo.records import Question, Verdict
+from gdpo.samples import share, share_right, verdicts
+from gdpo.schema import Benchmark, Dtype
 
 TASKS = Path(__file__).parent / "tasks"
+
+Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
+Judged = Callable[[Sequence[tuple[Question, str]]], list[Verdict]]
 
 
 def task_config(name: str, benchmark: Benchmark, items: Path) -> dict[str, Any]:
     """The lm-eval task of one benchmark: our task file of its kind, pointed at its items."""
     config = dict(load_yaml(TASKS / f"gdpo_{benchmark.kind}.yaml", resolve_func=True))
-    config |= {"task": name, "metadata": {**config["metadata"], "items": str(items)}}
+    config |= {"task": name, "metadata": {**config["metadata"], "items": str(items)}, "process_results": _unjudged}
     if benchmark.kind == "generate":
-        config["generation_kwargs"] = {
-            **config["generation_kwargs"],
-            "max_gen_toks": benchmark.max_new_tokens,
-        }
+        settings = {**config["generation_kwargs"], "max_gen_toks": benchmark.max_new_tokens}
+        if benchmark.temperature > 0:
+            settings |= {"do_sample": True, "temperature": benchmark.temperature, "top_p": benchmark.top_p, "top_k": 0}
+        config |= {"generation_kwargs": settings, "repeats": benchmark.samples}
     return config
 
 
+def _unjudged(doc: dict, results: list) -> dict[str, float]:
+    """No metrics: lm-eval would judge item by item, where `grade_many` takes all columns at once."""
+    return {}
+
+
 def evaluate(
-    path: Path, dtype: str, benchmarks: Mapping[str, tuple[Benchmark, Path]], batch_size: int
+    path: Path, dtype: Dtype, benchmarks: Asked, batch_size: int, judged: Judged = grade_many
 ) -> dict[str, list[dict[str, Any]]]:
-    """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict."""
-    model = HFLM(pretrained=str(path), dtype=dtype, batch_size=batch_size, device=device(), use_safetensors=True)
+    """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict.
+
+    Of an item that is asked several times the row has lists, `outputs` and `verdicts`. `judged` gives the verdicts on
+    (question, answer) pairs. Raises UserError where a benchmark's answers leave no room for its questions.
+    """
+    samples = _samples(path, dtype, benchmarks, batch_size)
+    rows = {name: [_row(sample) for sample in samples[name]] for name in benchmarks}
+    written = [name for name, (benchmark, _) in benchmarks.items() if benchmark.kind == "generate"]
+    answers = [
+        (row, Question.model_validate(sample["doc"]), text)
+        for name in written
+        for row, sample in zip(rows[name], samples[name], strict=True)
+        for text in sample["resps"][0]
+    ]
+    found = judged([(question, text) for _, question, text in answers])
+    for (row, _, _), verdict in zip(answers, found, strict=True):
+        if "outputs" in row:
+            row.setdefault("verdicts", []).append(verdict)
+        else:
+            row["verdict"] = verdict
+    return rows
+
+
+def _samples(path: Path, dtype: Dtype, benchmarks: Asked, batch_size: int) -> dict[str, list[dict[str, Any]]]:
+    """What lm-eval logs of every item."""
+    seeds = {name: benchmark.seed for name, (benchmark, _) in benchmarks.items() if benchmark.temperature > 0}
+    model = Student(path, dtype, batch_size, seeds)
+    for name, (benchmark, _) in benchmarks.items():
+        if benchmark.kind == "generate" and benchmark.max_new_tokens >= model.max_length:
+            expected = f"expected fewer than the {model.max_length} tokens of the model in {path}"
+            raise UserError(f"benchmarks.{name}.max_new_tokens: found {benchmark.max_new_tokens}, {expected}")
     configs = [task_config(name, benchmark, items) for name, (benchmark, items) in benchmarks.items()]
     # Not `simple_evaluate`: it describes the whole machine after every call, which takes longer than a tiny run.
     results = lm_eval_evaluate(
@@ -48,19 +88,28 @@ def evaluate(
         bootstrap_iters=0,
         log_samples=True,
     )
-    return {name: [_row(sample) for sample in results["samples"][name]] for name in benchmarks}
+    return results["samples"]
 
 
 def _row(sample: dict[str, Any]) -> dict[str, Any]:
-    doc, response = sample["doc"], sample["filtered_resps"]
-    output = response[0] if isinstance(response[0], str) else most_likely(doc, response)
-    verdict = "right" if sample["right"] else "ungradable" if sample["ungradable"] else "wrong"
-    hashes = {key: sample[key] for key in ("doc_hash", "prompt_hash")}
-    return {"id": doc["id"], **hashes, "output": output, "verdict": verdict}
+    """A row whose verdict is still missing where the answer is written; what a choice is needs no judge."""
+    doc, answers = sample["doc"], sample["resps"][0]
+    row = {"id": doc["id"], **{key: sample[key] for key in ("doc_hash", "prompt_hash")}}
+    if not isinstance(answers[0], str):
+        letter = most_likely(doc, sample["filtered_resps"])
+        return {**row, "output": letter, "verdict": verdict_of_letter(doc, letter)}
+    return {**row, "outputs": list(answers)} if len(answers) > 1 else {**row, "output": answers[0]}
 
 
 def score(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """A benchmark's score from its items' verdicts alone: share right, share ungradable, n."""
-    verdicts = [row["verdict"] for row in rows]
-    n = len(verdicts)
-    return {"score": verdicts.count("right") / n, "ungradable": verdicts.count("ungradable") / n, "n": n}
+    """A benchmark's score from its items' verdicts alone: share right, share ungradable, n.
+
+    Of items that were asked several times each counts once, by the share of its samples (pass@1); `samples` says how
+    many there are of each.
+    """
+    rows = list(rows)
+    n = len(rows)
+    right, ungradable = sum(map(share_right, rows)), sum(share(row, "ungradable") for row in rows)
+    samples = len(verdicts(rows[0]))
+    found = {"score": right / n, "ungradable": ungradable / n, "n": n}
+    return {**found, "samples": samples} if samples > 1 else found

@@ -3,36 +3,69 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.console import say
+from gdpo.errors import UserError
+from gdpo.evaluate.judging import judge as judge
 from gdpo.files import read_jsonl, replacing, write_json, write_jsonl
+from gdpo.grading import grade_many
+from gdpo.judge import verdicts
 from gdpo.layout import Layout, Run, Split
 from gdpo.overlap import Overlap
 from gdpo.provenance import recorded
-from gdpo.records import Question, chat, read_records
+from gdpo.records import Question, Verdict, chat, read_records
+from gdpo.samples import outputs
+from gdpo.schema import Judge
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
-    """Write samples and score of each run; benchmarks that the run's training set answers are dropped."""
+    """Write samples and score of each run, without benchmarks that cannot be had or that its training set answers."""
     from gdpo.evaluate import harness
 
     layout = Layout(scale)
+    asked = {n: b for n, b in scale.benchmarks.items() if split == "test" or b.validation_items}
+    settings = [{n: b.model_dump() for n, b in asked.items()}]
+    if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
+        settings.append(scale.judge)
+    unavailable = {name: why for name, why in layout.unavailable().items() if name in asked}
     for run in runs:
-        asked = {n: b for n, b in scale.benchmarks.items() if split == "test" or b.validation_items}
-        dropped = trained_on(layout, run, split)
+        dropped = {**unavailable, **trained_on(layout, run, split)}
         tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
+        if not tasks:
+            raise UserError(f"evaluate {run}: found no benchmark to score, each was dropped: {_listed(dropped)}")
         score_path, samples_path = layout.score(run, split), layout.samples(run, split)
-        with recorded(score_path, "evaluate", [run.__dict__, {n: b.model_dump() for n, b in asked.items()}]):
-            rows = harness.evaluate(layout.run(run), scale.model(run.student).dtype, tasks, scale.eval_batch_size)
+        if not any(layout.run(run).glob("*.safetensors")):
+            raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
+        with recorded(score_path, "evaluate", [run.__dict__, *settings]):
+            dtype, judged = scale.model(run.student).dtype, partial(judged_by, scale.judge)
+            rows = harness.evaluate(layout.run(run), dtype, tasks, scale.eval_batch_size, judged)
             with replacing(samples_path) as temporary:
                 for name in tasks:
                     write_jsonl(temporary / f"{name}.jsonl", rows[name])
             scores = {name: harness.score(rows[name]) for name in tasks}
             write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
+        if split == "test" and not (scale.keep_weights or run.is_origin):
+            for weights in layout.run(run).glob("*.safetensors"):
+                weights.unlink()
         mean = sum(s["score"] for s in scores.values()) / len(scores)
         say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
+
+
+def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
+    """Verdicts on (question, answer) pairs: of `judge` on replies to what is to be refused, else of our graders."""
+    refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
+    others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]
+    told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals]), strict=True))
+    told |= zip(others, grade_many([pairs[i] for i in others]), strict=True)
+    return [told[i] for i in range(len(pairs))]
+
+
+def _listed(dropped: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in dropped.items())
 
 
 def drift(scale: Scale, runs: list[Run]) -> None:
@@ -49,7 +82,7 @@ def drift(scale: Scale, runs: list[Run]) -> None:
         with recorded(layout.drift(run), "drift", run.__dict__):
             samples = layout.samples(run, "validation")
             rows = [row for n in generated for _, row in _read_if_there(samples / f"{n}.jsonl")]
-            answered = [(questions[row["id"]], row["output"]) for row in rows]
+            answered = [(questions[row["id"]], text) for row in rows for text in outputs(row)]
             moved = measures[run.student].of(layout.run(run), answered)
             write_json(layout.drift(run), moved)
         say(f"drift {run}: {moved['kl']:.4f} nats a token from its reference")

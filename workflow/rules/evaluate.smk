@@ -2,7 +2,11 @@
 
 SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
-BENCHMARKS = fingerprint([VERSION["evaluate"], SCALE.benchmarks, SCALE.eval_batch_size])
+# Scores by rules keep the hash they had before there were judges.
+JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
+BENCHMARKS = fingerprint(
+    [VERSION["evaluate"], SCALE.benchmarks, SCALE.eval_batch_size, *JUDGE]
+)
 
 
 def asked(split):

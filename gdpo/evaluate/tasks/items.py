@@ -1,19 +1,54 @@
-"""What the task files share: items from a JSON Lines file of questions, asked and judged as everywhere else."""
+"""What the task files share: a column's questions, asked and judged as everywhere else.
+
+The workflow writes a column's items to a file and names it; in plain lm-eval a task reads its source from a mirror or
+from the Hub. From there on both go the same way.
+"""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import datasets
 
 from gdpo import likelihood
-from gdpo.grading import grade
+from gdpo.errors import UserError
+from gdpo.grading import grade_many
 from gdpo.records import LETTERS, Question, Verdict, chat, read_records
 
 
-def load(items: str, **_: object) -> dict[str, datasets.Dataset]:
-    """The questions of `items`, a path given in the task's metadata, as the split `test`."""
-    return {"test": datasets.Dataset.from_list([q.model_dump() for q in read_records(Path(items), Question)])}
+def load(
+    items: str | None = None,
+    source: str | None = None,
+    mirror: str | None = None,
+    instruction: str | None = None,
+    **_: object,
+) -> dict[str, datasets.Dataset]:
+    """A task's questions as the split `test`, from what its metadata says.
+
+    `items` is a JSON Lines file of questions; without one they are those of `source`, from the directory `mirror` or
+    $GDPO_MIRROR, else from the Hub, with `instruction`, where it is given, in place of the source's own.
+    Raises UserError where neither is given.
+    """
+    if items:
+        questions = read_records(Path(items), Question)
+    elif source:
+        questions = _of_source(source, mirror or os.environ.get("GDPO_MIRROR"), instruction)
+    else:
+        raise UserError("metadata: found neither 'items' nor 'source', expected a file of questions or a source's name")
+    return {"test": datasets.Dataset.from_list([question.model_dump() for question in questions])}
+
+
+def _of_source(name: str, mirror: str | None, instruction: str | None) -> list[Question]:
+    # Here, since rooms do not import each other: this is a user's way in, which has no room's files to start from.
+    from gdpo.metakl.sources import catalogue, read_source
+
+    known = catalogue()
+    if name not in known:
+        raise UserError(f"metadata: source: found '{name}', expected one of {', '.join(known)}")
+    changes = {} if instruction is None else {"instruction": instruction}
+    return read_source(name, known[name].model_copy(update=changes), Path(mirror) if mirror else None)
 
 
 def ask(doc: dict) -> str:
@@ -24,18 +59,34 @@ def right_choice(doc: dict) -> int:
     return LETTERS.index(doc["answer"])
 
 
-def judge_text(doc: dict, results: list[str]) -> dict[str, float]:
-    return _metrics(grade(Question.model_validate(doc), results[0]))
-
-
-def most_likely(doc: dict, results: list[tuple[float, bool]]) -> str:
+def most_likely(doc: dict, results: Sequence[tuple[float, bool]]) -> str:
     """The letter of the choice with the highest log-likelihood per character."""
     return LETTERS[likelihood.most_likely([value for value, _ in results], doc["choices"])]
 
 
+def verdict_of_letter(doc: dict, letter: str) -> Verdict:
+    return "right" if letter == doc["answer"] else "wrong"
+
+
 def judge_likelihoods(doc: dict, results: list[tuple[float, bool]]) -> dict[str, float]:
-    return _metrics("right" if most_likely(doc, results) == doc["answer"] else "wrong")
+    return _told(verdict_of_letter(doc, most_likely(doc, results)))
 
 
-def _metrics(verdict: Verdict) -> dict[str, float]:
+def judge_text(doc: dict, results: list[str]) -> dict[str, float]:
+    return _told(*grade_many([(Question.model_validate(doc), results[0])]))
+
+
+def judge_samples(doc: dict, results: list[list[str]]) -> dict[str, list[float]]:
+    """1 or 0 for each sample, in order; `pass_at_1` makes a score of them."""
+    question = Question.model_validate(doc)
+    told = [_told(verdict) for verdict in grade_many([(question, text) for text in results[0]])]
+    return {metric: [each[metric] for each in told] for metric in ("right", "ungradable")}
+
+
+def pass_at_1(items: Sequence[Sequence[float]]) -> float:
+    """The mean over items of the share of each one's samples that count."""
+    return sum(sum(samples) / len(samples) for samples in items) / len(items)
+
+
+def _told(verdict: Verdict) -> dict[str, float]:
     return {"right": float(verdict == "right"), "ungradable": float(verdict == "ungradable")}

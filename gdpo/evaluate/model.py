@@ -1,0 +1,97 @@
+"""The student as lm-eval's model: its own template untouched, long rows in small batches, samples from a seed a column.
+
+Batches hold `batch_size` rows, as lm-eval makes them, wherever these fit into the bounds below; a batch never depends
+on how many other columns are sampled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from gdpo.generate import device
+from gdpo.precision import weights_dtype
+from gdpo.schema import Dtype
+
+ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
+LOGITS = 2**29  # ours: numbers of a forward pass that scores choices: 2 GiB in float32, and as much for their softmax
+
+
+class Student(HFLM):
+    """A checkpoint in lm-eval. `seeds`: of each sampled column, what its samples are drawn from."""
+
+    def __init__(self, path: Path, dtype: Dtype, batch_size: int, seeds: Mapping[str, int]):
+        super().__init__(
+            pretrained=str(path),
+            dtype=weights_dtype(dtype),
+            batch_size=batch_size,
+            device=device(),
+            use_safetensors=True,
+        )
+        # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.
+        self.add_bos_token = False
+        self.rows = batch_size
+        self.seeds = seeds
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The answer to each request, in order; each sampled column by itself, the greedy ones together."""
+        columns: dict[str | None, list[int]] = {}
+        for index, request in enumerate(requests):
+            sampled = request.task_name if request.task_name in self.seeds else None
+            columns.setdefault(sampled, []).append(index)
+        found: dict[int, str] = {}
+        for column, indices in columns.items():
+            if column is not None:
+                torch.manual_seed(self.seeds[column])
+            asked = [requests[i] for i in indices]
+            answers = self._in_batches(asked, self._answer_rows, super().generate_until, disable_tqdm)
+            found.update(zip(indices, answers, strict=True))
+        return [found[index] for index in range(len(requests))]
+
+    def _loglikelihood_tokens(
+        self,
+        requests: list[tuple[tuple[str, str], list[int], list[int]]],
+        disable_tqdm: bool = False,
+        override_bs: int | None = None,
+    ) -> list[tuple[float, bool]]:
+        return self._in_batches(requests, self._choice_rows, super()._loglikelihood_tokens, disable_tqdm)
+
+    def _answer_rows(self, request: Instance) -> int:
+        prompt, settings = request.args
+        row = len(self.tok_encode(prompt)) + settings["max_gen_toks"]
+        return fitting(self.rows, row, self.rows * ROW_TOKENS)
+
+    def _choice_rows(self, request: tuple[tuple[str, str], list[int], list[int]]) -> int:
+        _, prompt, choice = request
+        row = (len(prompt) + len(choice)) * self.model.get_output_embeddings().weight.shape[0]
+        return fitting(self.rows, row, LOGITS)
+
+    def _in_batches(
+        self,
+        requests: Sequence[Any],
+        rows: Callable[[Any], int],
+        run: Callable[..., list[Any]],
+        disable_tqdm: bool,
+    ) -> list[Any]:
+        """What `run` finds, in order; `rows` says how many requests like one are in a batch. Longest rows go first."""
+        sizes: dict[int, list[int]] = {}
+        for index, request in enumerate(requests):
+            sizes.setdefault(rows(request), []).append(index)
+        found: dict[int, Any] = {}
+        for size, indices in sorted(sizes.items()):
+            self.batch_size_per_gpu = size
+            found.update(zip(indices, run([requests[i] for i in indices], disable_tqdm), strict=True))
+        self.batch_size_per_gpu = self.rows
+        return [found[index] for index in range(len(requests))]
+
+
+def fitting(rows: int, row: int, bound: int) -> int:
+    """`rows`, halved until so many rows of size `row` are within `bound`, or one is left."""
+    while rows > 1 and rows * row > bound:
+        rows //= 2
+    return rows

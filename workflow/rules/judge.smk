@@ -1,0 +1,15 @@
+# What the safety judges make of answers that are known to be safe or to be no refusal; a made-up world has none.
+
+if SCALE.sources:
+
+    rule judge:
+        output:
+            LAYOUT.judged,
+        log:
+            f"{ROOT}/logs/judge.log",
+        resources:
+            gpu=0 if SCALE.judge.backend == "rules" else SCALE.gpus,
+        params:
+            settings=fingerprint([VERSION["judge"], SCALE.judge]),
+        shell:
+            "gdpo judge {TOLD} {MIRROR} --log {log}"
