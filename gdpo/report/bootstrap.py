@@ -20,7 +20,7 @@ DIGITS = 9  # differences below it are rounding: an average of +1 and -1 may mis
 
 
 def redraw(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray:
-    """Means of redrawn outcomes, shape (draws,); `outcomes` is (seeds, items) with entries 0 or 1.
+    """Means of redrawn outcomes, shape (draws,); `outcomes` is (seeds, items), shares between 0 and 1.
 
     Seeds and items are each redrawn with replacement, as how often each is drawn.
     """
@@ -29,7 +29,7 @@ def redraw(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray
     means = []
     for start in range(0, draws, CHUNK):
         size = min(CHUNK, draws - start)
-        per_seed = _counts(items, size, seed, f"items of {name}", start) @ right  # exact: whole numbers below 2^24
+        per_seed = _counts(items, size, seed, f"items of {name}", start) @ right  # 0 and 1: exact below 2^24
         means.append((per_seed * _counts(seeds, size, seed, "seeds", start)).sum(axis=1, dtype=np.float64))
     return np.concatenate(means) / (seeds * items)
 

@@ -1,7 +1,8 @@
 """Case studies (paper, tables A13-A15): items that training put right, and items that it put wrong, verbatim.
 
 Chosen by a rule, not by hand: at the first seed, among the items of the table's domains whose verdict changed, those
-that changed at every seed alike, where there are any; of these the one whose id has the smallest SHA-256.
+that changed at every seed alike, where there are any; of these the one whose id has the smallest SHA-256. Of an item
+that was sampled several times the first answer that shows the change stands for all.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from pathlib import Path
 from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, origin
 from gdpo.records import Question, chat, read_records
+from gdpo.report.columns import OURS, title
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import csv_text, plain
 from gdpo.report.tables import is_origin, row_title, scored
+from gdpo.samples import RIGHT_BEFORE, outputs, share_right, verdicts
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
 HEADER = [
@@ -38,8 +41,12 @@ class Item:
     def changed(self, change: str, seeds: int) -> bool:
         """Whether the verdict changed in this way at each of the first `seeds` seeds."""
         right = change == "gained"
-        after = [(row["verdict"] == "right") == right for row in self.after[:seeds]]
-        return (self.before["verdict"] == "right") != right and all(after)
+        return _is_right(self.before) != right and all(_is_right(row) == right for row in self.after[:seeds])
+
+
+def _is_right(row: dict) -> bool:
+    """Whether at least half of an item's answers are right."""
+    return share_right(row) >= RIGHT_BEFORE
 
 
 def inputs(layout: Layout, name: str) -> list[Path]:
@@ -98,17 +105,26 @@ def rows(layout: Layout, name: str) -> list[dict[str, str]]:
 
 
 def _told(layout: Layout, item: Item) -> dict[str, str]:
-    question, after = item.question, item.after[0]
+    question = item.question
+    (verdict_before, output_before), (verdict_after, output_after) = map(shown, (item.before, item.after[0]))
     return {
-        "benchmark": layout.scale.benchmark(item.benchmark).display,
+        "benchmark": title(layout.scale, item.benchmark),
         "id": question.id,
         "question": chat(question)[-1]["content"],
         "gold": "a refusal" if question.grader == "refusal" and not question.answer else question.answer,
-        "verdict_before": item.before["verdict"],
-        "output_before": item.before["output"],
-        "verdict_after": after["verdict"],
-        "output_after": after["output"],
+        "verdict_before": verdict_before,
+        "output_before": output_before,
+        "verdict_after": verdict_after,
+        "output_after": output_after,
     }
+
+
+def shown(row: dict) -> tuple[str, str]:
+    """A verdict and the first answer that has it, of those that decide whether the item counts as right."""
+    answers = list(zip(verdicts(row), outputs(row), strict=True))
+    verdict, output = next(pair for pair in answers if (pair[0] == "right") == _is_right(row))
+    right = sum(verdict == "right" for verdict, _ in answers)
+    return verdict if len(answers) == 1 else f"{verdict}; {right} of {len(answers)} right", output
 
 
 def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
@@ -131,7 +147,10 @@ def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
         "so at every seed, where there are any; of these the one whose id has the smallest SHA-256. Ungradable counts "
         "as wrong."
     )
-    return "\n\n".join([*blocks, f"- {rule}\n- Scale: {layout.scale.name}."]) + "\n"
+    notes = [rule, f"Scale: {layout.scale.name}."]
+    if any(layout.scale.benchmark(b).ours for b in benchmarks(layout, name)):
+        notes.append(OURS)
+    return "\n\n".join([*blocks, "\n".join(f"- {note}" for note in notes)]) + "\n"
 
 
 def fenced(text: str) -> str:

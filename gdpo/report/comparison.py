@@ -15,6 +15,7 @@ from gdpo.files import read_json, read_jsonl
 from gdpo.layout import Layout
 from gdpo.provenance import provenance_path
 from gdpo.report.bootstrap import interval
+from gdpo.report.columns import averaged, left_out, paper
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import is_origin, row_title, scored
@@ -123,7 +124,7 @@ def measured(
     runs = layout.cell_runs(student, cell)
     watches = [log.get("watch") or [] for log in logs]
     steps = [reaches(watch, reward, "step") for watch in watches]
-    overall = list(layout.scale.benchmarks)
+    overall = averaged(layout)
     return {
         "online_completions": spread([log.get("completions") for log in logs]),
         **_taught(layout, cell),
@@ -239,4 +240,5 @@ def _notes(layout: Layout, targets: Sequence[str]) -> list[str]:
         f"Rewards are of greedy answers to validation questions, every {watch.every} steps, with the clock stopped. "
         "Peak memory is the first seed's.",
         f"Scale: {scale.name}.",
+        *left_out(layout, paper(scale)),
     ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 SPECIAL = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", "±": r"$\pm$", "→": r"$\rightarrow$",
+    "|": r"\textbar{}", "±": r"$\pm$", "†": r"\dag{}", "→": r"$\rightarrow$",
 }  # fmt: skip
 ARROWS = {"up": r"$\uparrow$", "down": r"$\downarrow$", "": ""}
 

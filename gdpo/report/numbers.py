@@ -15,9 +15,11 @@ from typing import Any
 
 from gdpo.config import Scale, learning_rates, sweep_file, swept
 from gdpo.files import read_csv, read_json, read_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.layout import Layout
 from gdpo.provenance import provenance_below
+from gdpo.report import runs
 from gdpo.report.bootstrap import LEVEL
+from gdpo.report.columns import title
 from gdpo.report.figures import names as drawable
 from gdpo.report.figures import settings as figure_settings
 from gdpo.report.tables import columns
@@ -26,7 +28,7 @@ from gdpo.report.tables import columns
 def inputs(layout: Layout) -> list[Path]:
     """What `numbers` needs made: the training sets that tables and studies use, every score of theirs, and the cost."""
     groups = [layout.groups(name) for name in _trainsets(layout)]
-    scores = [layout.score(run, "test") for run in _runs(layout)]
+    scores = [layout.score(run, "test") for run in runs.shown(layout)]
     return [layout.units, *groups, *scores, layout.root / "cost.csv"]
 
 
@@ -38,7 +40,7 @@ def settings(scale: Scale) -> list:
 
 def numbers(layout: Layout) -> dict[str, Any]:
     """The report's numbers by name; every value is plain JSON."""
-    scale = layout.scale
+    scale, empty = layout.scale, layout.unavailable()
     return {
         "scale": {"name": scale.name, "description": scale.description, "limit": scale.limit},
         "seeds": scale.seeds,
@@ -46,7 +48,7 @@ def numbers(layout: Layout) -> dict[str, Any]:
         "students": [_model(layout, name) for name in scale.students],
         "student_sets": {k: [_model(layout, name) for name in v] for k, v in scale.student_sets.items()},
         "teacher": _model(layout, scale.respond.teacher),
-        "benchmarks": [_benchmark(layout, name) for name in scale.benchmarks],
+        "benchmarks": [_benchmark(layout, name, empty) for name in scale.benchmarks],
         "pool": {"questions": _lines(layout.pool), "units": _units(layout), "retained": scale.retained},
         "selection": scale.selection.model_dump(mode="json"),
         "respond": scale.respond.model_dump(mode="json"),
@@ -70,19 +72,9 @@ def figures(scale: Scale) -> dict[str, dict[str, str]]:
     return {name: getattr(known, name).model_dump(include=kept) for name in drawable(scale)}
 
 
-def _selections(layout: Layout) -> list:
-    studies = [study for study in layout.scale.studies.values() if not study.grid]
-    return [*layout.scale.tables.values(), *studies]
-
-
-def _runs(layout: Layout) -> list[Run]:
-    """Every run that a table or a study at its own rates shows, each once."""
-    return list(dict.fromkeys(run for chosen in _selections(layout) for run in layout.selected_runs(chosen)))
-
-
 def _cells(layout: Layout) -> list[tuple[str, str, str]]:
     """(student, trainset, method) of every trained cell, each once."""
-    return list(dict.fromkeys((r.student, r.trainset, r.method) for r in _runs(layout) if not r.is_origin))
+    return list(dict.fromkeys((r.student, r.trainset, r.method) for r in runs.trained(layout)))
 
 
 def _trainsets(layout: Layout) -> list[str]:
@@ -114,15 +106,18 @@ def _units(layout: Layout) -> int | None:
     return len(read_json(layout.units)) if layout.units.exists() else None
 
 
-def _benchmark(layout: Layout, name: str) -> dict[str, Any]:
+def _benchmark(layout: Layout, name: str, empty: dict[str, str]) -> dict[str, Any]:
+    """A column; `empty` says of those that cannot be had why."""
     entry = layout.scale.benchmark(name)
     found = _lines(layout.benchmark(name, "test"))
     return {
         "name": name,
-        "display": entry.display,
+        "display": title(layout.scale, name),
         "domain": entry.domain,
         "items": entry.items if found is None else found,
         "validation_items": entry.validation_items,
+        **({"samples": entry.samples} if entry.samples > 1 else {}),
+        **({"unavailable": empty[name]} if name in empty else {}),
     }
 
 
@@ -194,14 +189,14 @@ def _counts(layout: Layout) -> dict[str, int]:
 
     `grid`: those that a study shows at each rate of the grid, which no table does.
     """
-    trained = [run for run in _runs(layout) if not run.is_origin]
+    trained = runs.trained(layout)
     studied = [run for s in layout.scale.studies.values() if s.grid for run in layout.selected_runs(s)]
     made = {path.parent for path in (layout.root / "runs").glob("*/*/*/*/train.json")}
-    shown = [run for chosen in _selections(layout) for run in layout.selected_runs(chosen) if not run.is_origin]
+    shown = [run for chosen in runs.selections(layout) for run in layout.selected_runs(chosen)]
     return {
         "trained": len(trained),
         "made": sum(layout.run(run) in made for run in trained),
-        "shown": len(shown),
+        "shown": sum(not run.is_origin for run in shown),
         "grid": len(set(studied)),
     }
 
@@ -209,7 +204,7 @@ def _counts(layout: Layout) -> dict[str, int]:
 def _table(layout: Layout, name: str) -> dict[str, Any]:
     table = layout.scale.tables[name]
     students = [layout.scale.model(s).display for s in layout.scale.student_set(table.students)]
-    shown = [{"key": c.key, "title": c.title} for c in columns(layout.scale, table)]
+    shown = [{"key": c.key, "title": c.title} for c in columns(layout, table)]
     return {"title": table.title, "kind": table.kind, "students": students, "columns": shown}
 
 

@@ -18,6 +18,7 @@ from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.files import read_csv
 from gdpo.layout import Layout
+from gdpo.report.columns import averaged, paper
 
 MATH = ("AIME24", "AMC23", "MATH500", "GSM8K", "OlympiadBench", "Minerva")
 GENERAL = ("MMLU", "CommonsenseQA", "GPQA")
@@ -83,28 +84,33 @@ def same_name(name: str) -> str:
     return SAME.get(plain, plain)
 
 
-def beside(scale: Scale, table: str, rows: Iterable[Mapping[str, str]]) -> list[Beside]:
+def beside(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> list[Beside]:
     """Published numbers beside those of `table`'s rows as its CSV has them: model, row, a mean under each column's key.
 
     Empty where nothing is the same: another scale's models, or a table of which the paper prints no numbers.
     """
     printed = {(same_name(p.model), same_name(p.row)): p for p in published() if p.table == TABLES.get(table)}
-    keys = {same_name(benchmark.display): name for name, benchmark in scale.benchmarks.items()}
+    keys = named(layout.scale)
     keys |= {same_name(average): average for average in AVERAGES}
     found = []
     for row in rows:
         match = printed.get((same_name(row["model"]), same_name(row["row"])))
         for column, number in match.cells.items() if match else ():
             ours = row.get(keys.get(same_name(column), ""), "")
-            if ours and (column not in AVERAGES or _has_all(scale, column)):
+            if ours and (column not in AVERAGES or _has_all(layout, column)):
                 found.append(Beside(table, match.model, match.row, column, number, float(ours)))
     return found
 
 
-def _has_all(scale: Scale, average: str) -> bool:
+def named(scale: Scale) -> dict[str, str]:
+    """The scale's name of each of its columns that the paper has, by the `same_name` of what it is called."""
+    return {same_name(scale.benchmark(name).display): name for name in paper(scale)}
+
+
+def _has_all(layout: Layout, average: str) -> bool:
     """Whether the scale's average is over the paper's benchmarks, and so the same thing."""
     domain = average.removesuffix("_avg")
-    ours = [b.display for b in scale.benchmarks.values() if domain in ("overall", b.domain)]
+    ours = [layout.scale.benchmark(name).display for name in averaged(layout, None if domain == "overall" else domain)]
     return sorted(map(same_name, ours)) == sorted(map(same_name, AVERAGES[average]))
 
 
@@ -116,7 +122,7 @@ def inputs(layout: Layout) -> list[Path]:
 def all_beside(layout: Layout) -> list[Beside]:
     """`beside` over every table of the scale that has been made."""
     made = [path for path in inputs(layout) if path.exists()]
-    return [pair for path in made for pair in beside(layout.scale, path.stem, read_csv(path))]
+    return [pair for path in made for pair in beside(layout, path.stem, read_csv(path))]
 
 
 COLUMNS = ["table", "model", "row", "column", "published", "ours", "difference"]

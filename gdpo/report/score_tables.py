@@ -16,9 +16,10 @@ import numpy as np
 from gdpo.files import read_json
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
+from gdpo.report.columns import notes as column_notes
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number
-from gdpo.report.tables import Column, columns, is_origin, row_title, scored
+from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
 from gdpo.table_schema import Cell, Table
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
@@ -101,7 +102,7 @@ def _estimates(scores: Scores, name: str, of) -> Cells:
 
 def _places(layout: Layout, name: str) -> list[tuple[Line, Column]]:
     table = layout.scale.tables[name]
-    return [(line, column) for line in lines(layout, table) for column in columns(layout.scale, table)]
+    return [(line, column) for line in lines(layout, table) for column in columns(layout, table)]
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
@@ -111,7 +112,7 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
 
 def sheet(scores: Scores, name: str, part: str) -> Sheet:
     layout, table = scores.layout, scores.layout.scale.tables[name]
-    shown = columns(layout.scale, table)
+    shown = columns(layout, table)
     changed = {} if part == "_retention" else differences(scores, name)
     cells = changed if part == "_forgetting" else retention(scores, name) if part else estimates(scores, name)
     kept = [line for line in lines(layout, table) if not (part == "_forgetting" and is_origin(line.cell))]
@@ -227,14 +228,19 @@ def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
         "larger ones (workflow/config/sweep), where a sweep is recorded for this scale; else they are the "
         "configuration's own.",
         f"Scale: {scale.name}. Averages: macro over the benchmarks, as in the paper.",
+        *column_notes(layout, asked(scale, scale.tables[name])),
     ]
 
 
 def dropped(layout: Layout, table: Table) -> list[str]:
-    """A sentence for each column that a run may not be scored on, from the runs' own scores."""
-    reasons = {}
+    """A sentence for each column that a run may not be scored on, from the runs' own scores.
+
+    Columns that no run can be scored on have one of their own among the notes.
+    """
+    reasons, empty = {}, layout.unavailable()
     for run in layout.selected_runs(table):
         path = layout.score(run, "test")
         for benchmark, why in (read_json(path).get("dropped", {}) if path.exists() else {}).items():
-            reasons[(run.student, run.trainset, benchmark)] = why
+            if benchmark not in empty:
+                reasons[(run.student, run.trainset, benchmark)] = why
     return [f"{s}, {t}: column {b} left empty: {why}" for (s, t, b), why in reasons.items()]

@@ -1,7 +1,8 @@
 """Scores, differences and retention of runs, in percent, from the items' verdicts.
 
-Score: share of items right. Retention: of the items that the untrained student had right, the share that the trained
-one still has right. Averages over benchmarks are macro, as in the paper. Every file is read and every redraw made once.
+Score: share of items right, of an item that was sampled several times the share of its samples. Retention: of the
+items that the untrained student had right, the share that the trained one still has right. Averages over benchmarks
+are macro, as in the paper. Every file is read and every redraw made once.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from gdpo.errors import UserError
 from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, Split
 from gdpo.report.bootstrap import redraw
+from gdpo.samples import RIGHT_BEFORE, share_right
 
 Runs = Sequence[Run]
 
@@ -29,9 +31,10 @@ class Scores:
         self._redrawn: dict[tuple, np.ndarray] = {}
 
     def outcomes(self, runs: Runs, benchmark: str) -> np.ndarray | None:
-        """1 where an item is right, (seeds, items); None where the column was dropped for one of the runs.
+        """The share of each item's samples that are right, (seeds, items): 0 or 1 where it was asked once.
 
-        Raises UserError where two runs were scored on different items: nothing could be paired.
+        None where the column was dropped for one of the runs. Raises UserError where two runs were scored on different
+        items: nothing could be paired.
         """
         key = (tuple(runs), benchmark)
         if key not in self._outcomes:
@@ -40,7 +43,7 @@ class Scores:
             self._outcomes[key] = np.array(rows, dtype=np.float32) if complete else None
         return self._outcomes[key]
 
-    def _row(self, run: Run, benchmark: str) -> list[bool] | None:
+    def _row(self, run: Run, benchmark: str) -> list[float] | None:
         path = self.layout.samples(run, self.split) / f"{benchmark}.jsonl"
         if not path.exists():
             return None
@@ -48,12 +51,12 @@ class Scores:
         ids = [row["id"] for row in items]
         if ids != self._ids.setdefault(benchmark, ids):
             raise UserError(f"{path}: found other items than in another run's {path.name}, expected the same in order")
-        return [row["verdict"] == "right" for row in items]
+        return [share_right(row) for row in items]
 
     def retained(self, runs: Runs, origin: Runs, benchmark: str) -> np.ndarray | None:
         """As `outcomes`, of the items alone that `origin`, one run, had right."""
         before, after = self.outcomes(origin, benchmark), self.outcomes(runs, benchmark)
-        return None if before is None or after is None else after[:, before[0] == 1]
+        return None if before is None or after is None else after[:, before[0] >= RIGHT_BEFORE]
 
     def mean(self, runs: Runs, benchmarks: Sequence[str]) -> float | None:
         """Percent, macro over `benchmarks`; None where one of them was dropped or has no item."""

@@ -12,6 +12,7 @@ from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, wr
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_below, provenance_path, recorded
 from gdpo.report import plain, tables
+from gdpo.report.columns import averaged
 from gdpo.report.scores import Scores
 
 
@@ -89,10 +90,12 @@ def sweep(scale: Scale) -> None:
 
 
 def _validation_mean(layout: Layout, run: Run) -> float:
-    scores = read_json(layout.score(run, "validation"))["benchmarks"]
+    known = averaged(layout)
+    found = read_json(layout.score(run, "validation"))["benchmarks"]
+    scores = [entry["score"] for name, entry in found.items() if name in known]
     if not scores:
         raise UserError(f"{layout.score(run, 'validation')}: found no benchmark, expected validation scores")
-    return sum(entry["score"] for entry in scores.values()) / len(scores)
+    return sum(scores) / len(scores)
 
 
 def summary(scale: Scale, since: float) -> None:
@@ -116,7 +119,9 @@ def show(scale: Scale, name: str) -> None:
     stem = Path("results") / name
     if shown.kind == "scores":
         of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
-        print(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of)}")
+        width = shutil.get_terminal_size((plain.WIDTH, 0)).columns
+        ours = {name for name in tables.asked(scale, shown) if scale.benchmark(name).ours}
+        print(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of, width, ours)}")
     else:
         print(_text(stem.with_name(f"{name}.md")))
     print(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
@@ -162,7 +167,7 @@ def claims(scale: Scale) -> None:
     with recorded(path, "claims", tests.settings(scale), {"bootstrap": scale.bootstrap_seed}):
         found = tests.results(layout, tests.load(scale))
         write_csv(path, tests.COLUMNS, tests.rows(found))
-        write_text(path.with_suffix(".md"), tests.markdown(scale, found))
+        write_text(path.with_suffix(".md"), tests.markdown(layout, found))
     for result in found:
         say(f"{result.verdict:<13} {result.id}: {result.claim.statement}")
     say(f"claims {path}: {len(found)}")
@@ -178,6 +183,34 @@ def cost(scale: Scale) -> None:
     with recorded(path, "cost", {}):
         write_csv(path, costs.COLUMNS, rows)
     say(f"cost {path}: {len(rows)} rows")
+
+
+def runs(scale: Scale) -> None:
+    """Write what each trained run of the matrix took, under results/<scale>/runs.csv."""
+    from gdpo.report import runs as taken
+
+    layout = Layout(scale)
+    with recorded(layout.runs, "runs", {}):
+        rows = taken.rows(layout)
+        write_csv(layout.runs, taken.COLUMNS, rows)
+    say(f"runs {layout.runs}: {len(rows)} of {len(taken.trained(layout))} trained runs made")
+
+
+def reproduced(scale: Scale, docs: bool = False) -> None:
+    """Write the paper's numbers and ours cell by cell; with `docs`, put the kept ones into docs/reproducing.md."""
+    from gdpo.report import reproduced as cells
+
+    if docs:
+        page, kept = Path("docs/reproducing.md"), Path("results/reference") / scale.scale / "reproduced.csv"
+        write_text(page, cells.filled(_text(page), scale.scale, read_csv(kept)))
+        say(f"reproduced {page}: the cells of {kept}")
+        return
+    layout = Layout(scale)
+    with recorded(layout.reproduced, "reproduced", {}, {"bootstrap": scale.bootstrap_seed}):
+        rows = cells.rows(layout)
+        write_csv(layout.reproduced, cells.COLUMNS, rows)
+        write_text(layout.reproduced.with_suffix(".md"), cells.markdown(scale, rows))
+    say(f"reproduced {layout.reproduced}: {sum(bool(row['ours']) for row in rows)} of {len(rows)} cells")
 
 
 def numbers(scale: Scale) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.layout import Layout, origin
+from gdpo.report.columns import averaged, paper, title
 from gdpo.table_schema import Cell, Table
 
 if TYPE_CHECKING:
@@ -33,17 +34,30 @@ class Column:
         return self.benchmarks == (self.key,)
 
 
-def columns(scale: Scale, table: Table) -> list[Column]:
-    """A table's benchmarks by domain, each domain followed by its average, and the overall one where asked."""
-    found = []
+def columns(layout: Layout, table: Table) -> list[Column]:
+    """A table's benchmarks by domain, and the average over all domains where it is asked for.
+
+    In each domain the paper's come first, then their average, then those of ours. A column that stays empty has its
+    place, and so has an average that is left with nothing.
+    """
+    scale, found = layout.scale, []
     for domain in table.columns:
-        names = scale.domain_benchmarks(domain)
-        found += [Column(name, scale.benchmark(name).display, (name,)) for name in names]
-        if len(names) > 1:
-            found.append(Column(f"{domain}_avg", f"{domain} avg", tuple(names)))
+        single = [Column(name, title(scale, name), (name,)) for name in scale.domain_benchmarks(domain)]
+        papers = paper(scale, domain)
+        found += single[: len(papers)]
+        if len(papers) > 1:
+            found.append(Column(f"{domain}_avg", f"{domain} avg", tuple(averaged(layout, domain))))
+        found += single[len(papers) :]
     if table.overall:
-        found.append(Column("overall_avg", "overall avg", tuple(scale.benchmarks)))
+        found.append(Column("overall_avg", "overall avg", tuple(averaged(layout))))
     return found
+
+
+def asked(scale: Scale, table: Table) -> list[str]:
+    """Every benchmark that a table shows or averages over."""
+    if table.overall:
+        return list(scale.benchmarks)
+    return [name for domain in table.columns for name in scale.domain_benchmarks(domain)]
 
 
 def row_title(scale: Scale, cell: Cell) -> str:

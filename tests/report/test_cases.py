@@ -83,6 +83,18 @@ def test_ungradable_is_wrong_and_is_called_what_it_is(layout):
     assert (gained["id"], gained["benchmark"], gained["verdict_before"]) == ("hop-9", "Hop", "ungradable")
 
 
+def test_a_sampled_item_is_told_by_the_first_answer_that_shows_the_change(layout):
+    """Item 1: 1 of 4 right before, which is wrong; 3 of 4 after, which is right; told by answers 1 and 1."""
+    for run, right in ((ORIGIN, (0,)), *((run, (1, 2, 3)) for run in TRAINED)):
+        answers = {"verdicts": ["right" if i in right else "wrong" for i in range(4)]}
+        rows = [{"id": "fact-1", "outputs": [f"{run.method} {i}" for i in range(4)]} | answers]
+        write_jsonl(layout.samples(run, "test") / "fact.jsonl", rows)
+    gained = told(layout)[0][0]
+    assert (gained["id"], gained["at_every_seed"]) == ("fact-1", "1")
+    assert (gained["verdict_before"], gained["output_before"]) == ("wrong; 1 of 4 right", "origin 1")
+    assert (gained["verdict_after"], gained["output_after"]) == ("right; 3 of 4 right", "gdpo 1")
+
+
 def test_markdown_says_so_where_there_is_none_and_fences_what_was_written(layout):
     for run in TRAINED:
         write(layout, run, "fact", {1})

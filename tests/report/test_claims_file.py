@@ -90,7 +90,7 @@ def test_every_claim_gets_a_row_and_a_place_on_the_page(layout):
     write_csv("claims.csv", claims.COLUMNS, rows)
     assert [row["id"] for row in read_csv("claims.csv")] == list(stated)
     assert all(row["note"] for row in rows if row["verdict"] == "not testable")
-    page = claims.markdown(layout.scale, found)
+    page = claims.markdown(layout, found)
     assert all(f"**{name}**" in page for name in stated)
     assert "supported: the whole interval lies on that side" in page
 

@@ -13,6 +13,7 @@ from gdpo.config import load_scale
 from gdpo.errors import UserError
 from gdpo.files import write_csv, write_json, write_jsonl
 from gdpo.layout import Layout
+from gdpo.provenance import provenance_path
 from gdpo.report import numbers, paper
 from gdpo.report.cases import HEADER as CASES
 from gdpo.report.claims import COLUMNS as CLAIMS
@@ -111,6 +112,24 @@ def test_the_text_follows_the_tables_marks(layout):
     sentence = f"{model}, overall avg, Origin 50.0: significantly above it MetaGDPO (55.0)"
     assert sentence in text(elements("list"))
     assert "55.0↑ [54.0, 57.0]" in text(elements("figure"))
+
+
+def test_columns_of_ours_and_columns_without_items_are_explained(layout):
+    """fact is ours; hop's items cannot be had; pair is sampled."""
+    given = {"fact": {"ours": True}, "pair": {"samples": 16}}
+    entries = {n: b.model_copy(update=given.get(n, {})) for n, b in layout.scale.benchmarks.items()}
+    layout = Layout(layout.scale.model_copy(update={"benchmarks": entries}))
+    write_jsonl(layout.benchmark("hop", "test"), [])
+    write_json(provenance_path(layout.benchmark("hop", "test")), {"unavailable": "its source is gated."})
+    benchmarks = {entry["name"]: entry for entry in gathered(layout)["benchmarks"]}
+    assert (benchmarks["fact"]["display"], benchmarks["hop"]["unavailable"]) == ("Fact†", "its source is gated.")
+    assert not {"unavailable", "samples"} & set(benchmarks["order"])
+    write_rows(layout.table("table2"), score_rows(layout, "table2"))
+    paper.build(layout)
+    assert "†: ours, in no average. Empty, and in no average: Hop (" in text(elements("figure"))
+    told = text(elements("par"))
+    assert "and in no average. Empty, and in no average: Hop (its source is gated)." in told
+    assert "Each item of Pair is answered 16 times" in told
 
 
 def test_another_scales_data_do_not_stay(layout):

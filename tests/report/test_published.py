@@ -8,6 +8,7 @@ import pytest
 
 from gdpo.config import load_scale
 from gdpo.errors import UserError
+from gdpo.layout import Layout
 from gdpo.report.published import all_beside, beside, inputs, markdown, published, same_name
 
 
@@ -37,34 +38,32 @@ def test_names_of_one_thing_are_the_same():
 
 def test_ours_beside_the_published_at_paper_scale():
     """A7 prints 76.04 on AIME24 for Qwen3-8B's GDPO, A8 prints 62.12 on GPQA; 77.04 of ours is one point more."""
-    scale = load_scale("paper")
+    layout = Layout(load_scale("paper"))
     rows = [
         {"model": "Qwen3-8B", "row": "GDPO", "aime24": "77.04", "math_avg": "80.00", "amc23": ""},
         {"model": "R1-Qwen-7B", "row": "GDPO", "aime24": "50.00"},
     ]
-    first, average = beside(scale, "tableA7", rows)
+    first, average = beside(layout, "tableA7", rows)
     assert (first.column, first.published, first.ours) == ("AIME24", Decimal("76.04"), 77.04)
     assert first.difference == pytest.approx(1.0)
     assert (average.column, average.published) == ("math_avg", Decimal("80.08"))
-    (gpqa,) = beside(scale, "tableA8", [{"model": "Qwen3-8B", "row": "GDPO", "gpqa-diamond": "60.12"}])
+    (gpqa,) = beside(layout, "tableA8", [{"model": "Qwen3-8B", "row": "GDPO", "gpqa-diamond": "60.12"}])
     assert gpqa.difference == pytest.approx(-2.0)
-    (meta,) = beside(scale, "table2", [{"model": "Qwen3-8B", "row": "MetaGDPO", "mmlu": "84.13"}])
+    (meta,) = beside(layout, "table2", [{"model": "Qwen3-8B", "row": "MetaGDPO", "mmlu": "84.13"}])
     assert meta.difference == pytest.approx(0.0)
-    assert beside(scale, "tableA4", rows) == []
+    assert beside(layout, "tableA4", rows) == []
 
 
 def test_an_average_over_other_benchmarks_is_not_the_papers():
     scale = load_scale("paper")
     fewer = {name: b for name, b in scale.benchmarks.items() if name != "minerva"}
     row = {"model": "Qwen3-8B", "row": "GDPO", "math_avg": "80.00", "overall_avg": "80.00", "safety_avg": "85.09"}
-    found = beside(scale.model_copy(update={"benchmarks": fewer}), "tableA7", [row])
+    found = beside(Layout(scale.model_copy(update={"benchmarks": fewer})), "tableA7", [row])
     assert [pair.column for pair in found] == ["safety_avg"]
 
 
 def test_tiny_has_nothing_that_the_paper_has(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    from gdpo.layout import Layout
-
     layout = Layout(load_scale("tiny"))
     path = next(path for path in inputs(layout) if path.stem == "tableA7")
     path.parent.mkdir(parents=True)

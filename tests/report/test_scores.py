@@ -72,6 +72,28 @@ def test_what_is_missing_or_empty_is_none(layout):
     assert scores.retained_mean(TRAINED[:1], ORIGIN, ["logic"]) is None
 
 
+def sampled(layout: Layout, run: Run, benchmark: str, rights: list[int]) -> None:
+    """Items of four samples each, of which so many are right."""
+    rows = [{"id": str(i), "verdicts": ["right"] * n + ["wrong"] * (4 - n)} for i, n in enumerate(rights)]
+    write_jsonl(layout.samples(run, "test") / f"{benchmark}.jsonl", rows)
+
+
+def test_an_item_that_was_sampled_counts_by_its_share(layout):
+    """4, 2, 1 and 0 of 4 right: (1 + 0.5 + 0.25 + 0) / 4 = 43.75%; its redraws lie around that."""
+    sampled(layout, ORIGIN[0], "pair", [4, 2, 1, 0])
+    scores = Scores(layout)
+    assert scores.outcomes(ORIGIN, "pair").tolist() == [[1, 0.5, 0.25, 0]]
+    assert scores.mean(ORIGIN, ["pair"]) == pytest.approx(43.75)
+    assert scores.draws(ORIGIN, ["pair"]).mean() == pytest.approx(43.75, abs=3)
+
+
+def test_an_item_was_right_before_where_half_of_its_samples_were(layout):
+    """Of 4, 2, 1 and 0 right the first two count; of these the trained run has 2 and 1 of 4: (0.5 + 0.25) / 2."""
+    sampled(layout, ORIGIN[0], "pair", [4, 2, 1, 0])
+    sampled(layout, TRAINED[0], "pair", [2, 1, 4, 4])
+    assert Scores(layout).retained_mean(TRAINED[:1], ORIGIN, ["pair"]) == pytest.approx(37.5)
+
+
 def test_files_are_read_once(layout):
     scores = Scores(layout)
     before = scores.mean(TRAINED, ["fact"])

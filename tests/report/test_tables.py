@@ -47,7 +47,7 @@ def trained(layout: Layout, row: int, student: int = 0) -> list[Run]:
 def test_cells_are_means_in_percent_and_averages_are_macro(layout):
     rows = rows_of(layout)
     assert len(rows) == len(layout.scale.tables["table2"].rows) * len(layout.scale.students)
-    shown = tables.columns(layout.scale, layout.scale.tables["table2"])
+    shown = tables.columns(layout, layout.scale.tables["table2"])
     assert [c.key for c in shown][-1] == "overall_avg"
     assert len(shown[-1].benchmarks) == 13
     assert all(row[c.key] == "50.00" for row in rows for c in shown)

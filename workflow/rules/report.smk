@@ -1,7 +1,8 @@
 # Tables, figures and claims read finished results; they train nothing.
 from pathlib import Path
 
-from gdpo.report import claims, figures, numbers, paper, published, tables
+from gdpo.report import claims, figures, numbers, paper, published, reproduced, tables
+from gdpo.report import runs as taken
 
 KINDS = {
     kind: [name for name, table in SCALE.tables.items() if table.kind == kind]
@@ -171,6 +172,33 @@ rule cost:
         settings=VERSION["cost"],
     shell:
         "gdpo cost {TOLD} --log {log}"
+
+
+rule runs:
+    input:
+        taken.inputs(LAYOUT),
+    output:
+        LAYOUT.runs,
+    log:
+        f"{ROOT}/logs/runs.log",
+    params:
+        settings=VERSION["runs"],
+    shell:
+        "gdpo runs {TOLD} --log {log}"
+
+
+# The paper's numbers and ours, cell by cell, with what it took to make ours.
+rule reproduced:
+    input:
+        reproduced.inputs(LAYOUT),
+    output:
+        expand(f"{ROOT}/reproduced.{{end}}", end=["csv", "md"]),
+    log:
+        f"{ROOT}/logs/reproduced.log",
+    params:
+        settings=fingerprint([VERSION["reproduced"], *reproduced.settings(SCALE)]),
+    shell:
+        "gdpo reproduced {TOLD} --log {log}"
 
 
 rule numbers:

@@ -20,6 +20,7 @@ from gdpo.report.claims import runs as about
 from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
+from gdpo.report.columns import left_out, paper
 
 PATH = CONFIG / "claims.yaml"
 COLUMNS = [
@@ -124,16 +125,17 @@ def _part(part: Part) -> str:
     return f"{part.name} {_number(part.effect, 2)}{spread}"
 
 
-def markdown(scale: Scale, found: list[Result]) -> str:
+def markdown(layout: Layout, found: list[Result]) -> str:
     """For people: how many of each verdict, the rule, a table, and how each claim was read."""
     counts = Counter(result.verdict for result in found)
     verdicts = ("supported", "contradicted", "inconclusive", "not testable")
     lines = [
-        f"# The paper's claims at scale {scale.name}",
+        f"# The paper's claims at scale {layout.scale.name}",
         "",
         "; ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts) + f"; of {len(found)}.",
         "",
         *rule(),
+        *left_out(layout, paper(layout.scale)),
         "",
         "| claim | source | claimed | effect [interval] | unit | published | verdict |",
         "|---|---|---|---|---|---|---|",

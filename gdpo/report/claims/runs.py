@@ -9,6 +9,7 @@ from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
+from gdpo.report.columns import averaged
 from gdpo.table_schema import Cell
 
 
@@ -107,11 +108,11 @@ def study_rows(layout: Layout, name: str) -> list[tuple[str, Cell]]:
     return [(s, cell) for s in _student_set(layout.scale, study.students) for cell in study.rows]
 
 
-def benchmarks(scale: Scale, columns: Columns) -> list[str]:
-    """The benchmarks that the average is over. Raises NotTestable where the scale has none."""
-    names = list(scale.benchmarks) if columns == "overall" else scale.domain_benchmarks(columns)
+def benchmarks(layout: Layout, columns: Columns) -> list[str]:
+    """The benchmarks that the average is over. Raises NotTestable where the scale has none, or none can be had."""
+    names = averaged(layout, None if columns == "overall" else columns)
     if not names:
-        raise NotTestable(f"scale {scale.name} has no {columns} benchmark")
+        raise NotTestable(f"scale {layout.scale.name} has no {columns} benchmark")
     return names
 
 

@@ -26,6 +26,7 @@ from gdpo.report.claims.schema import (
     Selection,
     Trend,
 )
+from gdpo.report.columns import averaged
 from gdpo.report.scores import Scores
 from gdpo.table_schema import Cell
 
@@ -84,7 +85,7 @@ def retained(scores: Scores, claim: Retained) -> Finding:
     found: list[tuple[str, str, Change]] = []
     for student in about.students(scores.layout, claim):
         trained = about.selected(scores.layout, student, claim.a)
-        for name in scale.benchmarks:
+        for name in averaged(scores.layout):
             change = _of(scores, trained, origin(student), student, [name], "score")
             if change:
                 found.append((scale.model(student).display, scale.benchmark(name).display, change))
@@ -121,7 +122,7 @@ def interaction(scores: Scores, claim: Interaction) -> Finding:
 def trend(scores: Scores, claim: Trend) -> Finding:
     """The least-squares slope of the score against log2 x: points a doubling, averaged over the study's students."""
     layout, scale = scores.layout, scores.layout.scale
-    names = about.benchmarks(scale, claim.columns)
+    names = about.benchmarks(layout, claim.columns)
     by_student: dict[str, list[tuple[float, Cell]]] = {}
     for student, cell in about.study_rows(layout, claim.study):
         if scores.mean(layout.cell_runs(student, cell), names) is not None:
@@ -153,7 +154,7 @@ def _x(layout: Layout, claim: Trend, cell: Cell) -> float:
 
 def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b: Selection) -> Change:
     """The mean over students of a minus b; a student whose runs lost a column is left out and named."""
-    names = about.benchmarks(scores.layout.scale, claim.columns)
+    names = about.benchmarks(scores.layout, claim.columns)
     layout = scores.layout
     changes, missing = [], []
     for student in students:

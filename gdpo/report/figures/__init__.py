@@ -14,6 +14,7 @@ from types import ModuleType
 from gdpo.config import Scale
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout
+from gdpo.report.columns import paper
 from gdpo.report.figures import settings
 
 NAMES = tuple(settings.Figures.model_fields)
@@ -38,7 +39,7 @@ def drawn(scale: Scale, name: str) -> list:
     style, shown = settings.load().drawn(name)
     rows = [scale.tables.get(shown.get("table")), scale.studies.get(shown.get("study"))]
     titles = [{key: entry.display for key, entry in entries.items()} for entries in (scale.models, scale.trainsets)]
-    domains = {key: benchmark.domain for key, benchmark in scale.benchmarks.items()}
+    domains = {key: scale.benchmark(key).domain for key in paper(scale)}
     return [style, shown, rows, titles, domains, scale.bootstrap_draws, scale.bootstrap_seed]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from gdpo.config import Scale
 from gdpo.layout import Layout, Run, Split, origin
 from gdpo.records import Question, read_records
+from gdpo.report.columns import averaged, paper
 
 
 def trained_sets(scale: Scale, table: str) -> list[str]:
@@ -30,15 +31,21 @@ def bins(most: int) -> list[str]:
     return [binned(units, most) for units in range(1, most + 1)]
 
 
-def averages(scale: Scale) -> dict[str, list[str]]:
+def averages(layout: Layout) -> dict[str, list[str]]:
     """The overall average's benchmarks, then those of each domain's."""
-    domains = dict.fromkeys(benchmark.domain for benchmark in scale.benchmarks.values())
-    return {"overall": list(scale.benchmarks)} | {domain: scale.domain_benchmarks(domain) for domain in domains}
+    scale = layout.scale
+    domains = dict.fromkeys(scale.benchmark(name).domain for name in paper(scale))
+    return {"overall": averaged(layout)} | {domain: averaged(layout, domain) for domain in domains}
 
 
-def validated(scale: Scale) -> list[str]:
-    """The benchmarks that have validation items."""
-    return [name for name, benchmark in scale.benchmarks.items() if benchmark.validation_items]
+def validates(scale: Scale) -> bool:
+    """Whether there is a benchmark with validation items."""
+    return any(scale.benchmark(name).validation_items for name in paper(scale))
+
+
+def validated(layout: Layout) -> list[str]:
+    """The benchmarks that have validation items, and that averages are over."""
+    return [name for name in averaged(layout) if layout.scale.benchmark(name).validation_items]
 
 
 def scored(layout: Layout, runs: Iterable[Run], split: Split = "test") -> list[Path]:

@@ -8,6 +8,7 @@ from gdpo.config import Scale
 from gdpo.files import read_json
 from gdpo.layout import Layout, origin
 from gdpo.provenance import provenance_path
+from gdpo.report.columns import averaged
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
@@ -43,7 +44,7 @@ def data(layout: Layout) -> list[dict]:
     from gdpo.report.scores import Scores
 
     scale, scores = layout.scale, Scores(layout)
-    names = list(scale.benchmarks)
+    names = averaged(layout)
     rows = []
     for student in _students(scale):
         before = scores.mean(origin(student), names)

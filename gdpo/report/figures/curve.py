@@ -20,7 +20,7 @@ def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> lis
     study = scale.studies[shown.study]
     rows = []
     for student in scale.student_set(study.students):
-        for average, benchmarks in averages(scale).items():
+        for average, benchmarks in averages(layout).items():
             of_average = {"student": scale.model(student).display, "average": average}
             before = measured(scores, origin(student), benchmarks, "origin")
             for x, cell in sorted(((place(cell), cell) for cell in study.rows), key=lambda pair: pair[0]):

@@ -8,14 +8,14 @@ from gdpo.config import Scale
 from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, validated
+from gdpo.report.figures.common import mean, validates
 from gdpo.report.figures.settings import load
 
 
 def available(scale: Scale) -> bool:
     table = scale.tables.get(load().figures.reward_time.table)
     watched = table is not None and table.kind == "comparison"  # of other runs no reward is watched
-    return watched and bool(validated(scale))
+    return watched and validates(scale)
 
 
 def inputs(layout: Layout) -> list[Path]:

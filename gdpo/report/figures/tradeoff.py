@@ -12,7 +12,7 @@ from gdpo.config import Scale
 from gdpo.files import read_json
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, scored, validated
+from gdpo.report.figures.common import mean, scored, validated, validates
 from gdpo.report.figures.settings import load
 from gdpo.table_schema import Study
 
@@ -23,7 +23,7 @@ def _study(scale: Scale) -> Study | None:
 
 def available(scale: Scale) -> bool:
     study = _study(scale)
-    return study is not None and study.grid and bool(validated(scale))
+    return study is not None and study.grid and validates(scale)
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -41,7 +41,7 @@ def data(layout: Layout) -> list[dict]:
 
     scale, scores = layout.scale, Scores(layout, "validation")
     study = _study(scale)
-    names = validated(scale)
+    names = validated(layout)
     rows = []
     for student in scale.student_set(study.students):
         before = origin(student)

@@ -1,0 +1,185 @@
+"""The paper's numbers and ours, cell by cell, with the command, the hardware and the time of ours: `gdpo reproduced`.
+
+Of tables 1, 2, A7 and A8. The printed ones are of the paper's Qwen3-8B; ours are of the scale's students, so that they
+stand beside each other to be looked at, not to be compared (`gdpo published` compares what is the same).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.errors import UserError
+from gdpo.files import read_json
+from gdpo.layout import Layout
+from gdpo.report import runs, score_tables
+from gdpo.report.columns import averaged
+from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, TABLES, named, published, same_name
+from gdpo.report.score_tables import Estimate, Line
+from gdpo.report.scores import Scores
+from gdpo.report.sheet import number, plain
+from gdpo.report.tables import row_title, scored
+from gdpo.table_schema import Table
+
+NAMES = ("table1", "table2", "tableA7", "tableA8")
+PAPER_MODEL = "Qwen3-8B"  # the one student of which the paper prints these tables' cells
+DOMAINS = {"math": MATH, "general": GENERAL, "safety": SAFETY}
+COLUMNS = [
+    "table", "model", "row", "column", "paper", "paper_model", "ours", "low", "high", "n", "seeds", "note", "scale",
+    "command", "hardware", "seconds",
+]  # fmt: skip
+NOTHING = "No results of this scale are kept yet.\n"
+
+Row = dict[str, str]
+
+
+def shown(scale: Scale) -> list[str]:
+    """Those of the tables that the scale has."""
+    return [name for name in NAMES if name in scale.tables]
+
+
+def inputs(layout: Layout) -> list[Path]:
+    """Scores and samples of the tables' runs, and the runs themselves."""
+    chosen = [layout.scale.tables[name] for name in shown(layout.scale)]
+    trained = [layout.run(run) for table in chosen for run in layout.selected_runs(table) if not run.is_origin]
+    return list(dict.fromkeys([*(path for table in chosen for path in scored(layout, table)), *trained]))
+
+
+def settings(scale: Scale) -> list:
+    """What the cells depend on beside `inputs`."""
+    chosen = [scale.tables[name] for name in shown(scale)]
+    return [chosen, scale.bootstrap_draws, scale.bootstrap_seed, scale.names]
+
+
+def rows(layout: Layout) -> list[Row]:
+    """A row a cell, in percent; `ours` is empty where there is none, and `note` says why.
+
+    `n`: items a column, of an average those of all its columns. `seconds`: training and scoring of the row's runs, all
+    columns together.
+    """
+    scores = Scores(layout)
+    return [row for name in shown(layout.scale) for row in _table_rows(scores, name)]
+
+
+def _table_rows(scores: Scores, name: str) -> list[Row]:
+    layout, table = scores.layout, scores.layout.scale.tables[name]
+    estimates = score_tables.estimates(scores, name)
+    printed = {same_name(p.row): p for p in published() if (p.table, p.model) == (TABLES[name], PAPER_MODEL)}
+    found = []
+    for line in score_tables.lines(layout, table):
+        title = row_title(layout.scale, line.cell)
+        cells = printed[same_name(title)].cells if same_name(title) in printed else {}
+        labels = {"table": name, "model": layout.scale.model(line.student).display, "row": title}
+        for column in columns(table):
+            row = dict.fromkeys(COLUMNS, "") | labels | {"column": column} | _made(layout, name, line)
+            if column in cells:
+                row |= {"paper": str(cells[column]), "paper_model": PAPER_MODEL}
+            found.append(row | _ours(scores, line, column, estimates))
+    return found
+
+
+def columns(table: Table) -> list[str]:
+    """The paper's columns and averages of a table, as the paper calls them."""
+    found = [column for domain in table.columns for column in (*DOMAINS[domain], f"{domain}_avg")]
+    return [*found, "overall_avg"] if table.overall else found
+
+
+def _made(layout: Layout, name: str, line: Line) -> Row:
+    """How a row of ours was made, by which machine, in what time."""
+    scale = layout.scale
+    records = [runs.train_record(layout, run) for run in line.runs if not run.is_origin]
+    records = list(filter(None, [*records, *(runs.evaluate_record(layout, run) for run in line.runs)]))
+    machines = dict.fromkeys(map(runs.machine, records))
+    seconds = sum(record["wall_seconds"] for record in records)
+    limit = f" limit={scale.limit}" if scale.limit else ""
+    return {
+        "scale": scale.name,
+        "command": f"snakemake --cores all results/{name}.csv --config scale={scale.scale}{limit}",
+        "hardware": ", ".join(machines),
+        "seconds": f"{seconds:.1f}" if records else "",
+        "seeds": "" if line.runs[0].is_origin else " ".join(str(run.seed) for run in line.runs),
+    }
+
+
+def _ours(scores: Scores, line: Line, column: str, estimates: Mapping[tuple[Line, str], Estimate]) -> Row:
+    layout, average = scores.layout, column in AVERAGES
+    key = column if average else named(layout.scale).get(same_name(column), "")
+    names = _averaged(layout, column) if average else [key] if key else []
+    if not names:
+        return {"note": f"scale {layout.scale.name} has no such {'average' if average else 'column'}"}
+    estimate = estimates.get((line, key))
+    if estimate is None:
+        return {"note": _why(layout, line, names)}
+    n = sum(scores.outcomes(line.runs, name).shape[1] for name in names)
+    found = {"ours": number(estimate.mean), "low": number(estimate.low), "high": number(estimate.high), "n": str(n)}
+    of = len(AVERAGES[column]) if average else 1
+    return found | ({"note": f"over {len(names)} of the paper's {of} columns"} if len(names) < of else {})
+
+
+def _averaged(layout: Layout, column: str) -> list[str]:
+    """What an average of ours is over; nothing where it can be over no column, or is over others than the paper's."""
+    domain = column.removesuffix("_avg")
+    names = averaged(layout, None if domain == "overall" else domain)
+    known = set(map(same_name, AVERAGES[column]))
+    return names if all(same_name(layout.scale.benchmark(name).display) in known for name in names) else []
+
+
+def _why(layout: Layout, line: Line, names: Sequence[str]) -> str:
+    """Why a cell of ours is empty: its items cannot be had, or were trained on, or nobody has scored the row yet."""
+    empty = layout.unavailable()
+    for name in names:
+        if name in empty:
+            return empty[name]
+        for path in (layout.score(run, "test") for run in line.runs):
+            if not path.exists():
+                return "not made yet"
+            if name in (dropped := read_json(path).get("dropped", {})):
+                return dropped[name]
+    return "not made yet"
+
+
+def markdown(scale: Scale, found: Sequence[Row]) -> str:
+    """For people: the cells of each table under the command that makes it."""
+    return f"# The paper's numbers and ours, scale {scale.name}\n\n{section(found)}"
+
+
+def section(found: Sequence[Row]) -> str:
+    """The tables of cells, as they stand in docs/reproducing.md; one sentence where there are none."""
+    if not found:
+        return NOTHING
+    blocks = [
+        "Percent; ours with its 95% interval. paper: as the appendix prints it, of "
+        f"{PAPER_MODEL}; where ours is another model, neither checks the other. n: items, of an average those of "
+        "all its columns. time: training and scoring of the row's runs, all columns together.\n"
+    ]
+    for (table, command), cells in groupby(found, lambda row: (row["table"], row["command"])):
+        title = table.replace("table", "Table ")
+        lines = ["| model | row | column | paper | ours | n | seeds | hardware | time | note |", "|" + "---|" * 10]
+        lines += [_line(row) for row in cells]
+        blocks.append("\n".join([f"### {title}", "", f"`{command}`", "", *lines, ""]))
+    return "\n".join(blocks)
+
+
+def _line(row: Row) -> str:
+    column = row["column"].replace("_avg", " avg")
+    ours = f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else "-"
+    cells = [row["model"], row["row"], column, row["paper"] or "-", ours, row["n"] or "-", row["seeds"] or "none"]
+    return "| " + " | ".join(map(plain, [*cells, row["hardware"] or "-", _time(row), row["note"]])) + " |"
+
+
+def _time(row: Row) -> str:
+    return f"{row['seconds']} s" if row["seconds"] else "-"
+
+
+def filled(text: str, name: str, found: Sequence[Row]) -> str:
+    """`text` with `section` between the marks of scale `name`: reproduced:NAME and /reproduced, each a comment.
+
+    Raises UserError where the marks are not there.
+    """
+    marks = re.compile(rf"(<!-- reproduced:{re.escape(name)} -->\n).*?(<!-- /reproduced -->)", re.DOTALL)
+    if not marks.search(text):
+        raise UserError(f"docs: expected the marks <!-- reproduced:{name} --> and <!-- /reproduced -->, found none")
+    return marks.sub(lambda match: f"{match[1]}{section(found)}{match[2]}", text)

@@ -1,0 +1,75 @@
+"""What every run of the matrix took, a row a run: `gdpo runs`. Summed up, with all other steps: `gdpo cost`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gdpo.files import read_json
+from gdpo.layout import Layout, Run
+from gdpo.provenance import provenance_path
+from gdpo.table_schema import Study, Table
+
+COLUMNS = [
+    "student", "trainset", "method", "seed", "groups", "skipped_groups", "too_long", "steps", "tokens", "seconds",
+    "memory_before_mb", "memory_peak_mb", "device", "hardware", "evaluate_seconds",
+]  # fmt: skip
+LOGGED = ("groups", "skipped_groups", "too_long", "steps", "tokens", "seconds", "device")
+Record = Mapping[str, Any]
+
+
+def selections(layout: Layout) -> list[Table | Study]:
+    """The tables, and the studies whose rows are at their own rates."""
+    return [*layout.scale.tables.values(), *(study for study in layout.scale.studies.values() if not study.grid)]
+
+
+def shown(layout: Layout) -> list[Run]:
+    """Every run that one of `selections` shows, each once."""
+    return list(dict.fromkeys(run for chosen in selections(layout) for run in layout.selected_runs(chosen)))
+
+
+def trained(layout: Layout) -> list[Run]:
+    """As `shown`, without the untrained students and finished models."""
+    return [run for run in shown(layout) if not run.is_origin]
+
+
+def inputs(layout: Layout) -> list[Path]:
+    return [path for run in trained(layout) for path in (layout.run(run), layout.score(run, "test"))]
+
+
+def rows(layout: Layout) -> list[dict[str, str]]:
+    """A row for each trained run that has been made: seconds, memory in MB; empty what its log does not say.
+
+    `evaluate_seconds`: of the scoring on test items, all columns together.
+    """
+    return [_row(layout, run) for run in trained(layout) if (layout.run(run) / "train.json").exists()]
+
+
+def _row(layout: Layout, run: Run) -> dict[str, str]:
+    log, record = read_json(layout.run(run) / "train.json"), train_record(layout, run)
+    memory = log.get("memory_mb", {})
+    found = {**run.__dict__, **{key: log.get(key) for key in LOGGED}}
+    found |= {"memory_before_mb": memory.get("before"), "memory_peak_mb": memory.get("peak")}
+    found |= {"hardware": machine(record), "evaluate_seconds": evaluate_record(layout, run).get("wall_seconds")}
+    return {key: "" if found[key] is None else str(found[key]) for key in COLUMNS}
+
+
+def train_record(layout: Layout, run: Run) -> Record:
+    """The provenance of a run's model; empty where there is none."""
+    return _record(layout.run(run) / "provenance.json")
+
+
+def evaluate_record(layout: Layout, run: Run) -> Record:
+    """The provenance of a run's score on test items; empty where there is none."""
+    return _record(provenance_path(layout.score(run, "test")))
+
+
+def _record(path: Path) -> Record:
+    return read_json(path) if path.exists() else {}
+
+
+def machine(record: Record) -> str:
+    """The name of the GPU that a result was made on, or of the processor where there was none."""
+    hardware = record.get("hardware", {})
+    return hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine", "")

@@ -1,0 +1,127 @@
+"""The paper's numbers and ours, cell by cell, from samples written by hand; and the page that shows the kept ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gdpo.config import CONFIG, load_scale
+from gdpo.errors import UserError
+from gdpo.files import read_csv, write_json, write_jsonl
+from gdpo.layout import Layout, Run
+from gdpo.provenance import provenance_path
+from gdpo.report import steps
+from gdpo.report.reproduced import COLUMNS, filled, rows, section
+
+HOME = CONFIG.parent.parent
+WHY = "GPQA-Diamond is gated, and no token was given."
+MARKED = "before\n<!-- reproduced:paper -->\nold\n<!-- /reproduced -->\nafter\n"
+
+
+@pytest.fixture
+def layout(tmp_path, monkeypatch):
+    """Scale paper with one student and one seed; of 20 items every scored run has 10 right; GPQA cannot be had.
+
+    Scored are Origin and GDPO; GDPO was trained in 60 s on a GPU, each scored in 5 s on another machine.
+    """
+    monkeypatch.chdir(tmp_path)
+    scale = load_scale("paper")
+    scale = scale.model_copy(update={"students": scale.students[:1], "seeds": [0], "bootstrap_draws": 200})
+    layout = Layout(scale)
+    write_jsonl(layout.benchmark("gpqa-diamond", "test"), [])
+    write_json(provenance_path(layout.benchmark("gpqa-diamond", "test")), {"unavailable": WHY})
+    student = scale.students[0]
+    trained = Run(student, "metakl", "gdpo", 0)
+    for run in (Run(student, "none", "origin", 0), trained):
+        for name in set(scale.benchmarks) - {"gpqa-diamond"}:
+            items = ({"id": str(i), "verdict": "right" if i < 10 else "wrong"} for i in range(20))
+            write_jsonl(layout.samples(run, "test") / f"{name}.jsonl", items)
+        write_json(layout.score(run, "test"), {"benchmarks": {}, "dropped": {}})
+        record = {"wall_seconds": 5.0, "hardware": {"cpu": "Z80"}}
+        write_json(provenance_path(layout.score(run, "test")), record)
+    record = {"wall_seconds": 60.0, "hardware": {"gpu": "Big GPU", "cpu": "Z80"}}
+    write_json(layout.run(trained) / "provenance.json", record)
+    return layout
+
+
+def cell(layout: Layout, table: str, row: str, column: str) -> dict[str, str]:
+    (found,) = [r for r in rows(layout) if (r["table"], r["row"], r["column"]) == (table, row, column)]
+    return found
+
+
+def test_a_row_a_cell_of_four_tables(layout):
+    """Tables 1 and 2 have 6 rows, A7 and A8 have 8; 6 math columns and an average, 7 others with 2, and the overall."""
+    found = rows(layout)
+    assert len(found) == 6 * 7 + 6 * 10 + 8 * 7 + 8 * 10
+    assert all(list(row) == COLUMNS for row in found)
+
+
+def test_both_numbers_stand_with_how_ours_was_made(layout):
+    found = cell(layout, "tableA7", "GDPO", "AIME24")
+    assert (found["paper"], found["paper_model"], found["ours"], found["n"]) == ("76.04", "Qwen3-8B", "50.00", "20")
+    assert float(found["low"]) < 50 < float(found["high"])
+    assert found["command"] == "snakemake --cores all results/tableA7.csv --config scale=paper"
+    assert (found["hardware"], found["seconds"], found["seeds"]) == ("Big GPU, Z80", "65.0", "0")
+    origin = cell(layout, "table2", "Origin", "MMLU")
+    assert (origin["paper"], origin["hardware"], origin["seconds"], origin["seeds"]) == ("79.28", "Z80", "5.0", "")
+
+
+def test_metagdpo_is_the_appendix_gdpo_and_other_rows_of_table_2_are_not_printed(layout):
+    assert cell(layout, "table2", "MetaGDPO", "safety_avg")["paper"] == "85.09"
+    assert cell(layout, "table1", "MetaGDPO (literal)", "AIME24")["paper"] == ""
+
+
+def test_what_is_empty_says_why(layout):
+    gated = cell(layout, "tableA8", "GDPO", "GPQA")
+    assert (gated["paper"], gated["ours"], gated["note"]) == ("62.12", "", WHY)
+    average = cell(layout, "tableA8", "GDPO", "general_avg")
+    assert (average["ours"], average["n"], average["note"]) == ("50.00", "40", "over 2 of the paper's 3 columns")
+    unmade = cell(layout, "tableA7", "SFT", "GSM8K")
+    assert (unmade["paper"], unmade["ours"], unmade["note"], unmade["seconds"]) == ("94.84", "", "not made yet", "")
+
+
+def test_a_column_that_was_trained_on_says_so(layout):
+    run = Run(layout.scale.students[0], "metakl", "gdpo", 0)
+    (layout.samples(run, "test") / "gsm8k.jsonl").unlink()
+    write_json(layout.score(run, "test"), {"dropped": {"gsm8k": "2 of its 20 items are in training set metakl"}})
+    found = cell(layout, "tableA7", "GDPO", "GSM8K")
+    assert (found["ours"], found["note"]) == ("", "2 of its 20 items are in training set metakl")
+    assert cell(layout, "tableA7", "GDPO", "math_avg")["note"] == "2 of its 20 items are in training set metakl"
+
+
+def test_a_scale_with_other_benchmarks_has_none_of_the_papers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = rows(Layout(load_scale("tiny")))
+    assert {row["ours"] for row in found} == {""}
+    assert {row["note"] for row in found} == {"scale tiny has no such column", "scale tiny has no such average"}
+
+
+def test_the_step_writes_both_files_and_with_docs_the_page(layout, tmp_path):
+    steps.reproduced(layout.scale)
+    written = read_csv(layout.reproduced)
+    assert written == rows(layout)
+    text = layout.reproduced.with_suffix(".md").read_text()
+    assert "### Table A7\n\n`snakemake --cores all results/tableA7.csv --config scale=paper`" in text
+    assert "| GDPO | AIME24 | 76.04 | 50.00 [" in text
+    kept = Path("results/reference/paper/reproduced.csv")
+    kept.parent.mkdir(parents=True)
+    kept.write_bytes(layout.reproduced.read_bytes())
+    Path("docs").mkdir()
+    Path("docs/reproducing.md").write_text(MARKED)
+    steps.reproduced(layout.scale, docs=True)
+    page = Path("docs/reproducing.md").read_text()
+    assert page == f"before\n<!-- reproduced:paper -->\n{section(written)}<!-- /reproduced -->\nafter\n"
+    steps.reproduced(layout.scale, docs=True)
+    assert Path("docs/reproducing.md").read_text() == page
+
+
+def test_a_page_without_marks_is_named():
+    with pytest.raises(UserError, match="expected the marks <!-- reproduced:smol --> and <!-- /reproduced -->"):
+        filled(MARKED, "smol", [])
+
+
+def test_the_page_of_this_project_shows_what_is_kept():
+    kept = HOME / "results" / "reference" / "smol" / "reproduced.csv"
+    page = (HOME / "docs" / "reproducing.md").read_text()
+    assert filled(page, "smol", read_csv(kept) if kept.exists() else []) == page
