@@ -37,6 +37,7 @@ include: "workflow/rules/metakl.smk"
 include: "workflow/rules/teach.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 
 
@@ -50,6 +51,9 @@ rule all:
         rules.publish_claims.output,
         rules.published.output,
         rules.audit.output,
+        [rules.runs.output, rules.reproduced.output, rules.judge.output]
+        if SCALE.sources
+        else [],
 
 
 rule metakl:

@@ -15,7 +15,7 @@ from gdpo.metakl.sources import reader_of
 from gdpo.records import Domain
 from gdpo.schema import Endpoint, Model, Respond
 
-SCALES = ["micro", "tiny", "smol", "paper"]
+SCALES = ["micro", "tiny", "smol", "smol-check", "smol-gpu", "smol-hub", "paper"]
 
 
 @pytest.mark.parametrize("limit", [None, 16])
@@ -29,16 +29,19 @@ def test_every_scale_loads(name: str, limit: int | None) -> None:
         assert all(benchmark.items <= limit for benchmark in scale.benchmarks.values())
 
 
-@pytest.mark.parametrize("name", ["smol", "paper"])
+REAL = ["smol", "smol-check", "smol-gpu", "smol-hub", "smol-origin", "paper"]
+
+
+@pytest.mark.parametrize("name", REAL)
 def test_real_sources_can_be_read(name: str) -> None:
     scale = load_scale(name)
     for name, source in scale.sources.items():
         assert reader_of(name, source)
-        assert source.hub is not None or source.mirror is not None
+        assert source.hub or source.mirror or source.gym
     assert not any(scale.sources[benchmark.source].pool for benchmark in scale.benchmarks.values())
 
 
-@pytest.mark.parametrize("name", ["smol", "paper"])
+@pytest.mark.parametrize("name", REAL)
 def test_sources_of_a_grader_share_their_instruction(name: str) -> None:
     """Contamination is found by the question's text, of which the instruction is a part."""
     sources = load_scale(name).sources.values()
@@ -53,9 +56,30 @@ def test_the_paper_has_its_numbers() -> None:
     assert len(scale.trainsets["metakl"].sources) == 13
     assert len(scale.proficiency.models) == 5
     assert (scale.respond.group_size, scale.trainsets["metakl"].size) == (10, 5661)
+    assert {n: b.samples for n, b in scale.benchmarks.items() if b.samples > 1} == {"aime24": 16, "amc23": 16}
     sft, gdpo = scale.methods["sft"], scale.methods["gdpo"]
     assert (sft.learning_rate, sft.epochs, sft.batch_size) == (1e-5, 5, 128)
     assert (gdpo.learning_rate, gdpo.objective.beta, gdpo.batch_size) == (2e-6, 0.1, 128)
+
+
+@pytest.mark.parametrize("name", ["smol", "smol-check", "smol-gpu", "smol-hub"])
+def test_smol_has_the_papers_columns_and_ours_apart(name: str) -> None:
+    scale, paper = load_scale(name), load_scale("paper")
+    ours = [column for column, benchmark in scale.benchmarks.items() if benchmark.ours]
+    assert [column for column in scale.benchmarks if column not in ours] == list(paper.benchmarks)
+    assert ours == ["arc-easy", "gym-chain-sum", "gym-gcd", "gym-leg-counting", "gym-family-relationships"]
+    for domain in get_args(Domain):  # the paper's come first
+        marks = [scale.benchmark(column).ours for column in scale.domain_benchmarks(domain)]
+        assert marks == sorted(marks)
+
+
+def test_smols_teacher_is_the_larger_model_tuned_here() -> None:
+    scale = load_scale("smol")
+    expert = scale.models[scale.respond.teacher].tuned
+    assert expert.base == scale.student_set("large")[0]
+    trained = {source for name, entry in scale.trainsets.items() if name != "metakl-g16" for source in entry.sources}
+    assert {source for source in expert.sources if not scale.sources[source].pool} == set()
+    assert set(expert.sources) - {"star1"} <= trained
 
 
 def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Path) -> None:
@@ -82,7 +106,7 @@ def test_worse_teachers_are_asked_the_same_questions(name: str) -> None:
 IMPORT = {"display": "I", "select": "import", "size": 1, "domain": "math", "paths": ["groups.jsonl"]}
 WRONG = [
     ("students", ["smollm2-135m"], r"students: found 'smollm2-135m'; did you mean 'smollm2-135m-instruct"),
-    ("respond.teacher", "r1", r"respond\.teacher: found 'r1'; known: smollm2"),
+    ("respond.teacher", "r1", r"respond\.teacher: found 'r1'; known: expert, gemma"),
     ("proficiency.models", ["qwen"], r"proficiency\.models: found 'qwen'; known: "),
     ("benchmarks.gsm8k.source", "gsm8k-tset", r"benchmarks\.gsm8k\.source: found 'gsm8k-tset'; did you mean 'gsm8k-t"),
     ("benchmarks.gsm8k.max_tokens", 3, r"benchmarks\.gsm8k\.max_tokens: unknown key"),
@@ -90,15 +114,20 @@ WRONG = [
     ("trainsets.metakl.select", "greedy", r"trainsets\.metakl\.select: .*'metakl'.*found 'greedy'"),
     ("trainsets.metakl.respond", {"temprature": 2.0}, r"trainsets\.metakl\.respond\.temprature: unknown key"),
     ("trainsets.metakl.respond", {"temperature": 0}, r"trainsets\.metakl\.respond\.temperature: .*greater than 0"),
-    ("trainsets.metakl.respond", {"teacher": "r1"}, r"trainsets\.metakl\.respond\.teacher: found 'r1'; known: smol"),
+    ("trainsets.metakl.respond", {"teacher": "r1"}, r"trainsets\.metakl\.respond\.teacher: found 'r1'; known: expert"),
     ("trainsets.i", {**IMPORT, "respond": {"seed": 1}}, r"trainsets\.i: 'respond' belongs to sets that a teacher"),
     ("methods.gdpo.objective.advantage", "z", r"methods\.gdpo\.objective\.advantage: .*'literal'.*found 'z'"),
     ("methods.sft.learning_rate", 0, r"methods\.sft\.learning_rate: .*greater than 0, found 0"),
     ("methods.sft.beta", 0.1, r"methods\.sft: 'beta' belongs to trainers dpo and grpo"),
     ("reward.knee", 5000, r"reward: expected knee < limit"),
     ("reward.length", 1.0, r"reward: expected correctness \+ format \+ length = 2"),
-    ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'"),
+    ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain', 'reference', 'tuned'"),
     ("models.m", {"display": "M", "reference": "hub:Qwen/Qwen3-8B"}, r"models\.m\.reference: .*found 'hub:Qwen/Qwen3"),
+    ("models.expert.tuned.base", "expert", r"models\.expert\.tuned\.base: found 'expert', itself tuned here"),
+    ("models.expert.tuned.sources", ["gsm8k"], r"models\.expert\.tuned\.sources: found 'gsm8k'; did you mean"),
+    ("models.expert.tuned.method.trainer", "dpo", r"models\.expert\.tuned\.method: 'beta' belongs to"),
+    ("benchmarks.gsm8k.samples", 2, r"benchmarks\.gsm8k: samples > 1 needs kind: generate and a temperature"),
+    ("judge", {"backend": "guard"}, r"judge: 'reference' belongs to the backends guard and classifier, which need one"),
     ("sources.star1.domain", "harm", r"sources\.star1\.domain: .*'safety', found 'harm'"),
     ("sources.star1", "hello", r"sources\.star1: expected a mapping, found str"),
     ("sources", [1], r"sources: expected a mapping, found list"),
@@ -189,7 +218,9 @@ def test_a_fallback_that_is_not_used_is_no_part_of_the_hash_and_needs_an_encoder
 
 
 def test_a_misspelt_scale_is_named() -> None:
-    with pytest.raises(UserError, match=r"no such scale; did you mean 'smol'\? known: micro, paper, smol, tiny"):
+    with pytest.raises(
+        UserError, match=r"no such scale; did you mean 'smol'\? known: micro, paper, smol, smol-check, "
+    ):
         load_scale("smoll")
 
 
