@@ -86,7 +86,7 @@ def cached(reference: str, cache: Path = CACHE) -> None:
 
 
 def _wheels(where: str, cache: Path) -> list[Path]:
-    return [wheel(wheel, cache) for wheel in where.split("+")]
+    return [wheel(part, cache) for part in where.split("+")]
 
 
 def wheel(where: str, cache: Path) -> Path:
