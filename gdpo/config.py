@@ -62,9 +62,8 @@ class Scale(Strict):
     judge: Judge = Field(**unsaid(Judge()))
     threads: Positive = 1
     gpus: int = Field(0, ge=0)
-    keep_weights: bool = Field(
-        **unsaid(True)
-    )  # false: a trained run's weights are deleted once it is scored; its log and samples stay
+    # false: a trained run's weights are deleted once it is scored; its log and samples stay
+    keep_weights: bool = Field(**unsaid(True))
     proficiency: Proficiency
     selection: Selection
     trainsets: dict[Name, TrainSet]

@@ -15,6 +15,11 @@ def first_line(error: Exception) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def last_line(said: str) -> str:
+    """What a command that failed said last, to quote in a sentence."""
+    return next(iter(reversed(said.strip().splitlines())), "nothing")
+
+
 def suggest(name: str, known: Iterable[str]) -> str:
     """`known` in words, led by the closest match to a misspelt `name`."""
     known = sorted(known)

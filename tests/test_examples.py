@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluate.spelling import speller
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 SCRIPT = EXAMPLES / "train_on_jsonl.py"
 
@@ -18,32 +20,7 @@ SCRIPT = EXAMPLES / "train_on_jsonl.py"
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """A random Llama that reads bytes, and so any text, with a chat template."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<|end|>": 0} | {letter: i for i, letter in enumerate(letters, start=1)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, []))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    template = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\\n' }}{% endfor %}"
-    template += "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        intermediate_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=0,
-    )
-    path = tmp_path_factory.mktemp("model")
-    LlamaForCausalLM(config).save_pretrained(path)
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<|end|>", chat_template=template)
-    fast.save_pretrained(path)
-    return path
+    return speller(tmp_path_factory.mktemp("model"))
 
 
 def start(model, groups, out) -> subprocess.Popen:

@@ -45,7 +45,7 @@ SETS = (
 
 def judge(scale: Scale, mirror: Path | None) -> None:
     """Write what the refusal rules, and the scale's judge where it is another, say of each of `SETS`."""
-    from gdpo.metakl.sources import catalogue
+    from gdpo.metakl.sources import catalogue  # here: what is judged is no room's file, but the sources' own rows
 
     if scale.world:
         raise UserError(f"{scale.scale}: found a made-up world, expected a scale with 'sources' to judge answers of")

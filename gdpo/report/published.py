@@ -107,10 +107,15 @@ def named(scale: Scale) -> dict[str, str]:
     return {same_name(scale.benchmark(name).display): name for name in paper(scale)}
 
 
+def benchmarks_of(layout: Layout, average: str) -> list[str]:
+    """The scale's benchmarks that `average`, one of AVERAGES, is over."""
+    domain = average.removesuffix("_avg")
+    return averaged(layout, None if domain == "overall" else domain)
+
+
 def _has_all(layout: Layout, average: str) -> bool:
     """Whether the scale's average is over the paper's benchmarks, and so the same thing."""
-    domain = average.removesuffix("_avg")
-    ours = [layout.scale.benchmark(name).display for name in averaged(layout, None if domain == "overall" else domain)]
+    ours = [layout.scale.benchmark(name).display for name in benchmarks_of(layout, average)]
     return sorted(map(same_name, ours)) == sorted(map(same_name, AVERAGES[average]))
 
 

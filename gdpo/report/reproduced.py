@@ -16,8 +16,7 @@ from gdpo.errors import UserError
 from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.report import runs, score_tables
-from gdpo.report.columns import averaged
-from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, TABLES, named, published, same_name
+from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
 from gdpo.report.score_tables import Estimate, Line
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import number, plain
@@ -26,7 +25,6 @@ from gdpo.table_schema import Table
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
 PAPER_MODEL = "Qwen3-8B"  # the one student of which the paper prints these tables' cells
-DOMAINS = {"math": MATH, "general": GENERAL, "safety": SAFETY}
 COLUMNS = [
     "table", "model", "row", "column", "paper", "paper_model", "ours", "low", "high", "n", "seeds", "note", "scale",
     "command", "hardware", "seconds",
@@ -83,7 +81,8 @@ def _table_rows(scores: Scores, name: str) -> list[Row]:
 
 def columns(table: Table) -> list[str]:
     """The paper's columns and averages of a table, as the paper calls them."""
-    found = [column for domain in table.columns for column in (*DOMAINS[domain], f"{domain}_avg")]
+    averages = [f"{domain}_avg" for domain in table.columns]
+    found = [column for average in averages for column in (*AVERAGES[average], average)]
     return [*found, "overall_avg"] if table.overall else found
 
 
@@ -121,8 +120,7 @@ def _ours(scores: Scores, line: Line, column: str, estimates: Mapping[tuple[Line
 
 def _averaged(layout: Layout, column: str) -> list[str]:
     """What an average of ours is over; nothing where it can be over no column, or is over others than the paper's."""
-    domain = column.removesuffix("_avg")
-    names = averaged(layout, None if domain == "overall" else domain)
+    names = benchmarks_of(layout, column)
     known = set(map(same_name, AVERAGES[column]))
     return names if all(same_name(layout.scale.benchmark(name).display) in known for name in names) else []
 

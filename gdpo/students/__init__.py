@@ -13,6 +13,8 @@ from gdpo.records import Group
 from gdpo.schema import Dtype, Method
 
 if TYPE_CHECKING:
+    from transformers import Trainer
+
     from gdpo.students.watch import Watch
 
 RewardFunction = Callable[..., list[float]]
@@ -36,19 +38,14 @@ def train_run(
     `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
     fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
     float32 under bfloat16 autocast and is saved in bfloat16; with mixed it autocasts where there is a GPU, and is
-    saved in float32; float64 serves exact comparisons. `reward_fn` is
-    what trainer grpo learns from: a reward function as TRL calls it, by keyword, with the column `id` of the
-    groups' ids. `ref_cache` is where trainer gdpo keeps its reference's log-probabilities, for all runs of one
-    base and one set (absent: in `work`). `watch` is looked at during training, its time left out of `seconds`.
+    saved in float32; float64 serves exact comparisons. `reward_fn` is what trainer grpo learns from: a reward
+    function as TRL calls it, by keyword, with the column `id` of the groups' ids. `ref_cache` is where trainer
+    gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
+    `watch` is looked at during training, its time left out of `seconds`.
 
     Started in several processes (`accelerate launch`, trainer gdpo only), each calls this and the first writes.
 
-    Returns `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`, `groups`
-    trained on, `skipped_groups` (nothing to learn from, such as equal rewards), `too_long` (groups whose prompt
-    leaves no room for an answer in `max_length`, which no method sees), `processes`, `completions` (sampled while
-    training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
-    process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
-    Raises UserError where no group is fit to train on.
+    Returns what `measures` does. Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
@@ -56,7 +53,6 @@ def train_run(
     from gdpo.generate import device
     from gdpo.groups import DataError
     from gdpo.students import common
-    from gdpo.students.watch import entries
 
     if together.processes() > 1 and method.trainer != "gdpo":
         raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")
@@ -81,20 +77,36 @@ def train_run(
         raise UserError(f"{method.display}: {error}") from None
     common.save(trainer, run, Path(out))
     together.wait()
+    seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)
+    counts = {"groups": trained, "skipped_groups": len(fitting) - trained, "too_long": len(groups) - len(fitting)}
+    return measures(trainer, seconds, counts, rollouts.count if rollouts else 0, before)
+
+
+def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completions: int, before: int) -> dict[str, Any]:
+    """What a finished run tells of itself; `before` is the memory, in bytes, that was held when it began.
+
+    `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`; `counts`, which are `groups`
+    trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `too_long` (groups whose prompt
+    leaves no room for an answer in `max_length`, which no method sees); `processes`, `completions` (sampled while
+    training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
+    process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
+    """
+    from gdpo import memory, together
+    from gdpo.generate import device
+    from gdpo.students.watch import entries
+
     (*log, summary), watched = entries(trainer.state.log_history)
     return {
         "train_loss": summary["train_loss"],
         "steps": trainer.state.global_step,
         "tokens": int(log[-1].get("num_tokens", 0)),
-        "seconds": round(time.perf_counter() - start - (watch.paused if watch else 0.0), 2),
-        "groups": trained,
-        "skipped_groups": len(fitting) - trained,
-        "too_long": len(groups) - len(fitting),
+        "seconds": round(seconds, 2),
+        **counts,
         "processes": together.processes(),
-        "completions": rollouts.count if rollouts else 0,
+        "completions": completions,
         "device": memory.name(device()),
         "memory_mb": {"before": before // 2**20, "peak": memory.peak(device()) // 2**20},
-        **({"watch": watched} if watch else {}),
+        **({"watch": watched} if watched else {}),
         "log": log,
     }
 

@@ -20,7 +20,6 @@ FAMILIES = [name for name, source in CATALOGUE.items() if source.gym]
 
 
 def items(name: str) -> list[Question]:
-    pytest.importorskip("reasoning_gym")
     return read(name, CATALOGUE[name], None).questions
 
 
@@ -106,7 +105,6 @@ BAD = [
 
 @pytest.mark.parametrize(("changes", "message"), BAD)
 def test_what_the_package_refuses_is_one_sentence(changes: dict, message: str) -> None:
-    pytest.importorskip("reasoning_gym")
     with pytest.raises(UserError) as caught:
         made("s", Gym.model_validate({"dataset": "chain_sum", "size": 3, "seed": 0} | changes))
     assert str(caught.value).startswith(message)

@@ -1,4 +1,4 @@
-"""Rows of each layout become the right Questions; bad rows are named; a mirror, if any, is read."""
+"""Sources from a mirror or the Hub: what is read of which, what is left out, and what is named where it is wrong."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, load_scale, merge, read_yaml
+from gdpo.config import CONFIG, load_scale, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError
-from gdpo.grading import grade_many
 from gdpo.metakl.pool import pool
-from gdpo.metakl.readers import READERS, last_boxed, unit
-from gdpo.metakl.sources import Unavailable, catalogue, mirror_dir, read, read_source
-from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
+from gdpo.metakl.sources import Unavailable, mirror_dir, read, read_source
+from tests.mirror import mirror_of, with_manifest
 
 GSM8K = {
     "question": "Natalia sold clips to 48 friends in April, and half as many in May. How many in all?",
@@ -67,161 +65,10 @@ def test_commonsenseqa_in_both_layouts(tmp_path: Path, row: dict) -> None:
     assert question.topics == ["revolving_door"]
 
 
-def fields(reader: str, **row: object) -> dict | None:
-    return READERS[reader](row)
-
-
-def test_readers_by_hand() -> None:
-    amc = fields("problem", problem="P", answer=27.0)
-    assert (amc["answer"], amc["difficulty"], amc["solution"]) == ("27", 0.0, None)
-    assert amc["topics"] == []
-    counting = fields("problem", problem="P", answer="1", difficulty=5.0, type="Counting & Probability")
-    assert (counting["difficulty"], counting["topics"]) == (5.0, ["counting_and_probability"])
-    course = fields(
-        "problem", problem="P", solution=r"\boxed{1}", type="Introduction to Astronomy (8.282J Spring 2006)"
-    )
-    assert course["topics"] == ["introduction_to_astronomy"]
-    math = fields("problem", problem="P", solution=r"So \boxed{\frac{1}{2}}", level="Level 4", type="Number Theory")
-    assert (math["answer"], math["difficulty"], math["topics"]) == (r"\frac{1}{2}", 4.0, ["number_theory"])
-    assert math["solution"].endswith("</think>\n\n\\boxed{\\frac{1}{2}}")
-    assert fields("problem", problem="Prove it.", solution="Clear.") is None
-    assert fields("problem", problem="P", answer=" ") is None
-    assert fields("problem", problem="P", solution=r"So \boxed{ }.") is None
-    assert fields("gsm8k", question="Q", answer="Add.\n#### ") is None
-    assert fields("olympiadbench", question="Q", final_answer=["$$", "3"], subfield="Algebra") is None
-    olympiad = fields("olympiadbench", question="Q", context="C", final_answer=["$2$", "3"], subfield="Algebra")
-    assert (olympiad["question"], olympiad["answer"], olympiad["topics"]) == ("C\n\nQ", "2, 3", ["algebra"])
-    for given, answer in (
-        ("$69$,$84$", "69, 84"),
-        ("221,$8$", "221, 8"),
-        ("$(0, 1) \\cup\\{1\\}$.", "(0, 1) \\cup\\{1\\}"),
-    ):
-        assert fields("olympiadbench", question="Q", final_answer=[given], subfield="Algebra")["answer"] == answer
-    hub = fields("mmlu", question="Q", subject="us_history", choices=["a", "b", "c", "d"], answer=2)
-    original = fields("mmlu", question="Q", subject="us_history", A="a", B="b", C="c", D="d", answer="C")
-    assert hub == original and hub["answer"] == "C"
-    gpqa = fields(
-        "gpqa", Question="Q", Subdomain="Optics",
-        **{"Correct Answer": "r", **{f"Incorrect Answer {n}": f"x{n}" for n in (1, 2, 3)}},
-    )  # fmt: skip
-    assert gpqa["choices"]["ABCD".index(gpqa["answer"])] == "r"
-    csqa2 = {"question": "Q", "answer": "no", "topic_prompt": "map", "relational_prompt": "part of"}
-    assert fields("csqa2", **csqa2)["answer"] == "B"
-    assert fields("csqa2", **csqa2)["topics"] == ["part_of", "map"]
-    assert fields("csqa2", **csqa2, relational_prompt_used=False)["topics"] == ["map"]
-    logiqa = fields("logiqa2", text="T", question="Q", options=["a", "b"], answer=1, type={"X Y": True, "Z": False})
-    assert (logiqa["question"], logiqa["answer"], logiqa["topics"]) == ("T\n\nQ", "B", ["x_y"])
-    row = {"text": "T", "question": "Q", "options": ["a", "b"], "answer": 1, "type": {"X Y": True, "Z": False}}
-    assert fields("logiqa2", text=json.dumps(row)) == logiqa
-    assert fields("prompt", forbidden_prompt="P", category="Hate, harassment")["topics"] == ["hate_harassment"]
-    assert fields("prompt", prompt="P", type=None) == {"question": "P", "answer": "", "topics": []}
-    assert fields("prompt", prompt="### Instruction:\nP\nQ\n\n### Response:\n")["question"] == "P\nQ"
-    assert fields("labelled_prompt", prompt="P", is_safe=True) is None
-    assert fields("labelled_prompt", prompt="P", is_safe=False, category={"a b": True, "c": False})["topics"] == ["a_b"]
-    assert fields("wildjailbreak", adversarial="P", data_type="adversarial_benign") is None
-    assert fields("wildjailbreak", adversarial="P", data_type="adversarial_harmful")["question"] == "P"
-    assert fields("hh_rlhf", chosen="\n\nHuman: a b\nc\n\nAssistant: No.\n\nHuman: d")["question"] == "a b\nc"
-    refusing = "<think>Bad.</think>\n\nI'm sorry, but I can't assist with that."
-    star = fields("star1", question="Q", response=refusing, category=["Self-Harm"])
-    assert (star["solution"], star["topics"]) == (refusing, ["self_harm"])
-    assert fields("star1", question="Q", response="<think>Ok.</think>Talk to a friend.", category=["Self-Harm"]) is None
-
-
-ARC = (
-    "Please choose the correct answer to the question: Which is\n\nhot?\n\nAnswer1: ice Answer2: the sun "
-    "Answer3: a 2:1 mix\n\nAnswer format: answer1/answer2/answer3"
-)
-
-
-def test_arc_in_both_layouts() -> None:
-    """LLM-Adapters' instruction, and the Hub's rows, whose choices are lettered or numbered."""
-    expected = {"question": "Which is\n\nhot?", "choices": ["ice", "the sun", "a 2:1 mix"], "answer": "B"}
-    assert (
-        fields("arc", instruction=ARC, input="", output="the correct answer is answer2", answer="answer2") == expected
-    )
-    for labels in (["A", "B", "C"], ["1", "2", "3"]):
-        choices = {"label": labels, "text": expected["choices"]}
-        hub = fields("arc", question=expected["question"], choices=choices, answerKey=labels[1])
-        assert hub == expected
-
-
-def test_family_relations_are_asked_with_words_of_one_gender() -> None:
-    """An in-law's word is the other person's, so the row is left out; else four words, and which of them is right."""
-    story = "Al is married to Bo. They have a child called Cy."
-    asked = f"{story}\n\nWhat is Al to Cy? Respond only with the word."
-    people = {"person1": "Al", "person2": "Cy"}
-    found = fields("gym_family", question=asked, answer="father", metadata=people)
-    assert found["question"] == f"{story}\n\nWhat is Al to Cy?"
-    assert sorted(found["choices"]) == [f"Al is the {w} of Cy" for w in ("father", "grandfather", "husband", "son")]
-    assert found["choices"]["ABCD".index(found["answer"])] == "Al is the father of Cy"
-    assert fields("gym_family", question="Q? One word.", answer="mother-in-law") is None
-
-
-def test_last_boxed_balances_braces() -> None:
-    assert last_boxed(r"\boxed{1} then \boxed{\frac{a}{b_{2}}}.") == r"\frac{a}{b_{2}}"
-    assert last_boxed("none") is None
-    assert last_boxed(r"\boxed{1") is None
-
-
 def test_a_source_without_questions_is_named(tmp_path: Path) -> None:
     mirror = mirror_of(tmp_path, {"problem": "Prove it.", "solution": "Clear."})
     with pytest.raises(UserError, match=r"sources\.s: reader 'problem' found no question"):
         read_source("s", source("problem"), mirror)
-
-
-def test_unit() -> None:
-    assert unit("Violence / Physical Harm") == "violence_physical_harm"
-
-
-@pytest.mark.parametrize(
-    ("reader", "row", "problem"),
-    [
-        (
-            "gsm8k",
-            {"question": "Q", "answer": "no mark"},
-            "answer: found 'no mark', expected a solution that ends",
-        ),
-        ("gsm8k", {"question": 3, "answer": "a\n#### 1"}, "question: found 3, expected text"),
-        ("commonsenseqa", CSQA | {"answerKey": "C"}, "answerKey: found 'C', expected one of A, B"),
-        (
-            "mmlu",
-            {"question": "Q", "subject": "s", "choices": ["a"], "answer": 1},
-            "answer: found 1, expected",
-        ),
-        (
-            "arc",
-            {"instruction": "Which?", "answer": "answer1"},
-            "instruction: found 'Which?', expected a question, 'Ans",
-        ),
-        ("arc", {"instruction": ARC, "answer": "answer4"}, "answer: found 'answer4', expected one of answer1, answer2"),
-        (
-            "arc",
-            {"instruction": ARC.replace("Answer3: ", ""), "answer": "answer1"},
-            "choices: found ['ice', 'the sun a 2:1 mix'], expected 3 choices",
-        ),
-        ("gym_family", {"question": "Q", "answer": "son"}, "question: found 'Q', expected one that ends in '?'"),
-        ("gym_family", {"question": "Q?", "answer": "son"}, "metadata: found None, expected person1 and person2"),
-        ("star1", {"question": "Q"}, "response: found None, expected text"),
-        (
-            "mmlu",
-            {"question": "Q", "subject": "s", "choices": [str(n) for n in range(11)], "answer": 10},
-            "answer: found 10, expected the index of one of the first 10 choices",
-        ),
-        (
-            "mmlu",
-            {"question": "Q", "subject": "s", "choices": ["a", 2], "answer": 0},
-            "choices.1: Input should be a valid string",
-        ),
-        ("star1", {"question": "Q", "response": "I'm sorry, but I can't.", "category": ["x"]}, "answer: found none"),
-    ],
-)
-def test_a_bad_row_is_named(tmp_path: Path, reader: str, row: dict, problem: str) -> None:
-    good = {"gsm8k": GSM8K, "commonsenseqa": CSQA}.get(reader)
-    mirror = mirror_of(tmp_path, *([good] if good else []), row)
-    line = 2 if good else 1
-    with pytest.raises(UserError) as caught:
-        read_source("s", source(reader), mirror)
-    assert f"{mirror / 'rows.jsonl'}, line {line}, {problem}" in str(caught.value)
 
 
 def test_rows_and_gzip(tmp_path: Path) -> None:
@@ -440,100 +287,3 @@ def test_mirror_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GDPO_MIRROR", str(tmp_path))
     with pytest.raises(UserError, match=r"GDPO_MIRROR: found no manifest\.json in"):
         mirror_dir(None, named)
-
-
-CATALOGUE = read_yaml(CONFIG / "sources.yaml")["sources"]
-
-
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_the_catalogue_is_valid(name: str) -> None:
-    entry = Source.model_validate(merge(CATALOGUE[name], {}))
-    assert entry.reader == "fields" or entry.reader in READERS
-    assert entry.stands_in_for is None or entry.stands_in_for in CATALOGUE
-    assert not entry.pool
-
-
-def test_sources_of_a_grader_share_their_instruction() -> None:
-    for grader in ("math", "letter", "refusal"):
-        assert len({entry.get("instruction", "") for entry in CATALOGUE.values() if entry["grader"] == grader}) == 1
-
-
-COUNTS = {
-    "gsm8k-train": 7473, "gsm8k-test": 1319, "aime24": 30, "amc23": 40, "math500": 500, "minerva": 272,
-    "math-train": 7470,  # four rows have no answer, two of them an empty one
-    "math-test5000": 5000, "olympiadbench": 675, "commonsenseqa-train": 9741, "commonsenseqa-dev": 1221,
-    "mmlu-validation": 1531, "mmlu-dev": 285, "mmlu-test": 14042, "logiqa2-dev": 1569, "logiqa2-test": 1572,
-    "csqa2-train": 9264, "csqa2-dev": 2541, "strongreject": 313, "trustllm-misuse": 1174, "trustllm-jailbreak": 1400,
-    "do-anything-now": 666, "hh-rlhf": 2312, "safety-tuned-llamas": 2483, "advbench": 520,
-    "star1": 636,  # the rest does not refuse
-    "arc-easy": 2251,
-}  # fmt: skip
-SILENT = {"aime24", "amc23", "do-anything-now", "hh-rlhf", "safety-tuned-llamas", "advbench", "arc-easy"}  # no topic
-
-
-@needs_mirror
-@pytest.mark.parametrize("name", [name for name, entry in CATALOGUE.items() if "mirror" in entry])
-def test_real_files(name: str) -> None:
-    questions = read_source(name, Source.model_validate(CATALOGUE[name]), MIRROR)
-    assert len(questions) == COUNTS[name]
-    assert all(topic == unit(topic) for question in questions for topic in question.topics)
-    assert not any(question.units for question in questions)
-    assert any(question.topics for question in questions) == (name not in SILENT)
-
-
-def test_the_catalogue_is_read_without_a_scale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert catalogue().keys() == CATALOGUE.keys()
-    assert catalogue()["aime24"].mirror == "aime24/test.jsonl"
-    (tmp_path / "sources.yaml").write_text(json.dumps({"sources": {"mine": CATALOGUE["aime24"] | {"domain": "maths"}}}))
-    monkeypatch.setattr("gdpo.metakl.sources.CONFIG", tmp_path)
-    with pytest.raises(UserError, match=r"sources\.yaml, sources\.mine\.domain: Input should be 'math'"):
-        catalogue()
-
-
-COLUMNS = [
-    "aime24", "amc23", "math500", "gsm8k-test", "olympiadbench", "minerva", "mmlu-test", "commonsenseqa-dev",
-    "gpqa-diamond", "trustllm-misuse", "trustllm-jailbreak", "strongreject", "wildjailbreak-eval",
-]  # fmt: skip
-
-
-@needs_mirror
-def test_the_papers_columns_are_in_the_mirror_but_for_two_that_are_gated() -> None:
-    """And each file of the mirror gives as many items as its manifest has rows."""
-    entries = {e["file"]: e["rows"] for e in json.loads((MIRROR / "manifest.json").read_text())["entries"]}
-    rows = {name: entries.get(CATALOGUE[name].get("mirror")) for name in [*COLUMNS, "arc-easy"]}
-    assert {name for name, number in rows.items() if number is None} == {"gpqa-diamond", "wildjailbreak-eval"}
-    assert all(number in (None, COUNTS.get(name)) for name, number in rows.items())
-
-
-@needs_mirror
-def test_the_parts_of_math_name_the_same_topics() -> None:
-    topics = [
-        {
-            topic
-            for question in read_source(name, Source.model_validate(CATALOGUE[name]), MIRROR)
-            for topic in question.topics
-        }
-        for name in ("math-train", "math-test5000", "math500")
-    ]
-    assert topics[0] == topics[1] == topics[2]
-    assert "counting_and_probability" in topics[0]
-
-
-@needs_mirror
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["aime24", "amc23", "math500", "gsm8k-test", "olympiadbench", "minerva"])
-def test_every_real_answer_is_graded_right(name: str) -> None:
-    """Boxed, and in a sentence: an answer that the grader cannot read, or reads as another, would fail here."""
-    questions = read_source(name, Source.model_validate(CATALOGUE[name]), MIRROR)
-    assert grade_many([(q, rf"\boxed{{{q.answer}}}") for q in questions]).count("right") == len(questions)
-    said = grade_many([(q, f"The answer is ${q.answer}$.") for q in questions])
-    assert said.count("right") >= len(questions) - 1  # Minerva's answer to one is a sentence
-
-
-@needs_mirror
-@pytest.mark.parametrize("name", ["gsm8k-test", "math500", "minerva"])
-def test_real_solutions_are_graded_right(name: str) -> None:
-    """A reader that took the wrong field for the answer would fail here."""
-    questions = read_source(name, Source.model_validate(CATALOGUE[name] | {"rows": 100}), MIRROR)
-    verdicts = grade_many([(question, question.solution) for question in questions])
-    assert verdicts.count("right") / len(verdicts) >= 0.97

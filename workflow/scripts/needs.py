@@ -17,7 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import Version
 
-from gdpo.errors import UserError
+from gdpo.errors import UserError, last_line
 
 # The machine's own torch fits its GPU; the items of reasoning-gym are made before anything is carried; the report is
 # set from what comes back; setuptools is asked for by packages that do without, and is in no `pip freeze`.
@@ -171,7 +171,7 @@ def _download(missing: dict[str, str], cache: Path, python: str) -> str | None:
         return name
     raise UserError(
         f"{len(missing)} wheels, {next(iter(missing))} first: expected to download them from the package index, found: "
-        f"{_last(done.stderr)} (without network, put them into {cache})"
+        f"{last_line(done.stderr)} (without network, put them into {cache})"
     )
 
 
@@ -179,7 +179,8 @@ def _build(name: str, version: str, cache: Path) -> None:
     done = _pip("wheel", "--no-deps", "--wheel-dir", str(cache), f"{name}=={version}")
     path = _cached(cache, name, version)
     if done.returncode or path is None:
-        raise UserError(f"{name}=={version}: expected a wheel or a source to build one of, found: {_last(done.stderr)}")
+        found = last_line(done.stderr)
+        raise UserError(f"{name}=={version}: expected a wheel or a source to build one of, found: {found}")
     if not path.name.endswith("-none-any.whl"):
         path.unlink()
         raise UserError(f"{name}=={version}: found compiled code and no wheel of it, expected pure Python")
@@ -188,7 +189,3 @@ def _build(name: str, version: str, cache: Path) -> None:
 def _pip(*arguments: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", *arguments]
     return subprocess.run(command, capture_output=True, text=True)
-
-
-def _last(text: str) -> str:
-    return next((line for line in reversed(text.strip().splitlines()) if line.strip()), "pip said nothing")

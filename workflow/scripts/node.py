@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from gdpo.errors import UserError
+from gdpo.errors import UserError, last_line
 from gdpo.files import replacing
 from workflow.scripts.parcels import (
     MANIFEST,
@@ -90,8 +90,8 @@ def _install(into: Path, wheels: list[Path]) -> None:
         command += ["--no-deps", "--no-compile", "--target", str(site), *map(str, wheels)]
         done = subprocess.run(command, capture_output=True, text=True) if wheels else None
         if done and done.returncode:
-            reason = (done.stderr.strip() or "pip said nothing").splitlines()[-1]
-            raise UserError(f"{len(wheels)} wheels: expected to install them into {site}, found: {reason}")
+            found = last_line(done.stderr)
+            raise UserError(f"{len(wheels)} wheels: expected to install them into {site}, found: {found}")
     command = into / CARRIED / "bin" / "gdpo"
     command.parent.mkdir(exist_ok=True)
     command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m gdpo.cli "$@"\n', encoding="utf-8")

