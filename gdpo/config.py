@@ -36,6 +36,7 @@ from gdpo.table_schema import Cell, Study, Sweep, Table, Watch
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
 SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written the key of an endpoint by mistake
+DROPPABLE = ("tables", "studies", "benchmarks")  # entries that a scale sets to null it does not have
 SHARED = ("tables", "studies", "claims", "figures", "sources")  # of all scales
 
 
@@ -76,7 +77,7 @@ class Scale(Strict):
     studies: dict[Name, Study] = Field(default_factory=dict)
     retained: Annotated[float, Field(ge=0, le=1)]
     limit: Positive | None = None
-    limited: dict[str, Any] = Field(default_factory=dict)
+    limited: dict[str, Any] | None = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_resolve(self) -> Scale:
@@ -115,6 +116,10 @@ class Scale(Strict):
             for name in names:
                 if self.models[name].endpoint:
                     raise ValueError(f"{key}: found '{name}', asked at an endpoint; expected a model with weights")
+        if not self.keep_weights and any(benchmark.validation_items for benchmark in self.benchmarks.values()):
+            raise ValueError(
+                "keep_weights: found false beside validation items, for which weights are needed; expected true"
+            )
         for name, entry in tuned.items():
             if self.models[entry.base].tuned:
                 raise ValueError(f"models.{name}.tuned.base: found '{entry.base}', itself tuned here; expected another")
@@ -271,7 +276,10 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 def _limited(raw: dict[str, Any], limit: int) -> dict[str, Any]:
     """`raw` with at most `limit` questions per training set and items per benchmark, and its own `limited` part."""
-    raw = merge(raw, raw.get("limited", {}))
+    absent = {key: {name for name, entry in (raw.get(key) or {}).items() if entry is None} for key in DROPPABLE}
+    raw = merge(raw, raw.get("limited") or {})
+    for key, names in absent.items():
+        raw[key] = {name: None if name in names else entry for name, entry in (raw.get(key) or {}).items()}
     for trainset in raw.get("trainsets", {}).values():
         trainset["size"] = min(trainset["size"], limit)
     for tuned in (model["tuned"] for model in raw.get("models", {}).values() if "tuned" in model):
@@ -310,7 +318,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
         raw = _limited(raw, limit)
     for key in ("tables", "studies"):
         raw[key] = merge(read_yaml(CONFIG / f"{key}.yaml"), _mapping(raw.get(key), path, key))
-    for key in ("tables", "studies", "benchmarks"):
+    for key in DROPPABLE:
         raw[key] = {name: entry for name, entry in _mapping(raw.get(key), path, key).items() if entry is not None}
     if raw.get("sources"):
         catalogue = read_yaml(CONFIG / "sources.yaml")["sources"]

@@ -10,6 +10,10 @@ class UserError(Exception):
     """Bad input. The message names the file, the line or key, what was found and what was expected."""
 
 
+class Unreachable(UserError):
+    """What could not be downloaded: nothing is wrong with what was asked for, as far as is known."""
+
+
 def first_line(error: Exception) -> str:
     """What another library's error says, on one line."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from gdpo.config import Scale, best_rate, swept
 from gdpo.files import read_json
@@ -136,6 +136,12 @@ class Layout:
 
     def model(self, name: str) -> Path:
         return self.root / "models" / name
+
+    def weights_key(self, name: str) -> list[Any]:
+        """All that a model's weights depend on, for names of caches: of a tuned one also what it was tuned on."""
+        settings = self.scale.model_settings(name)
+        tuned = self.scale.model(name).tuned
+        return [*settings, read_json(provenance_path(self.model(name)))["config_hash"]] if tuned else settings
 
     def checkpoint(self, name: str) -> list[Path]:
         """The directory of a model that is used, as a rule's input; a model at an endpoint has none to make."""

@@ -346,7 +346,8 @@ class Method(Strict):
     """How a student is trained. `batch_size` counts questions for dpo, grpo and gdpo, sequences for sft.
 
     `group_size` is how many rollouts trainer grpo samples a question, and how many of a group's completions, the
-    first so many, the other trainers see; absent: as many as the groups have.
+    first so many, the other trainers see; absent: as many as the groups have. A rollout has up to `max_new_tokens`,
+    which prompts must leave within `max_length`; absent: as many as the longest prompt leaves.
 
     A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
     """
@@ -363,6 +364,7 @@ class Method(Strict):
     objective: Objective | None = None
     forward: Forward | None = None
     group_size: GroupSize | None = None
+    max_new_tokens: Positive | None = Field(**unsaid(None))
     completions: Positive = 1
     lora: Lora | None = None
     max_grad_norm: Rate = 1.0
@@ -375,7 +377,14 @@ class Method(Strict):
             raise ValueError("'forward' belongs to trainer gdpo")
         if (self.trainer in ("dpo", "grpo")) != (self.beta is not None):
             raise ValueError("'beta' belongs to trainers dpo and grpo, and only there")
+        if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
+            raise ValueError("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
         return self
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens; a longer prompt leaves no room for an answer in `max_length`."""
+        return self.max_length - (self.max_new_tokens or 1)
 
 
 class Tuned(Strict):

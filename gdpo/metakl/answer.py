@@ -47,7 +47,7 @@ def _chosen(scale: Scale, model: str, questions: list[Question]) -> list[str]:
     """The letter of each question's most likely choice, asked without the list of choices."""
     layout, entry, size = Layout(scale), scale.model(model), scale.proficiency.batch_size
     asked = [([{"role": "user", "content": q.question}], q.choices) for q in questions]
-    cache = layout.work / "answers" / f"{model}-choices-{fingerprint([scale.model_settings(model), size, asked])}.jsonl"
+    cache = layout.work / "answers" / f"{model}-choices-{fingerprint([layout.weights_key(model), size, asked])}.jsonl"
     found = log_likelihoods(layout.model(model), entry.dtype, asked, size, cache)
     return [LETTERS[choice] for choice in likeliest(found, [q.choices for q in questions])]
 
@@ -67,6 +67,6 @@ def _generated(scale: Scale, model: str, questions: list[Question], extra: dict 
     if entry.endpoint:
         cache = layout.endpoint(model)
     else:
-        depends = [scale.model_settings(model), asdict(sampling), conversations]
+        depends = [layout.weights_key(model), asdict(sampling), conversations]
         cache = layout.work / "answers" / f"{model}-{fingerprint(depends)}.jsonl"
     return complete(entry, layout.model(model), conversations, sampling, cache, extra)

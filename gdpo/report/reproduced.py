@@ -94,9 +94,10 @@ def _made(layout: Layout, name: str, line: Line) -> Row:
     machines = dict.fromkeys(map(runs.machine, records))
     seconds = sum(record["wall_seconds"] for record in records)
     limit = f" limit={scale.limit}" if scale.limit else ""
+    sharing = " --resources gpu=1" if scale.gpus else ""
     return {
         "scale": scale.name,
-        "command": f"snakemake --cores all results/{name}.csv --config scale={scale.scale}{limit}",
+        "command": f"snakemake --cores all results/{name}.csv{sharing} --config scale={scale.scale}{limit}",
         "hardware": ", ".join(machines),
         "seconds": f"{seconds:.1f}" if records else "",
         "seeds": "" if line.runs[0].is_origin else " ".join(str(run.seed) for run in line.runs),

@@ -138,7 +138,11 @@ def sheet(scores: Scores, name: str, part: str) -> Sheet:
         heads=["model", "row", *(column.title for column in shown), *tail],
         body=body,
         breaks=breaks,
-        notes=[*notes(layout, name, part, len(changed)), *dropped(layout, table)],
+        notes=[
+            *notes(layout, name, part, len(changed)),
+            *(unkept(kept, shown, cells) if part == "_retention" else []),
+            *dropped(layout, table),
+        ],
     )
 
 
@@ -230,6 +234,14 @@ def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
         f"Scale: {scale.name}. Averages: macro over the benchmarks, as in the paper.",
         *column_notes(layout, asked(scale, scale.tables[name])),
     ]
+
+
+def unkept(kept: list[Line], shown: list[Column], cells: Cells) -> list[str]:
+    """Why an average of retention is empty, where one is."""
+    averages = [column.key for column in shown if column.benchmarks and not column.single]
+    if all((line, key) in cells for line in kept for key in averages):
+        return []
+    return ["A retention average is empty where the untrained student had no item of one of its columns right."]
 
 
 def dropped(layout: Layout, table: Table) -> list[str]:

@@ -70,7 +70,7 @@ def train_run(
     common.quiet()
     set_seed(seed)
     try:
-        fitting = common.fitting(groups, Path(base), method.max_length)
+        fitting = common.fitting(groups, Path(base), method)
         run = common.Run(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:

@@ -134,17 +134,18 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     }
 
 
-def fitting(groups: list[Group], base: Path, max_length: int) -> list[Group]:
-    """The groups whose prompt leaves room for an answer, by the tokenizer at `base`, in `max_length` tokens.
+def fitting(groups: list[Group], base: Path, method: Method) -> list[Group]:
+    """The groups whose prompt, by the tokenizer at `base`, leaves room for an answer in the method's `max_length`.
 
     Raises DataError where there is none.
     """
     tokenizer = padding_tokenizer(base)
     lengths = [len(prompt_ids(tokenizer, group.prompt)) for group in groups]
-    kept = [group for group, length in zip(groups, lengths, strict=True) if length < max_length]
+    kept = [group for group, length in zip(groups, lengths, strict=True) if length <= method.longest_prompt]
     if not kept:
         found = f"{min(lengths)} or more" if lengths else "no prompt"
-        raise DataError(f"expected prompts shorter than max_length={max_length} tokens, found {found}")
+        room = f"max_length={method.max_length} leaves to a prompt {method.longest_prompt} tokens"
+        raise DataError(f"{room}, found {found}")
     return kept
 
 

@@ -28,7 +28,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
             **arguments(run, len(run.groups), sequences=size),
             beta=run.method.beta,
             num_generations=size,
-            max_completion_length=run.method.max_length - longest,
+            max_completion_length=run.method.max_new_tokens or run.method.max_length - longest,
             temperature=1.0,
             loss_type="grpo",
         ),

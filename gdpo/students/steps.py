@@ -66,7 +66,8 @@ def _tune(scale: Scale, name: str) -> dict[str, Any]:
     metrics.pop("log")
     drawn = ", ".join(f"{counts['drawn']} of {source}" for source, counts in sources.items())
     say(f"model {name}: {tuned.base} tuned on {metrics['groups']} gold solutions ({drawn})")
-    return {"sources": sources, **metrics}
+    # What it was tuned on is part of what it is: other questions make another teacher.
+    return {"sources": sources, **metrics, "config_hash": fingerprint([scale.model_settings(name), groups])}
 
 
 def train(scale: Scale, runs: list[Run]) -> None:
@@ -196,7 +197,7 @@ def noise(scale: Scale, runs: list[Run]) -> None:
             base = layout.model(run.student)
             try:
                 start = common.Run(
-                    base, method, common.fitting(groups, base, method.max_length), work, run.seed,
+                    base, method, common.fitting(groups, base, method), work, run.seed,
                     scale.model(run.student).dtype, _online_reward(scale, run), layout.work / "reference",
                 )  # fmt: skip
                 rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()

@@ -60,7 +60,7 @@ def _cache(layout: Layout, trainset: str, settings: Respond, conversations: list
     teacher = layout.scale.model(settings.teacher)
     if teacher.endpoint is not None:
         return layout.endpoint(settings.teacher)
-    depends = [layout.scale.model_settings(settings.teacher), settings.model_dump(), conversations]
+    depends = [layout.weights_key(settings.teacher), settings.model_dump(), conversations]
     return layout.work / "responses" / f"{trainset}-{fingerprint(depends)}.jsonl"
 
 

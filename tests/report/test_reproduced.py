@@ -61,7 +61,7 @@ def test_both_numbers_stand_with_how_ours_was_made(layout):
     found = cell(layout, "tableA7", "GDPO", "AIME24")
     assert (found["paper"], found["paper_model"], found["ours"], found["n"]) == ("76.04", "Qwen3-8B", "50.00", "20")
     assert float(found["low"]) < 50 < float(found["high"])
-    assert found["command"] == "snakemake --cores all results/tableA7.csv --config scale=paper"
+    assert found["command"] == "snakemake --cores all results/tableA7.csv --resources gpu=1 --config scale=paper"
     assert (found["hardware"], found["seconds"], found["seeds"]) == ("Big GPU, Z80", "65.0", "0")
     origin = cell(layout, "table2", "Origin", "MMLU")
     assert (origin["paper"], origin["hardware"], origin["seconds"], origin["seeds"]) == ("79.28", "Z80", "5.0", "")
@@ -102,7 +102,7 @@ def test_the_step_writes_both_files_and_with_docs_the_page(layout, tmp_path):
     written = read_csv(layout.reproduced)
     assert written == rows(layout)
     text = layout.reproduced.with_suffix(".md").read_text()
-    assert "### Table A7\n\n`snakemake --cores all results/tableA7.csv --config scale=paper`" in text
+    assert "### Table A7\n\n`snakemake --cores all results/tableA7.csv --resources gpu=1 --config scale=paper`" in text
     assert "| GDPO | AIME24 | 76.04 | 50.00 [" in text
     kept = Path("results/reference/paper/reproduced.csv")
     kept.parent.mkdir(parents=True)

