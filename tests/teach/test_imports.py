@@ -280,7 +280,7 @@ def test_the_examples_of_published_responses_import_unchanged(name: str, groups:
 
 @needs_mirror
 def test_of_the_example_what_asks_benchmarks_is_dropped(tmp_path: Path, monkeypatch) -> None:
-    """Smol scores on items of MATH-500 and MMLU and guards all of them: 7 of the problems are in one, 2 in the other."""
+    """Smol scores on items of MATH-500 and MMLU and guards them all: 7 of the problems are in one, 2 in the other."""
     monkeypatch.chdir(tmp_path)
     scale = load_scale(EXAMPLE)
     benchmark(scale, MIRROR)
