@@ -27,6 +27,33 @@ LABELS = 20  # ours: questions from which on choices that they share are labels,
 Asked = tuple[Conversation, Sequence[str]]  # a conversation and the choices that could follow it
 
 
+class Choices:
+    """A causal language model, ready to score choices that are cut into tokens; `pad` fills rows up to the longest."""
+
+    def __init__(self, model: PreTrainedModel, pad: int):
+        self.model = model
+        self.packing = _packing(model, pad)
+
+    @torch.inference_mode()
+    def batch(self, encoded: list[list[tuple[list[int], list[int]]]]) -> list[list[float]]:
+        """The log-likelihood of each choice; minus infinity where it adds no token to its prompt."""
+        found = [[float("-inf")] * len(pairs) for pairs in encoded]
+        groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # what lies before, and the choices that follow it
+        for number, pairs in enumerate(encoded):
+            for choice, (before, ids) in enumerate(pairs):
+                if ids:
+                    groups.setdefault(tuple(before), []).append((number, choice))
+        places = [place for together in groups.values() for place in together]
+        given = [(list(before), [encoded[n][c][1] for n, c in together]) for before, together in groups.items()]
+        total = torch.zeros(len(places), dtype=torch.float64)
+        for forward in self.packing.forwards(given)[1]:
+            placed = {name: tensor.to(self.model.device) for name, tensor in forward.items()}
+            total.index_add_(0, forward["owners"], completion_log_probs(self.model, placed).double().cpu())
+        for (number, choice), value in zip(places, total.tolist(), strict=True):
+            found[number][choice] = value
+        return found
+
+
 class Scorer:
     """A causal language model with its tokenizer, ready to score choices."""
 
@@ -34,8 +61,7 @@ class Scorer:
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
-        self.model = model.to(device()).eval()
-        self.packing = _packing(self.model, next(i for i in (self.tokenizer.eos_token_id, 0) if i is not None))
+        self.choices = Choices(model.to(device()).eval(), self.tokenizer.eos_token_id or 0)
 
     def encode(self, asked: Asked) -> list[tuple[list[int], list[int]]]:
         """The token ids before each choice and of it.
@@ -56,36 +82,23 @@ class Scorer:
         A batch holds up to `batch_size` choices, of questions of like length, longest first.
         """
         encoded = [self.encode(entry) for entry in asked]
-        longest = [max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded]
-        batches: list[list[int]] = []
-        held = batch_size
-        for i in sorted(range(len(encoded)), key=lambda i: (-longest[i], i)):
-            if held + len(encoded[i]) > batch_size:
-                batches.append([])
-                held = 0
-            batches[-1].append(i)
-            held += len(encoded[i])
+        batches = in_batches(encoded, batch_size)
         for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
-            yield batches[number], self._batch([encoded[i] for i in batches[number]])
+            yield batches[number], self.choices.batch([encoded[i] for i in batches[number]])
 
-    @torch.inference_mode()
-    def _batch(self, encoded: list[list[tuple[list[int], list[int]]]]) -> list[list[float]]:
-        """The log-likelihood of each choice; minus infinity where it adds no token to its prompt."""
-        found = [[float("-inf")] * len(pairs) for pairs in encoded]
-        groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # what lies before, and the choices that follow it
-        for number, pairs in enumerate(encoded):
-            for choice, (before, ids) in enumerate(pairs):
-                if ids:
-                    groups.setdefault(tuple(before), []).append((number, choice))
-        places = [place for together in groups.values() for place in together]
-        given = [(list(before), [encoded[n][c][1] for n, c in together]) for before, together in groups.items()]
-        total = torch.zeros(len(places), dtype=torch.float64)
-        for forward in self.packing.forwards(given)[1]:
-            placed = {name: tensor.to(self.model.device) for name, tensor in forward.items()}
-            total.index_add_(0, forward["owners"], completion_log_probs(self.model, placed).double().cpu())
-        for (number, choice), value in zip(places, total.tolist(), strict=True):
-            found[number][choice] = value
-        return found
+
+def in_batches(encoded: Sequence[Sequence[tuple[list[int], list[int]]]], batch_size: int) -> list[list[int]]:
+    """Questions in batches of up to `batch_size` choices, those of like length together, longest first."""
+    longest = [max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded]
+    batches: list[list[int]] = []
+    held = batch_size
+    for i in sorted(range(len(encoded)), key=lambda i: (-longest[i], i)):
+        if held + len(encoded[i]) > batch_size:
+            batches.append([])
+            held = 0
+        batches[-1].append(i)
+        held += len(encoded[i])
+    return batches
 
 
 def _packing(model: PreTrainedModel, pad: int) -> Packing:

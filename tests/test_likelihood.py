@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gdpo import likelihood
-from gdpo.likelihood import Scorer, likeliest, log_likelihoods, most_likely
+from gdpo.likelihood import Choices, Scorer, likeliest, log_likelihoods, most_likely
 from gdpo.records import Question, write_records
 
 
@@ -51,10 +51,10 @@ def test_log_likelihoods_are_those_of_each_sequence_alone(student, tmp_path, mon
 def test_a_prompt_is_computed_once_for_its_choices(student):
     """Attention of the random student takes a mask, so sharing is on; three choices behind one prompt are one row."""
     scorer = Scorer(student, "float32")
-    assert scorer.packing.share == "auto"
+    assert scorer.choices.packing.share == "auto"
     before, ids = zip(*scorer.encode((asks("1 2 3 4 5 6 7 8 9"), ["1", "2", "3"])), strict=True)
     assert before[0] == before[1] == before[2]
-    _, forwards = scorer.packing.forwards([(before[0], ids)])
+    _, forwards = scorer.choices.packing.forwards([(before[0], ids)])
     assert [tuple(forward["input_ids"].shape) for forward in forwards] == [(1, len(before[0]) + 3)]
 
 
@@ -104,8 +104,8 @@ def test_a_killed_call_goes_on_after_its_last_whole_batch(student, tmp_path, mon
     cache = tmp_path / "torn.jsonl"
     cache.write_text("".join(lines[:2]) + lines[2][:20])
     scored = []
-    batch = Scorer._batch
-    monkeypatch.setattr(Scorer, "_batch", lambda self, encoded: scored.append(len(encoded)) or batch(self, encoded))
+    batch = Choices.batch
+    monkeypatch.setattr(Choices, "batch", lambda self, encoded: scored.append(len(encoded)) or batch(self, encoded))
     assert log_likelihoods(student, "float32", ASKED, 4, cache) == whole
     assert len(scored) == 2
     assert cache.read_text() == (tmp_path / "whole.jsonl").read_text()

@@ -13,13 +13,14 @@ from typing import Any
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tqdm import tqdm
 
 from gdpo.generate import device
+from gdpo.likelihood import Choices, in_batches
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
 
 ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
-LOGITS = 2**29  # ours: numbers of a forward pass that scores choices: 2 GiB in float32, and as much for their softmax
 
 
 class Student(HFLM):
@@ -59,17 +60,30 @@ class Student(HFLM):
         disable_tqdm: bool = False,
         override_bs: int | None = None,
     ) -> list[tuple[float, bool]]:
-        return self._in_batches(requests, self._choice_rows, super()._loglikelihood_tokens, disable_tqdm)
+        """The log-likelihood of each choice behind its prompt, which is computed once for all of its choices.
+
+        A prompt too long for the model loses its beginning, as in lm-eval. The second values, whether a choice is what
+        greedy decoding would say, are all False: no column asks.
+        """
+        asked: dict[tuple[int, ...], list[int]] = {}
+        for index, (_, before, _) in enumerate(requests):
+            asked.setdefault(tuple(before), []).append(index)
+        encoded = []
+        for before, indices in asked.items():
+            room = self.max_length - max(len(requests[i][2]) for i in indices)
+            encoded.append([(list(before[-room:]), requests[i][2]) for i in indices])
+        places = list(asked.values())
+        choices = Choices(self.model, self.tokenizer.eos_token_id or 0)
+        found: dict[int, float] = {}
+        for batch in tqdm(in_batches(encoded, self.rows), disable=disable_tqdm, unit="batch"):
+            for number, values in zip(batch, choices.batch([encoded[n] for n in batch]), strict=True):
+                found.update(zip(places[number], values, strict=True))
+        return [(found[index], False) for index in range(len(requests))]
 
     def _answer_rows(self, request: Instance) -> int:
         prompt, settings = request.args
         row = len(self.tok_encode(prompt)) + settings["max_gen_toks"]
         return fitting(self.rows, row, self.rows * ROW_TOKENS)
-
-    def _choice_rows(self, request: tuple[tuple[str, str], list[int], list[int]]) -> int:
-        _, prompt, choice = request
-        row = (len(prompt) + len(choice)) * self.model.get_output_embeddings().weight.shape[0]
-        return fitting(self.rows, row, LOGITS)
 
     def _in_batches(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from lm_eval.models.huggingface import HFLM
 
 from gdpo.config import load_scale
 from gdpo.errors import UserError
@@ -112,26 +113,29 @@ def test_long_rows_go_in_small_batches_and_come_back_in_order(tmp_path, files, m
     path = speller(tmp_path, scale=50)
     asked = {"sums": (GREEDY, files / "sums.jsonl"), "letters": (CHOSEN, files / "letters.jsonl")}
     whole = harness.evaluate(path, "float32", asked, 4)
-    sizes = {"input_ids": [], "rows": []}
-    generate, call = Student._model_generate, Student._model_call
+    sizes = []
+    generate = Student._model_generate
 
     def generated(self, context, **settings):
-        sizes["input_ids"].append(tuple(context.shape))
+        sizes.append(tuple(context.shape))
         return generate(self, context, **settings)
 
-    def called(self, inputs, *rest):
-        sizes["rows"].append(tuple(inputs.shape))
-        return call(self, inputs, *rest)
-
     monkeypatch.setattr(Student, "_model_generate", generated)
-    monkeypatch.setattr(Student, "_model_call", called)
     monkeypatch.setattr(model, "ROW_TOKENS", 100)
-    monkeypatch.setattr(model, "LOGITS", 4 * 100 * 261)
     assert harness.evaluate(path, "float32", asked, 4) == whole
-    assert {rows for rows, _ in sizes["input_ids"]} == {1, 2}  # of some 24, 164 and 304 tokens, two of each
-    assert all(rows == 1 or rows * (length + 6) <= 400 for rows, length in sizes["input_ids"])
-    assert all(rows == 1 or rows * length <= 400 for rows, length in sizes["rows"])
-    assert len({rows for rows, _ in sizes["rows"]}) > 1
+    assert {rows for rows, _ in sizes} == {1, 2}  # of some 24, 164 and 304 tokens, two of each
+    assert all(rows == 1 or rows * (length + 6) <= 400 for rows, length in sizes)
+
+
+def test_choices_are_as_likely_as_lm_eval_finds_them(tmp_path):
+    """Behind one copy of their prompt or each behind its own; and where prompt and choice outgrow the window."""
+    student = Student(speller(tmp_path, scale=5), "float32", 4, {})
+    prompts = ["Which?", "Which of these two?", "no " * student.max_length]
+    asked = [(("", ""), student.tok_encode(p), student.tok_encode(c)) for p in prompts for c in ("yes", "no", "maybe")]
+    ours = student._loglikelihood_tokens(asked, disable_tqdm=True)
+    theirs = HFLM._loglikelihood_tokens(student, asked, disable_tqdm=True)
+    assert [value for value, _ in ours[:6]] == pytest.approx([value for value, _ in theirs[:6]], abs=1e-4)
+    assert all(value < 0 for value, _ in ours)
 
 
 def test_a_template_is_asked_as_it_stands(tmp_path):
