@@ -14,13 +14,12 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
+from gdpo.benchmark_schema import Benchmark, Judge
 from gdpo.data_schema import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv
 from gdpo.records import Domain
 from gdpo.schema import (
-    Benchmark,
-    Judge,
     Method,
     Model,
     Name,

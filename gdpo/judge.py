@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from gdpo import weights
+from gdpo.benchmark_schema import Judge
 from gdpo.errors import UserError, first_line
 from gdpo.grading import final_answer, grade_many
 from gdpo.records import Question, Verdict, chat
-from gdpo.schema import Judge
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -12,6 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from gdpo import judge as judging
+from gdpo.benchmark_schema import Judge
 from gdpo.config import load_scale
 from gdpo.data_schema import Source
 from gdpo.errors import UserError
@@ -19,7 +20,6 @@ from gdpo.evaluate.judging import COLUMNS, SETS, answers, counted, judged
 from gdpo.evaluate.judging import judge as judge_step
 from gdpo.judge import Classifier, Guard, label_index, loaded, read_verdict, verdicts
 from gdpo.records import Question
-from gdpo.schema import Judge
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 
 WORDS = ["<pad>", "<end>", "<unk>", "judge", "no", "sure", "perhaps", "safe", "unsafe", "maybe", "pick", "a", "lock"]

@@ -122,8 +122,8 @@ def test_batches_hold_so_many_choices_the_longest_questions_first(student):
 
 
 def test_the_benchmarks_harness_takes_the_same_choices(student, tmp_path):
+    from gdpo.benchmark_schema import Benchmark
     from gdpo.evaluate.harness import evaluate
-    from gdpo.schema import Benchmark
 
     questions = [
         Question(

@@ -14,13 +14,14 @@ from lm_eval.evaluator import evaluate as lm_eval_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from gdpo.benchmark_schema import Benchmark
 from gdpo.errors import UserError
 from gdpo.evaluate.model import Student
 from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
 from gdpo.grading import grade_many
 from gdpo.records import Question, Verdict
 from gdpo.samples import share, share_right, verdicts
-from gdpo.schema import Benchmark, Dtype
+from gdpo.schema import Dtype
 
 TASKS = Path(__file__).parent / "tasks"
 

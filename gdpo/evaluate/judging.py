@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from gdpo.benchmark_schema import Judge
 from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.data_schema import Source
@@ -19,7 +20,6 @@ from gdpo.judge import verdicts
 from gdpo.layout import Layout
 from gdpo.provenance import recorded
 from gdpo.records import Question, Verdict
-from gdpo.schema import Judge
 
 COLUMNS = ["source", "answers", "known", "judge", "n", "safe", "share", "low", "high", "ungradable"]
 

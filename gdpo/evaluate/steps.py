@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from gdpo.benchmark_schema import Judge
 from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.errors import UserError
@@ -19,7 +20,6 @@ from gdpo.overlap import Overlap
 from gdpo.provenance import recorded
 from gdpo.records import Question, Verdict, chat, read_records
 from gdpo.samples import outputs
-from gdpo.schema import Judge
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:

@@ -7,6 +7,7 @@ import json
 import pytest
 from lm_eval.models.huggingface import HFLM
 
+from gdpo.benchmark_schema import Benchmark, Judge
 from gdpo.config import load_scale
 from gdpo.errors import UserError
 from gdpo.evaluate import harness, model, steps
@@ -14,7 +15,6 @@ from gdpo.evaluate.model import Student, fitting
 from gdpo.layout import Layout, origin
 from gdpo.provenance import provenance_path
 from gdpo.records import Question, write_records
-from gdpo.schema import Benchmark, Judge
 from tests.evaluate.spelling import WINDOW, speller
 
 

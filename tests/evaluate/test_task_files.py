@@ -12,6 +12,7 @@ import pytest
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
+from gdpo.benchmark_schema import Benchmark
 from gdpo.config import load_scale
 from gdpo.errors import UserError
 from gdpo.evaluate import harness
@@ -19,7 +20,6 @@ from gdpo.evaluate.harness import TASKS
 from gdpo.evaluate.tasks import items
 from gdpo.metakl.sources import catalogue, read_source
 from gdpo.records import write_records
-from gdpo.schema import Benchmark
 from tests.evaluate.spelling import ARC, GSM8K, speller
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 
