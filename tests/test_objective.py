@@ -338,9 +338,12 @@ def test_worse_is_never_pushed_up(group, pairs, link, advantage):
 @given(groups(), st.sampled_from(PAIRS), st.sampled_from(LINKS))
 @settings(max_examples=100, deadline=None)
 def test_literal_always_raises_the_worst(group, pairs, link):
-    """As printed, 1/A < 0 below the mean: at any log-ratios the lowest level of a group is pushed up."""
+    """As printed, 1/A < 0 below the mean: at any log-ratios the lowest level of a group is pushed up.
+
+    A third of the log-ratios, since beyond d = 37 float64's sigmoid is 1, and its slope 0.
+    """
     rewards, log_ratios = group
-    slope = value_and_gradient(log_ratios, rewards, pairs=pairs, link=link, advantage="literal")[1][0]
+    slope = value_and_gradient(log_ratios / 3, rewards, pairs=pairs, link=link, advantage="literal")[1][0]
     assert (slope[rewards[0] == rewards.min()] < 0).all() and (slope[rewards[0] == rewards.max()] < 0).all()
 
 
