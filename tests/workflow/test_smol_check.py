@@ -124,6 +124,8 @@ def test_a_second_run_has_nothing_to_do(checked):
 def test_it_skips_where_the_registry_is_out_of_reach(tmp_path):
     done = smol_check(
         tmp_path,
+        "--mirror",
+        str(tmp_path),
         PIP_INDEX_URL="http://127.0.0.1:9/simple",
         PIP_RETRIES="0",
         PIP_TIMEOUT="1",

@@ -28,13 +28,6 @@ def missing(cache: Path, mirror: Path | None) -> str | None:
     from gdpo.config import load_scale
     from gdpo.weights import cached
 
-    scale = load_scale(SCALE)
-    references = [model.reference for model in scale.models.values() if model.reference]
-    for reference in [*references, scale.encoder.reference]:
-        try:
-            cached(reference, cache)
-        except Unreachable as error:
-            return str(error)
     if mirror is None:
         from huggingface_hub import HfApi
 
@@ -42,6 +35,13 @@ def missing(cache: Path, mirror: Path | None) -> str | None:
             HfApi().dataset_info("openai/gsm8k", timeout=HUB_SECONDS)
         except Exception as error:  # the Hub's client raises its own, httpx's and OS errors alike
             return f"the Hugging Face Hub does not answer ({type(error).__name__}) and no mirror is named (MIRROR=DIR)"
+    scale = load_scale(SCALE)
+    references = [model.reference for model in scale.models.values() if model.reference]
+    for reference in [*references, scale.encoder.reference]:
+        try:
+            cached(reference, cache)
+        except Unreachable as error:
+            return str(error)
     return None
 
 
@@ -56,7 +56,9 @@ def check(directory: Path, mirror: Path | None) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, default=ROOT, help="where results are written")
-    parser.add_argument("--mirror", type=Path, default=os.environ.get("GDPO_MIRROR"), help="data, in place of the Hub")
+    parser.add_argument(
+        "--mirror", type=Path, default=os.environ.get("GDPO_MIRROR") or None, help="data, in place of the Hub"
+    )
     given = parser.parse_args()
     mirror = Path(given.mirror).resolve() if given.mirror else None
     start = time.monotonic()
