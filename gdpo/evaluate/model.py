@@ -6,9 +6,8 @@ on how many other columns are sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from lm_eval.api.instance import Instance
@@ -50,8 +49,7 @@ class Student(HFLM):
             if column is not None:
                 torch.manual_seed(self.seeds[column])
             asked = [requests[i] for i in indices]
-            answers = self._in_batches(asked, self._answer_rows, super().generate_until, disable_tqdm)
-            found.update(zip(indices, answers, strict=True))
+            found.update(zip(indices, self._answers(asked, disable_tqdm), strict=True))
         return [found[index] for index in range(len(requests))]
 
     def _loglikelihood_tokens(
@@ -80,26 +78,19 @@ class Student(HFLM):
                 found.update(zip(places[number], values, strict=True))
         return [(found[index], False) for index in range(len(requests))]
 
-    def _answer_rows(self, request: Instance) -> int:
-        prompt, settings = request.args
-        row = len(self.tok_encode(prompt)) + settings["max_gen_toks"]
-        return fitting(self.rows, row, self.rows * ROW_TOKENS)
-
-    def _in_batches(
-        self,
-        requests: Sequence[Any],
-        rows: Callable[[Any], int],
-        run: Callable[..., list[Any]],
-        disable_tqdm: bool,
-    ) -> list[Any]:
-        """What `run` finds, in order; `rows` says how many requests like one are in a batch. Longest rows go first."""
+    def _answers(self, requests: Sequence[Instance], disable_tqdm: bool) -> list[str]:
+        """The answers, in order; requests of which as many fit into a batch go together."""
         sizes: dict[int, list[int]] = {}
         for index, request in enumerate(requests):
-            sizes.setdefault(rows(request), []).append(index)
-        found: dict[int, Any] = {}
+            prompt, settings = request.args
+            row = len(self.tok_encode(prompt)) + settings["max_gen_toks"]
+            sizes.setdefault(fitting(self.rows, row, self.rows * ROW_TOKENS), []).append(index)
+        found: dict[int, str] = {}
         for size, indices in sorted(sizes.items()):
             self.batch_size_per_gpu = size
-            found.update(zip(indices, run([requests[i] for i in indices], disable_tqdm), strict=True))
+            found.update(
+                zip(indices, super().generate_until([requests[i] for i in indices], disable_tqdm), strict=True)
+            )
         self.batch_size_per_gpu = self.rows
         return [found[index] for index in range(len(requests))]
 
