@@ -340,10 +340,12 @@ def test_worse_is_never_pushed_up(group, pairs, link, advantage):
 def test_literal_always_raises_the_worst(group, pairs, link):
     """As printed, 1/A < 0 below the mean: at any log-ratios the lowest level of a group is pushed up.
 
-    A third of the log-ratios, since beyond d = 37 float64's sigmoid is 1, and its slope 0.
+    The log-ratios are shrunk to |l / A| <= 15: beyond d = 37 float64's sigmoid is 1, and its slope 0.
     """
     rewards, log_ratios = group
-    slope = value_and_gradient(log_ratios / 3, rewards, pairs=pairs, link=link, advantage="literal")[1][0]
+    largest = (completion_weights(rewards, None, "literal") * log_ratios).abs().max()
+    log_ratios = log_ratios * (15 / largest.clamp(min=15))
+    slope = value_and_gradient(log_ratios, rewards, pairs=pairs, link=link, advantage="literal")[1][0]
     assert (slope[rewards[0] == rewards.min()] < 0).all() and (slope[rewards[0] == rewards.max()] < 0).all()
 
 
