@@ -1,4 +1,5 @@
 # Targets and includes, nothing else. `snakemake --cores all results/table2.csv --config scale=smol limit=16`
+import math
 import sys
 import time
 
@@ -31,6 +32,30 @@ wildcard_constraints:
     trainset="[^/]+",
     method="[^/]+",
     split="test|validation",
+
+
+def needs(step, model=None, computes=lambda wildcards: True):
+    """What a job of `step` asks a scheduler for: GPUs, CPUs, and memory and time that grow with the attempt.
+
+    `model` names, given the wildcards, the model that is sampled, whose own number of GPUs it may be; none at an
+    endpoint. `computes`: whether a GPU has any work.
+    """
+    if step not in SCALE.needs:
+        return {"gpu": 0}
+    asked = SCALE.needs[step]
+
+    def gpus(wildcards):
+        sampled = SCALE.model(model(wildcards)) if model else None
+        if not asked.gpus or not computes(wildcards) or (sampled and sampled.endpoint):
+            return 0
+        return max(asked.gpus, sampled.gpus if sampled else 1)
+
+    return {
+        "gpu": gpus,
+        "cpus_per_task": SCALE.threads,
+        "mem_mb": lambda wildcards, attempt: int(asked.memory_gb * 1024) * attempt,
+        "runtime": lambda wildcards, attempt: math.ceil(asked.hours * 60) * attempt,
+    }
 
 
 include: "workflow/rules/metakl.smk"

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gdpo.benchmark_schema import Benchmark, Judge
+from gdpo.compute_schema import Launch, Needs, Step
 from gdpo.data_schema import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv
@@ -61,7 +62,8 @@ class Scale(Strict):
     eval_batch_size: Positive
     judge: Judge = Field(**unsaid(Judge()))
     threads: Positive = 1
-    gpus: int = Field(0, ge=0)
+    needs: dict[Step, Needs] = Field(default_factory=dict)
+    launch: Launch = Launch()
     # false: a trained run's weights are deleted once it is scored; its log and samples stay
     keep_weights: bool = Field(**unsaid(True))
     proficiency: Proficiency
@@ -122,6 +124,10 @@ class Scale(Strict):
         for name, entry in tuned.items():
             if self.models[entry.base].tuned:
                 raise ValueError(f"models.{name}.tuned.base: found '{entry.base}', itself tuned here; expected another")
+        train = self.needs.get("train")
+        if train and train.gpus and train.gpus != self.launch.processes:
+            found = f"found {train.gpus} beside launch.processes: {self.launch.processes}"
+            raise ValueError(f"needs.train.gpus: {found}; expected one GPU a process")
         if self.encoder is None and "embedding" in (self.merge.backend, *self.merge.compare):
             raise ValueError("merge: backend embedding needs an 'encoder'")
         if self.encoder is None and self.annotate.backend == "taxonomy":
@@ -155,6 +161,10 @@ class Scale(Strict):
     @property
     def root(self) -> Path:
         return Path("results") / self.name
+
+    @property
+    def uses_gpus(self) -> bool:
+        return any(needs.gpus for needs in self.needs.values())
 
     @property
     def names(self) -> list[dict[str, str]]:

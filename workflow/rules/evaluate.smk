@@ -27,7 +27,7 @@ for split in SPLITS:
         log:
             f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
         resources:
-            gpu=SCALE.gpus,
+            **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
             settings=BENCHMARKS,
             split=split,
@@ -57,7 +57,7 @@ for part, (_, seeds, split) in JOBS.items():
             method="|".join(SCALE.methods),
             trainset="|".join(SCALE.trainsets),
         resources:
-            gpu=SCALE.gpus,
+            **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
             settings=BENCHMARKS,
             methods=called(part),
@@ -83,7 +83,7 @@ rule drift:
         method="|".join(SCALE.methods),
         trainset="|".join(SCALE.trainsets),
     resources:
-        gpu=SCALE.gpus,
+        **needs("drift"),
     params:
         settings=VERSION["drift"],
         methods=called("_sweep"),

@@ -8,7 +8,7 @@ if SCALE.sources:
         log:
             f"{ROOT}/logs/judge.log",
         resources:
-            gpu=0 if SCALE.judge.backend == "rules" else SCALE.gpus,
+            **needs("judge", computes=lambda wildcards: SCALE.judge.backend != "rules"),
         params:
             settings=fingerprint([VERSION["judge"], SCALE.judge]),
         shell:

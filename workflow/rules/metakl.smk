@@ -17,6 +17,8 @@ rule benchmark:
         LAYOUT.guarded,
     log:
         f"{ROOT}/logs/benchmark.log",
+    resources:
+        **needs("benchmark"),
     params:
         settings=fingerprint(
             [
@@ -36,6 +38,8 @@ rule sources:
         LAYOUT.pool,
     log:
         f"{ROOT}/logs/sources.log",
+    resources:
+        **needs("sources"),
     params:
         settings=fingerprint([VERSION["sources"], SCALE.world, SCALE.sources]),
     shell:
@@ -52,6 +56,8 @@ rule decontaminate:
         LAYOUT.contamination,
     log:
         f"{ROOT}/logs/decontaminate.log",
+    resources:
+        **needs("decontaminate"),
     params:
         settings=fingerprint([VERSION["decontaminate"], SCALE.decontaminate]),
     shell:
@@ -70,6 +76,8 @@ rule annotate:
         LAYOUT.skills,
     log:
         f"{ROOT}/logs/annotate.log",
+    resources:
+        **needs("annotate"),
     params:
         settings=fingerprint([VERSION["annotate"], SCALE.annotate, SCALE.encoder]),
     shell:
@@ -84,6 +92,8 @@ rule quality:
         LAYOUT.quality,
     log:
         f"{ROOT}/logs/quality.log",
+    resources:
+        **needs("quality"),
     params:
         settings=fingerprint([VERSION["quality"], SCALE.annotate, SCALE.encoder]),
     shell:
@@ -100,6 +110,8 @@ rule merge:
         LAYOUT.agreement,
     log:
         f"{ROOT}/logs/merge.log",
+    resources:
+        **needs("merge"),
     params:
         settings=fingerprint([VERSION["merge"], SCALE.merge, SCALE.encoder]),
     shell:
@@ -115,7 +127,7 @@ rule answer:
     log:
         f"{ROOT}/logs/answer/{{model}}.log",
     resources:
-        gpu=SCALE.gpus,
+        **needs("answer", model=lambda wildcards: wildcards.model),
     params:
         settings=lambda wildcards: fingerprint(
             [VERSION["answer"], SCALE.proficiency, *remote(wildcards.model)]

@@ -7,12 +7,14 @@ PARTS = [name for name, entry in SCALE.trainsets.items() if entry.select == "par
 ANSWERED = [name for name in SCALE.trainsets if name not in IMPORTED + PARTS]
 
 
+def teacher(wildcards):
+    return SCALE.respond_of(wildcards.trainset).teacher
+
+
 rule respond:
     input:
         questions=LAYOUT.trainset("{trainset}"),
-        teacher=lambda wildcards: LAYOUT.checkpoint(
-            SCALE.respond_of(wildcards.trainset).teacher
-        ),
+        teacher=lambda wildcards: LAYOUT.checkpoint(teacher(wildcards)),
     output:
         LAYOUT.responses("{trainset}"),
     log:
@@ -20,13 +22,13 @@ rule respond:
     wildcard_constraints:
         trainset="|".join(ANSWERED),
     resources:
-        gpu=SCALE.gpus,
+        **needs("respond", model=teacher),
     params:
         settings=lambda wildcards: fingerprint(
             [
                 VERSION["respond"],
                 SCALE.respond_of(wildcards.trainset),
-                *remote(SCALE.respond_of(wildcards.trainset).teacher),
+                *remote(teacher(wildcards)),
             ]
         ),
     shell:

@@ -17,7 +17,7 @@ rule model:
     # The teacher takes longest and everything waits for it.
     priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
     resources:
-        gpu=lambda wildcards: SCALE.gpus if SCALE.model(wildcards.model).tuned else 0,
+        **needs("model", computes=lambda w: SCALE.model(w.model).tuned is not None),
     params:
         settings=lambda wildcards: fingerprint(
             [VERSION["model"], SCALE.model_settings(wildcards.model)]
@@ -99,7 +99,7 @@ for part, (_, seeds, _) in JOBS.items():
         # Rollouts take longest: they must not be what a run ends with.
         priority: lambda wildcards: int(SCALE.methods[wildcards.method].trainer == "grpo")
         resources:
-            gpu=SCALE.gpus,
+            **needs("train"),
         params:
             settings=run_settings(part),
             methods=called(part),
@@ -124,7 +124,7 @@ rule noise:
     log:
         f"{ROOT}/logs/noise/{{student}}/{{trainset}}/{{method}}.log",
     resources:
-        gpu=SCALE.gpus,
+        **needs("noise"),
     params:
         settings=lambda wildcards: fingerprint(
             [
