@@ -13,6 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from gdpo.thinking import behind
+
 Messages = list[dict[str, str]]
 Prompt = str | Messages
 Completion = str | Messages
@@ -124,9 +126,7 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: A
     """
     if isinstance(prompt, str):
         return tokenizer(prompt)["input_ids"]
-    begun = prompt[-1]["role"] == "assistant"
-    turn = {"continue_final_message": True} if begun else {"add_generation_prompt": True}
-    return tokenizer.apply_chat_template(prompt, return_dict=False, **turn, **template)
+    return _rendered(tokenizer, prompt, tokenize=True, return_dict=False, **template)
 
 
 def completion_ids(
@@ -134,13 +134,16 @@ def completion_ids(
 ) -> list[int]:
     """A completion's token ids.
 
-    Text is taken verbatim and ended by one end-of-sequence token; it is tokenized apart from its prompt, as it was
-    when a model generated it. Messages are what the chat template adds to the prompt. Raises DataError where there is
-    no end-of-sequence token, and where the template renders the prompt differently once an answer follows it.
+    Text is taken verbatim, but for what stands otherwise behind a thought that the chat template opens
+    (gdpo.thinking), and ended by one end-of-sequence token; it is tokenized apart from its prompt, as it was when a
+    model generated it. Messages are what the chat template adds to the prompt. Raises DataError where there is no
+    end-of-sequence token, and where the template renders the prompt differently once an answer follows it.
     """
     if isinstance(completion, str):
         if tokenizer.eos_token_id is None:
             raise DataError("processing_class: expected an end-of-sequence token, found none; set its eos_token")
+        if not (isinstance(prompt, str) or _begun(prompt)):
+            completion = behind(_rendered(tokenizer, prompt, **template), completion)
         ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
         return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
     start = prompt_ids(tokenizer, prompt, **template)
@@ -151,6 +154,15 @@ def completion_ids(
             "expected such a template, or completions as text"
         )
     return whole[len(start) :]
+
+
+def _begun(prompt: Messages) -> bool:
+    return prompt[-1]["role"] == "assistant"
+
+
+def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tokenize: bool = False, **settings: Any) -> Any:
+    turn = {"continue_final_message": True} if _begun(prompt) else {"add_generation_prompt": True}
+    return tokenizer.apply_chat_template(prompt, tokenize=tokenize, **turn, **settings)
 
 
 def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:

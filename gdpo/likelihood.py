@@ -20,6 +20,7 @@ from gdpo.generate import Conversation, device
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
 from gdpo.scoring import completion_log_probs, share_faithfully
+from gdpo.thinking import answering
 
 MAX_TOKENS = 4096  # ours: of one forward pass, padding included
 LABELS = 20  # ours: questions from which on choices that they share are labels, with a mean to speak of
@@ -66,10 +67,11 @@ class Scorer:
     def encode(self, asked: Asked) -> list[tuple[list[int], list[int]]]:
         """The token ids before each choice and of it.
 
-        White space that ends the prompt is scored with the choice, and both are cut into tokens together.
+        White space that ends the prompt is scored with the choice, and both are cut into tokens together. A choice is
+        an answer: where the prompt opens a thought, it stands behind an empty one.
         """
         conversation, choices = asked
-        prompt = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+        prompt = answering(self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
         texts = [prompt.rstrip(), *(prompt + choice for choice in choices)]
         stem, *whole = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [(ids[: len(stem)], ids[len(stem) :]) for ids in whole]

@@ -96,6 +96,20 @@ def test_a_row_speaks_to_its_template(tokenizer, monkeypatch):
     assert prompts == [[8], [9, 8], [10, 8], [8]]
 
 
+def test_a_thought_that_the_template_opens_is_opened_once(tokenizer):
+    """<think> becomes 17, </think> 18. A thought, none, and one that was cut off, behind "2 <think>"."""
+    thinker = copy.deepcopy(tokenizer)
+    thinker.add_tokens(["<think>", "</think>"])
+    thinker.chat_template = "{{ messages[0]['content'] }}{{ ' <think>\\n' if add_generation_prompt }}"
+    texts = ["<think>\n3 </think> 4", "4", "<think>\n3"]
+    row = {"prompt": [{"role": "user", "content": "2"}], "completions": texts, "rewards": [2, 1, 0]}
+    (group,) = tokenize_groups([row], thinker)
+    assert group["prompt_ids"] == [9, 17]
+    assert group["sequences"] == [[10, 18, 11, 1], [18, 11, 1], [10, 1]]
+    (asked,) = tokenize_groups([row | {"prompt": "2 <think>"}], thinker)  # text is what its writer made of it
+    assert asked["prompt_ids"] == [9, 17] and asked["sequences"][0] == [17, 10, 18, 11, 1]
+
+
 def test_a_reply_that_the_prompt_begins_goes_on(tokenizer):
     """No end and no second header between the reply's beginning and its completion."""
     begun = [*CHAT, *answer("=")]

@@ -15,6 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gdpo.generate import device
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
+from gdpo.thinking import behind
 
 TOKENS = 4096  # a forward pass
 
@@ -61,7 +62,8 @@ class Drift:
             prompt = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
             start = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
             closing = [self.tokenizer.eos_token_id]
-            rendered.append((start, self.tokenizer(answer, add_special_tokens=False)["input_ids"] + closing))
+            reply = self.tokenizer(behind(prompt, answer), add_special_tokens=False)["input_ids"]
+            rendered.append((start, reply + closing))
         rendered.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
         while rendered:
             width = len(rendered[-1][0]) + len(rendered[-1][1])

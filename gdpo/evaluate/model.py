@@ -14,10 +14,11 @@ from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tqdm import tqdm
 
-from gdpo.generate import device
+from gdpo.generate import UNADVISED, device
 from gdpo.likelihood import Choices, in_batches
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
+from gdpo.thinking import answering, whole
 
 ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
 
@@ -35,11 +36,12 @@ class Student(HFLM):
         )
         # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.
         self.add_bos_token = False
+        self.model.generation_config.update(**UNADVISED)
         self.rows = batch_size
         self.seeds = seeds
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The answer to each request, in order; each sampled column by itself, the greedy ones together."""
+        """The whole completion of each request, in order; each sampled column by itself, the greedy ones together."""
         columns: dict[str | None, list[int]] = {}
         for index, request in enumerate(requests):
             sampled = request.task_name if request.task_name in self.seeds else None
@@ -50,7 +52,11 @@ class Student(HFLM):
                 torch.manual_seed(self.seeds[column])
             asked = [requests[i] for i in indices]
             found.update(zip(indices, self._answers(asked, disable_tqdm), strict=True))
-        return [found[index] for index in range(len(requests))]
+        return [whole(request.args[0], found[index]) for index, request in enumerate(requests)]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
+        return super()._encode_pair(answering(context), continuation)
 
     def _loglikelihood_tokens(
         self,

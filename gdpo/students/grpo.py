@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.errors import UserError
 from gdpo.groups import prompt_ids
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
+from gdpo.thinking import whole
 
 
 def train(run: Run) -> tuple[GRPOTrainer, int]:
@@ -23,7 +28,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     size = run.method.group_size or max(len(group.completions) for group in run.groups)
     trainer = GRPOTrainer(
         model=policy(run),
-        reward_funcs=run.reward_fn,
+        reward_funcs=of_whole(run.reward_fn, tokenizer),
         args=GRPOConfig(
             **arguments(run, len(run.groups), sequences=size),
             beta=run.method.beta,
@@ -38,3 +43,17 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     )
     fit(trainer, run)
     return trainer, len(run.groups)
+
+
+def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
+    """`reward_fn` of whole completions: TRL's begin inside a thought that the chat template opens (gdpo.thinking)."""
+
+    def reward(prompts: list, completions: list, **columns: Any) -> list[float]:
+        rendered = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+        given = [
+            [{**message, "content": whole(prompt, message["content"])} for message in completion]
+            for prompt, completion in zip(rendered, completions, strict=True)
+        ]
+        return reward_fn(prompts=prompts, completions=given, **columns)
+
+    return reward

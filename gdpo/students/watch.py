@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
+from gdpo.generate import UNADVISED
+from gdpo.thinking import whole
+
 PREFIX = "watch_"
 
 
@@ -83,11 +86,13 @@ class Watch(TrainerCallback):
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             do_sample=False,
+            **UNADVISED,
             max_new_tokens=self.max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,
         )
         new = output[:, inputs["input_ids"].shape[1] :]
-        return [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
+        texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
+        return [whole(prompt, text).strip() for prompt, text in zip(prompts, texts, strict=True)]
 
 
 def entries(log: list[dict]) -> tuple[list[dict], list[dict]]:
