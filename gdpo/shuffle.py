@@ -1,35 +1,64 @@
-"""The order in which an epoch takes the groups: one for all processes, and filled up so that each gets as many.
+"""The order in which an epoch takes its items: one for all processes, and filled up so that each gets as many.
 
-accelerate would fill an epoch's last batches with its first groups again, which then count twice. A blank counts
+accelerate would fill an epoch's last batches with its first items again, which then count twice. A blank counts
 nothing: it is scored, since every process must take part in every exchange of gradients, and no loss hears of it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 
 
 class Shuffle(Sampler[int]):
-    """0 to size - 1 in an order drawn from seed and epoch, then `size`, the blank, up to a multiple of `multiple`."""
+    """0 to size - 1 in an order drawn from seed and epoch."""
 
-    def __init__(self, size: int, multiple: int, seed: int):
-        self.size, self.blanks, self.seed, self.epoch = size, -size % multiple, seed, 0
+    def __init__(self, size: int, seed: int):
+        self.size, self.seed, self.epoch = size, seed, 0
 
     def __len__(self) -> int:
-        return self.size + self.blanks
+        return self.size
 
     def __iter__(self) -> Iterator[int]:
         # Not seed + epoch: a seed's second epoch would be the next seed's first.
         generator = torch.Generator().manual_seed((self.seed << 20) + self.epoch)
         yield from torch.randperm(self.size, generator=generator).tolist()
-        yield from [self.size] * self.blanks
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+
+class Filled(Sampler[int]):
+    """What `order` yields of its n items, then n, the place of a blank, up to a multiple of `multiple`."""
+
+    def __init__(self, order: Sampler[int] | Sized, multiple: int):
+        self.order, self.blanks = order, -len(order) % multiple
+
+    def __len__(self) -> int:
+        return len(self.order) + self.blanks
+
+    def __iter__(self) -> Iterator[int]:
+        yield from self.order
+        yield from [len(self.order)] * self.blanks
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+
+def filled_loader(loader: DataLoader) -> DataLoader:
+    """A process's part of the batches that a `Filled` sampler orders, as accelerate has prepared it."""
+    parts = loader.batch_sampler
+    if hasattr(parts, "batch_sampler"):
+        # In an epoch resumed midway accelerate looks for the sampler here, and where it finds none the epoch takes
+        # the first one's order.
+        parts.sampler = parts.batch_sampler.sampler
+        # TRL gathers what it logs by way of accelerate, which would cut off the last batch what a dataset of this
+        # length repeats in it; nothing is repeated.
+        loader.dataset.total_dataset_length = len(parts.sampler)
+    return loader
 
 
 def with_blank(groups: Dataset) -> Dataset:

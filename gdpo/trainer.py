@@ -13,28 +13,24 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
-from torch.utils.data import DataLoader, Sampler
-from transformers import (
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    Trainer,
-    TrainerCallback,
-    set_seed,
-)
+from torch.utils.data import Sampler
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.utils import logging
 
 from gdpo.batches import GroupCollator, by_tokens
 from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_groups
 from gdpo.objective import gdpo_loss, pair_weights
+from gdpo.parallel import Parallel, inside, planned
 from gdpo.policy import disable_dropout, load_policy, packing
 from gdpo.reference import cache_key, frozen, reference_log_probs
 from gdpo.scoring import completion_log_probs
@@ -48,7 +44,7 @@ __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 Rows = Dataset | Sequence[dict[str, Any]]
 
 
-class GDPOTrainer(Trainer):
+class GDPOTrainer(Parallel):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
@@ -72,6 +68,7 @@ class GDPOTrainer(Trainer):
     """
 
     loss_is_scaled_for_ga = True  # by the groups of the whole step: parts of any size add up to it
+    gathered_in = None  # autocast computes in bfloat16, as in the reference's pass before sharding: ratios start at 0
 
     def __init__(
         self,
@@ -125,6 +122,8 @@ class GDPOTrainer(Trainer):
         self._since: float | None = None
         self._uncounted = 0
         self.ref_model = None if ref_model is None else ref_model.to(self.args.device).eval()
+        if self.is_fsdp_enabled:
+            self.model.to(self.args.device)  # weights that are yet to be dealt out score the reference before
         if self.args.n_gpu > 1:
             raise ValueError("GDPOTrainer: found several GPUs in one process; expected one each, by accelerate launch")
         if args.precompute_ref_log_probs:
@@ -138,25 +137,16 @@ class GDPOTrainer(Trainer):
                 )
         elif ref_model is None:
             self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        self._groups = len(self.train_dataset)
         if self.accelerator.num_processes > 1:
             self.train_dataset = with_blank(self.train_dataset)
 
-    def get_train_dataloader(self) -> DataLoader:
-        loader = super().get_train_dataloader()
-        parts = loader.batch_sampler
-        if hasattr(parts, "batch_sampler"):
-            # A process's part of each batch. In an epoch resumed midway accelerate looks for the sampler here, and
-            # where it finds none the epoch takes the first one's order.
-            parts.sampler = parts.batch_sampler.sampler
-        return loader
-
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if self.args.train_sampling_strategy != "random":
+        if self.accelerator.num_processes > 1 or self.args.train_sampling_strategy != "random":
             return super()._get_train_sampler(train_dataset)
-        batch = self._train_batch_size * self.accelerator.num_processes
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        return Shuffle(self._groups, batch if self.accelerator.num_processes > 1 else 1, seed)
+        return self._order(len(self.train_dataset))
+
+    def _order(self, items: int) -> Sampler[int]:
+        return Shuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -235,7 +225,7 @@ class GDPOTrainer(Trainer):
         model.eval()
         trained = [p for p in model.parameters() if p.requires_grad]
         with model.disable_adapter() if aside else contextlib.nullcontext():
-            log_probs = self._log_probs(model, batch)
+            log_probs = inside(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
         if aside:  # leaving the context makes every weight of the adapter trainable
             model.requires_grad_(False)
             for p in trained:
@@ -252,10 +242,13 @@ class GDPOTrainer(Trainer):
         gradient through a completion's log-probability is the same either way.
         """
         total: Tensor | None = None
-        kept = 0
-        for forward in batch["forwards"]:
-            kept += forward["input_ids"].numel()
-            again = torch.is_grad_enabled() and kept > (self.args.max_activation_tokens or math.inf)
+        forwards = batch["forwards"]
+        sizes = [forward["input_ids"].numel() for forward in forwards]
+        others = gather_object if isinstance(model, FSDPModule) else list
+        plan = planned(sizes, self.args.max_activation_tokens or math.inf, lambda mine: others([mine]))
+        for place, again in enumerate(plan):
+            forward = forwards[min(place, len(forwards) - 1)]
+            again = again and torch.is_grad_enabled()
             given = (model, forward, self.args.max_logits)
             with self.accelerator.autocast():
                 tokens = (
@@ -265,14 +258,15 @@ class GDPOTrainer(Trainer):
                 )
             if total is None:
                 total = tokens.new_zeros(len(batch["lengths"]))
-            total = total.index_add(0, forward["owners"], tokens)
+            # A pass beyond its own is one that a process makes for the others: they gather their weights with it.
+            total = total.index_add(0, forward["owners"], tokens if place < len(forwards) else 0.0 * tokens)
         return total
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
-        log_probs = _inside(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
+        log_probs = inside(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
         reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
         log_ratios = log_probs - reference.to(log_probs.dtype)
         if self.args.length == "mean":
@@ -370,24 +364,3 @@ class GDPOTrainer(Trainer):
             self._count()
             logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
-
-
-def _inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor) -> Tensor:
-    """Run `function` within one forward of `wrapper`, which may hold `model` for several processes.
-
-    The wrapper prepares its gradient exchange once per forward, while `function` calls the model itself several
-    times. `token` is a tensor for the wrapper to move about; nobody reads it.
-    """
-    if wrapper is model:
-        return function()
-    forward = model.forward
-
-    def once(_: Tensor) -> Tensor:
-        model.forward = forward
-        return function()
-
-    model.forward = once
-    try:
-        return wrapper(token)
-    finally:
-        model.forward = forward

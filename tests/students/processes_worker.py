@@ -1,0 +1,86 @@
+"""Trains, in each of several processes, the runs that a JSON file lists; started by tests/students/test_processes.py.
+
+With ACCELERATE_USE_FSDP set the weights are sharded on CPUs too: accelerate turns FSDP on for GPUs alone, so it is told
+here that the processes are of that kind. All that follows, from accelerate's own preparation of the model on, is the
+code that runs on GPUs, over gloo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from gdpo import together
+from gdpo.records import Group, read_records
+from gdpo.schema import Method
+
+
+def force_sharding() -> None:
+    from accelerate import state
+    from accelerate.utils import DistributedType
+
+    begin = state.AcceleratorState.__init__
+
+    def sharded(self, *args, fsdp_plugin=None, **given):
+        begin(self, *args, fsdp_plugin=fsdp_plugin, **given)
+        if fsdp_plugin is not None:
+            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
+            state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
+
+    state.AcceleratorState.__init__ = sharded
+
+
+def main(listed: Path) -> None:
+    import torch
+    from torch.distributed.tensor import DTensor
+    from transformers import TrainerCallback
+
+    from gdpo.students import common, dpo, gdpo, grpo, sft, train_run
+    from tests.students.test_students import reward_even
+
+    torch.set_num_threads(1)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        force_sharding()
+    common.CHECKPOINT_STEPS = 2
+    fit, arguments = common.fit, common.arguments
+    seen: dict[str, int] = {}
+
+    class Kill(TrainerCallback):
+        def on_step_begin(self, args, state, control, **_):
+            if state.global_step == 3:
+                raise InterruptedError
+
+        def on_train_begin(self, args, state, control, model=None, **_):
+            seen["first_step"] = state.global_step
+            seen["shares"] = sum(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+    class Watch(Kill):
+        def on_step_begin(self, *_, **__):
+            pass
+
+    for run in json.loads(listed.read_text()):
+        for module in (dpo, gdpo, grpo, sft):
+            module.fit = lambda trainer, of, killed=run["killed"]: (
+                trainer.add_callback(Kill() if killed else Watch()),
+                fit(trainer, of),
+            )
+            module.arguments = lambda *given, again=run["checkpointing"], **named: (
+                arguments(*given, **named) | {"gradient_checkpointing": again}
+            )
+        out = Path(run["out"])
+        groups = read_records(Path(run["groups"]), Group)
+        try:
+            metrics = train_run(
+                base=Path(run["base"]), method=Method(**run["method"]), groups=groups, out=out, seed=0,
+                work=Path(run["work"]), dtype=run["dtype"], reward_fn=reward_even,
+            )  # fmt: skip
+        except InterruptedError:
+            continue
+        if together.first():
+            out.with_suffix(".json").write_text(json.dumps(metrics | seen))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
