@@ -20,11 +20,15 @@ from gdpo.errors import UserError
 from gdpo.files import resumed
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype, Model
+from gdpo.thinking import whole
 
 Conversation = list[dict[str, str]]
 Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conversations, and their completions
 
 VLLM_BATCH = 256  # ours: conversations between two savings; vLLM fills the card with fewer
+# What a checkpoint advises its users is not asked for: Qwen2.5-Instruct ships 1.05, which transformers applies even to
+# greedy decoding, and vLLM does not.
+UNADVISED = {"repetition_penalty": 1.0}
 PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
 
 
@@ -58,6 +62,7 @@ class Completer(Protocol):
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
         """Yield, batch after batch, (indices into `conversations`, their completions); skip the first `done` batches.
 
+        A completion is whole: a thought that the prompt opens begins with its tag (gdpo.thinking).
         Which conversations make a batch, and what is sampled for them, depends on the arguments but not on `done`.
         """
         ...
@@ -99,13 +104,14 @@ class Generator(Completer):
         output = self.model.generate(
             **inputs,
             **sampled,
+            **UNADVISED,
             max_new_tokens=sampling.max_new_tokens,
             num_return_sequences=sampling.samples,
             pad_token_id=self.tokenizer.pad_token_id,
         )
         new = output[:, inputs["input_ids"].shape[1] :]
-        texts = [text.strip() for text in self.tokenizer.batch_decode(new, skip_special_tokens=True)]
-        return [texts[i : i + sampling.samples] for i in range(0, len(texts), sampling.samples)]
+        texts = iter(self.tokenizer.batch_decode(new, skip_special_tokens=True))
+        return [[whole(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
 
 
 def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
@@ -124,35 +130,43 @@ def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[in
     return batches
 
 
+def vllm_package() -> Any:
+    """The package vllm, or a UserError that says where to find one."""
+    try:
+        import vllm
+    except ImportError as error:
+        expected = "expected vLLM's environment, which `make vllm` makes (docs/environments.md)"
+        raise UserError(f"engine vllm: found no package vllm ({error}), {expected}") from None
+    return vllm
+
+
 class VllmGenerator(Completer):
     """A causal language model in vLLM, which batches by itself: many conversations are handed over at once.
 
-    Tested against a stand-in of vLLM only, and on no GPU.
+    Tested against a stand-in of vLLM, and its calls against the signatures of the pinned vLLM; run on no GPU.
     """
 
-    def __init__(self, path: Path, dtype: Dtype):
-        try:
-            import vllm
-        except ImportError as error:
-            raise UserError(
-                f"engine vllm: found no package vllm ({error}), expected it in the environment (pip install vllm)"
-            ) from None
-        self.vllm, self.path, self.dtype = vllm, path, weights_dtype(dtype)
+    def __init__(self, path: Path, dtype: Dtype, gpus: int = 1):
+        self.vllm, self.path, self.dtype, self.gpus = vllm_package(), path, weights_dtype(dtype), gpus
         self.tokenizer = AutoTokenizer.from_pretrained(path)
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
         """See Completer. Each conversation has its own seed: with one for all, their samples would go hand in hand."""
         # Token ids, since vLLM would put a second beginning-of-sequence token before a rendered template.
-        prompts = self.tokenizer(self.prompts(conversations), add_special_tokens=False)["input_ids"]
+        rendered = self.prompts(conversations)
+        prompts = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         # Room for what is asked: keys and values for a model's whole context may not fit into memory.
-        engine = self.vllm.LLM(model=str(self.path), dtype=self.dtype, max_model_len=longest)
+        engine = self.vllm.LLM(
+            model=str(self.path), dtype=self.dtype, max_model_len=longest, tensor_parallel_size=self.gpus
+        )
         for start in range(done * VLLM_BATCH, len(prompts), VLLM_BATCH):
             indices = list(range(start, min(start + VLLM_BATCH, len(prompts))))
             outputs = engine.generate(
                 [{"prompt_token_ids": prompts[i]} for i in indices], [self._params(sampling, i) for i in indices]
             )
-            yield indices, [[sample.text.strip() for sample in output.outputs] for output in outputs]
+            pairs = zip(indices, outputs, strict=True)
+            yield indices, [[whole(rendered[i], s.text).strip() for s in output.outputs] for i, output in pairs]
 
     def _params(self, sampling: Sampling, index: int) -> Any:
         return self.vllm.SamplingParams(
@@ -182,10 +196,13 @@ def complete(
         from gdpo.endpoint import complete_all_endpoint
 
         return complete_all_endpoint(model.endpoint, conversations, sampling, cache, extra)
-    engine = {"hf": Generator, "vllm": VllmGenerator}[model.engine]
+
+    def engine() -> Completer:
+        return VllmGenerator(path, model.dtype, model.gpus) if model.engine == "vllm" else Generator(path, model.dtype)
+
     return resumed(
         cache,
         "completions",
         len(conversations),
-        lambda done: engine(path, model.dtype).complete(conversations, sampling, done),
+        lambda done: engine().complete(conversations, sampling, done),
     )

@@ -138,8 +138,11 @@ class Layout:
         return self.root / "models" / name
 
     def weights_key(self, name: str) -> list[Any]:
-        """All that a model's weights depend on, for names of caches: of a tuned one also what it was tuned on."""
-        settings = self.scale.model_settings(name)
+        """All that a model's samples depend on beside what it is asked, for names of caches.
+
+        That is what its weights depend on, of a tuned one also what it was tuned on, and its engine.
+        """
+        settings = [*self.scale.model_settings(name), *self.scale.sampled_by(name)]
         tuned = self.scale.model(name).tuned
         return [*settings, read_json(provenance_path(self.model(name)))["config_hash"]] if tuned else settings
 

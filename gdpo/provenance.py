@@ -22,6 +22,7 @@ from gdpo.memory import peak
 PACKAGES = (
     "torch",
     "transformers",
+    "vllm",
     "trl",
     "peft",
     "datasets",

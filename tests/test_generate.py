@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import types
 from dataclasses import replace
@@ -18,7 +19,7 @@ from gdpo.schema import Endpoint, Model
 SAMPLING = Sampling(samples=2, temperature=0.7, top_p=0.9, max_new_tokens=4, batch_size=4, seed=3)
 TALKS = [[{"role": "user", "content": "ab" * n}] for n in (1, 4, 2, 3, 5)]
 LOCAL = Model(display="L", reference="dir:x")
-VLLM = Model(display="V", reference="dir:x", engine="vllm", dtype="bfloat16")
+VLLM = Model(display="V", reference="dir:x", engine="vllm", dtype="bfloat16", gpus=2)
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +110,8 @@ def vllm(monkeypatch):
 def test_vllm_is_given_what_was_asked(model, vllm, tmp_path):
     texts = complete(VLLM, model, TALKS, SAMPLING, tmp_path / "c.jsonl")
     # the longest prompt is <s>, 10 letters and a colon: 12 tokens, and 4 new ones
-    assert vllm.engines == [{"model": str(model), "dtype": "bfloat16", "max_model_len": 16}]
+    sixteen = {"model": str(model), "dtype": "bfloat16", "max_model_len": 16}
+    assert vllm.engines == [{**sixteen, "tensor_parallel_size": 2}]
     assert [len(prompts) for prompts, _ in vllm.calls] == [2, 2, 1]
     assert vllm.calls[0][0][0] == {"prompt_token_ids": [1, 3, 4, 11]}  # <s> once
     params = [vars(p) for _, called in vllm.calls for p in called]
@@ -132,9 +134,23 @@ def test_vllm_goes_on_where_it_stopped(model, vllm, tmp_path):
     assert complete(VLLM, model, TALKS, replace(SAMPLING, seed=4), tmp_path / "other.jsonl") != whole
 
 
+def test_a_thought_that_the_template_opens_is_put_back(model, vllm, tmp_path):
+    """By both engines, before each sample, white space and all; what the stand-in says begins with a space."""
+    opened = tmp_path / "opened"
+    shutil.copytree(model, opened)
+    template = (opened / "chat_template.jinja").read_text()
+    (opened / "chat_template.jinja").write_text(template.replace(":{% endif %}", "{{ ':<think>\\n' }}{% endif %}"))
+    for engine in (LOCAL, VLLM):
+        plain = complete(engine, model, TALKS, SAMPLING, tmp_path / f"plain-{engine.engine}.jsonl")
+        texts = complete(engine, opened, TALKS, SAMPLING, tmp_path / f"opened-{engine.engine}.jsonl")
+        assert all(text.startswith("<think>\n") for pair in texts for text in pair)
+        assert not any("<think>" in text for pair in plain for text in pair)
+    assert [pair[0].split("/")[0] for pair in texts] == [f"<think>\n {n}" for n in (12, 18, 14, 16, 20)]
+
+
 def test_without_vllm_one_sentence_says_so(model, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "vllm", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"engine vllm: found no package vllm .*pip install vllm") as caught:
+    with pytest.raises(UserError, match=r"engine vllm: found no package vllm .*`make vllm`") as caught:
         complete(VLLM, model, TALKS, SAMPLING, tmp_path / "c.jsonl")
     assert "\n" not in str(caught.value)
 

@@ -6,9 +6,10 @@ log-probabilities, depend on the configuration alone. Written answers are judged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lm_eval.evaluator import evaluate as lm_eval_evaluate
 from lm_eval.tasks import TaskManager
@@ -18,10 +19,14 @@ from gdpo.benchmark_schema import Benchmark
 from gdpo.errors import UserError
 from gdpo.evaluate.model import Student
 from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
+from gdpo.generate import vllm_package
 from gdpo.grading import grade_many
 from gdpo.records import Question, Verdict
 from gdpo.samples import share, share_right, verdicts
-from gdpo.schema import Dtype
+from gdpo.schema import Dtype, Engine
+
+if TYPE_CHECKING:
+    from gdpo.evaluate.vllm import VllmStudent
 
 TASKS = Path(__file__).parent / "tasks"
 
@@ -47,14 +52,26 @@ def _unjudged(doc: dict, results: list) -> dict[str, float]:
 
 
 def evaluate(
-    path: Path, dtype: Dtype, benchmarks: Asked, batch_size: int, judged: Judged = grade_many
+    path: Path,
+    dtype: Dtype,
+    benchmarks: Asked,
+    batch_size: int,
+    judged: Judged = grade_many,
+    engine: Engine = "hf",
+    gpus: int = 1,
 ) -> dict[str, list[dict[str, Any]]]:
     """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict.
 
     Of an item that is asked several times the row has lists, `outputs` and `verdicts`. `judged` gives the verdicts on
-    (question, answer) pairs. Raises UserError where a benchmark's answers leave no room for its questions.
+    (question, answer) pairs. The model answers by `engine`: by vLLM over `gpus` GPUs, which takes no `batch_size`.
+    Raises UserError where a benchmark's answers leave no room for its questions.
     """
-    samples = _samples(path, dtype, benchmarks, batch_size)
+    seeds = {name: benchmark.seed for name, (benchmark, _) in benchmarks.items() if benchmark.temperature > 0}
+    if engine == "vllm":
+        with _in_vllm(path, dtype, gpus, seeds, benchmarks) as model:
+            samples = _samples(model, path, benchmarks)
+    else:
+        samples = _samples(Student(path, dtype, batch_size, seeds), path, benchmarks)
     rows = {name: [_row(sample) for sample in samples[name]] for name in benchmarks}
     written = [name for name, (benchmark, _) in benchmarks.items() if benchmark.kind == "generate"]
     answers = [
@@ -72,10 +89,20 @@ def evaluate(
     return rows
 
 
-def _samples(path: Path, dtype: Dtype, benchmarks: Asked, batch_size: int) -> dict[str, list[dict[str, Any]]]:
+@contextmanager
+def _in_vllm(path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], benchmarks: Asked) -> Iterator[VllmStudent]:
+    vllm_package()  # else lm-eval's complaint would be a traceback
+    from gdpo.evaluate.vllm import VllmStudent
+
+    model = VllmStudent(path, dtype, gpus, seeds, benchmarks)
+    try:
+        yield model
+    finally:
+        model.close()
+
+
+def _samples(model: Student | VllmStudent, path: Path, benchmarks: Asked) -> dict[str, list[dict[str, Any]]]:
     """What lm-eval logs of every item."""
-    seeds = {name: benchmark.seed for name, (benchmark, _) in benchmarks.items() if benchmark.temperature > 0}
-    model = Student(path, dtype, batch_size, seeds)
     for name, (benchmark, _) in benchmarks.items():
         if benchmark.kind == "generate" and benchmark.max_new_tokens >= model.max_length:
             expected = f"expected fewer than the {model.max_length} tokens of the model in {path}"

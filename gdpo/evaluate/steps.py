@@ -40,9 +40,11 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
         score_path, samples_path = layout.score(run, split), layout.samples(run, split)
         if not any(layout.run(run).glob("*.safetensors")):
             raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
-        with recorded(score_path, "evaluate", [run.__dict__, *settings]):
-            dtype, judged = scale.model(run.student).dtype, partial(judged_by, scale.judge)
-            rows = harness.evaluate(layout.run(run), dtype, tasks, scale.eval_batch_size, judged)
+        with recorded(score_path, "evaluate", [run.__dict__, *settings, *scale.sampled_by(run.student)]):
+            student, judged = scale.model(run.student), partial(judged_by, scale.judge)
+            rows = harness.evaluate(
+                layout.run(run), student.dtype, tasks, scale.eval_batch_size, judged, student.engine, student.gpus
+            )
             with replacing(samples_path) as temporary:
                 for name in tasks:
                     write_jsonl(temporary / f"{name}.jsonl", rows[name])

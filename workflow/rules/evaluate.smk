@@ -4,9 +4,20 @@ SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
 # Scores by rules keep the hash they had before there were judges.
 JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
-BENCHMARKS = fingerprint(
-    [VERSION["evaluate"], SCALE.benchmarks, SCALE.eval_batch_size, *JUDGE]
-)
+
+
+def scored(wildcards):
+    """What scores depend on beside the model and the questions."""
+    engine = SCALE.sampled_by(wildcards.student)
+    return fingerprint(
+        [
+            VERSION["evaluate"],
+            SCALE.benchmarks,
+            SCALE.eval_batch_size,
+            *JUDGE,
+            *engine,
+        ]
+    )
 
 
 def asked(split):
@@ -26,10 +37,12 @@ for split in SPLITS:
             samples=directory(LAYOUT.samples(UNTRAINED, split)),
         log:
             f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
+        conda:
+            sampling(lambda wildcards: wildcards.student)
         resources:
             **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
-            settings=BENCHMARKS,
+            settings=scored,
             split=split,
         shell:
             "gdpo evaluate {TOLD} --student {wildcards.student} --trainset none --method origin"
@@ -56,10 +69,12 @@ for part, (_, seeds, split) in JOBS.items():
         wildcard_constraints:
             method="|".join(SCALE.methods),
             trainset="|".join(SCALE.trainsets),
+        conda:
+            sampling(lambda wildcards: wildcards.student)
         resources:
             **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
-            settings=BENCHMARKS,
+            settings=scored,
             methods=called(part),
             seeds=seeds,
             split=split,
@@ -82,6 +97,8 @@ rule drift:
     wildcard_constraints:
         method="|".join(SCALE.methods),
         trainset="|".join(SCALE.trainsets),
+    conda:
+        ENVIRONMENT
     resources:
         **needs("drift"),
     params:

@@ -7,6 +7,8 @@ if SCALE.sources:
             LAYOUT.judged,
         log:
             f"{ROOT}/logs/judge.log",
+        conda:
+            ENVIRONMENT
         resources:
             **needs("judge", computes=lambda wildcards: SCALE.judge.backend != "rules"),
         params:

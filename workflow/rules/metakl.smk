@@ -1,10 +1,10 @@
 # Sources -> pool without benchmark items -> skills -> units -> proficiency -> training sets (paper, MetaKL).
 
 
-def remote(model):
-    """Which model answers at an endpoint; nothing where the model itself is an input."""
+def asked_at(model):
+    """Which model answers at an endpoint, or by which engine one that is an input: nothing for transformers."""
     endpoint = SCALE.model(model).endpoint
-    return endpoint.identity if endpoint else []
+    return endpoint.identity if endpoint else SCALE.sampled_by(model)
 
 
 rule benchmark:
@@ -17,6 +17,8 @@ rule benchmark:
         LAYOUT.guarded,
     log:
         f"{ROOT}/logs/benchmark.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("benchmark"),
     params:
@@ -38,6 +40,8 @@ rule sources:
         LAYOUT.pool,
     log:
         f"{ROOT}/logs/sources.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("sources"),
     params:
@@ -56,6 +60,8 @@ rule decontaminate:
         LAYOUT.contamination,
     log:
         f"{ROOT}/logs/decontaminate.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("decontaminate"),
     params:
@@ -76,6 +82,8 @@ rule annotate:
         LAYOUT.skills,
     log:
         f"{ROOT}/logs/annotate.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("annotate"),
     params:
@@ -92,6 +100,8 @@ rule quality:
         LAYOUT.quality,
     log:
         f"{ROOT}/logs/quality.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("quality"),
     params:
@@ -110,6 +120,8 @@ rule merge:
         LAYOUT.agreement,
     log:
         f"{ROOT}/logs/merge.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("merge"),
     params:
@@ -126,11 +138,13 @@ rule answer:
         LAYOUT.answers("{model}"),
     log:
         f"{ROOT}/logs/answer/{{model}}.log",
+    conda:
+        sampling(lambda wildcards: wildcards.model)
     resources:
         **needs("answer", model=lambda wildcards: wildcards.model),
     params:
         settings=lambda wildcards: fingerprint(
-            [VERSION["answer"], SCALE.proficiency, *remote(wildcards.model)]
+            [VERSION["answer"], SCALE.proficiency, *asked_at(wildcards.model)]
         ),
     shell:
         "gdpo metakl answer {TOLD} --model {wildcards.model} --log {log}"
@@ -145,6 +159,8 @@ rule proficiency:
         LAYOUT.unit_proficiency,
     log:
         f"{ROOT}/logs/proficiency.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=VERSION["proficiency"],
     shell:
@@ -166,6 +182,8 @@ rule select:
         LAYOUT.trainset("{trainset}"),
     log:
         f"{ROOT}/logs/select/{{trainset}}.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=lambda wildcards: fingerprint(
             [
@@ -199,6 +217,8 @@ rule card:
         LAYOUT.card("metakl"),
     log:
         f"{ROOT}/logs/card.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint([VERSION["card"], stated("metakl")]),
     shell:
@@ -214,6 +234,8 @@ rule export:
         directory(LAYOUT.export("{trainset}")),
     log:
         f"{ROOT}/logs/export/{{trainset}}.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=lambda wildcards: fingerprint(
             [VERSION["export"], stated(wildcards.trainset)]

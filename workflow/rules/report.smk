@@ -53,6 +53,8 @@ for kind in KINDS:
             f"{ROOT}/logs/table/{{table}}.log",
         wildcard_constraints:
             table="|".join(KINDS[kind]),
+        conda:
+            ENVIRONMENT
         params:
             settings=table_settings,
         shell:
@@ -71,6 +73,8 @@ for kind in KINDS:
             f"{ROOT}/logs/publish/{{table}}.log",
         wildcard_constraints:
             table="|".join(KINDS[kind]),
+        conda:
+            ENVIRONMENT
         params:
             scale=SCALE.name,
         shell:
@@ -86,6 +90,8 @@ rule figure:
         f"{ROOT}/logs/figure/{{figure}}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
+    conda:
+        ENVIRONMENT
     params:
         settings=lambda wildcards: fingerprint(
             [VERSION["figure"], *figures.drawn(SCALE, wildcards.figure)]
@@ -109,6 +115,8 @@ rule publish_figure:
         f"{ROOT}/logs/publish/{{figure}}.log",
     wildcard_constraints:
         figure="|".join(FIGURES),
+    conda:
+        ENVIRONMENT
     params:
         scale=SCALE.name,
     shell:
@@ -122,6 +130,8 @@ rule claims:
         expand(f"{ROOT}/claims.{{end}}", end=["csv", "md"]),
     log:
         f"{ROOT}/logs/claims.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint([VERSION["claims"], claims.settings(SCALE)]),
     shell:
@@ -139,6 +149,8 @@ rule publish_claims:
         ),
     log:
         f"{ROOT}/logs/publish/claims.log",
+    conda:
+        ENVIRONMENT
     params:
         scale=SCALE.name,
     shell:
@@ -168,6 +180,8 @@ rule cost:
         f"{ROOT}/cost.csv",
     log:
         f"{ROOT}/logs/cost.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=VERSION["cost"],
     shell:
@@ -181,6 +195,8 @@ rule runs:
         LAYOUT.runs,
     log:
         f"{ROOT}/logs/runs.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=VERSION["runs"],
     shell:
@@ -195,6 +211,8 @@ rule reproduced:
         expand(f"{ROOT}/reproduced.{{end}}", end=["csv", "md"]),
     log:
         f"{ROOT}/logs/reproduced.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint([VERSION["reproduced"], *reproduced.settings(SCALE)]),
     shell:
@@ -208,6 +226,8 @@ rule numbers:
         f"{ROOT}/numbers.json",
     log:
         f"{ROOT}/logs/numbers.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint([VERSION["numbers"], numbers.settings(SCALE)]),
     shell:
@@ -222,6 +242,8 @@ rule paper:
         report("paper/report.pdf", category="Report", caption="../report/paper.rst"),
     log:
         f"{ROOT}/logs/paper.log",
+    conda:
+        ENVIRONMENT
     params:
         scale=SCALE.name,
     shell:
@@ -236,6 +258,8 @@ rule published:
         expand(f"{ROOT}/published.{{end}}", end=["csv", "md"]),
     log:
         f"{ROOT}/logs/published.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=VERSION["published"],
     shell:
@@ -247,6 +271,8 @@ rule audit:
         expand("results/audit.{end}", end=["csv", "md"]),
     log:
         f"{ROOT}/logs/audit.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=VERSION["audit"],
     shell:
@@ -261,6 +287,8 @@ rule sweep:
         touch(f"{ROOT}/sweep.done"),
     log:
         f"{ROOT}/logs/sweep.log",
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint(SCALE.sweep),
     shell:

@@ -21,6 +21,8 @@ rule respond:
         f"{ROOT}/logs/respond/{{trainset}}.log",
     wildcard_constraints:
         trainset="|".join(ANSWERED),
+    conda:
+        sampling(teacher)
     resources:
         **needs("respond", model=teacher),
     params:
@@ -28,7 +30,7 @@ rule respond:
             [
                 VERSION["respond"],
                 SCALE.respond_of(wildcards.trainset),
-                *remote(teacher(wildcards)),
+                *asked_at(teacher(wildcards)),
             ]
         ),
     shell:
@@ -46,6 +48,8 @@ rule reward:
         f"{ROOT}/logs/reward/{{trainset}}.log",
     wildcard_constraints:
         trainset="|".join(ANSWERED),
+    conda:
+        ENVIRONMENT
     params:
         settings=fingerprint([VERSION["reward"], SCALE.reward]),
     shell:
@@ -69,6 +73,8 @@ if IMPORTED:
             f"{ROOT}/logs/import/{{trainset}}.log",
         wildcard_constraints:
             trainset="|".join(IMPORTED),
+        conda:
+            ENVIRONMENT
         params:
             settings=lambda wildcards: fingerprint(
                 [
@@ -96,6 +102,8 @@ if PARTS:
             f"{ROOT}/logs/part/{{trainset}}.log",
         wildcard_constraints:
             trainset="|".join(PARTS),
+        conda:
+            ENVIRONMENT
         params:
             settings=VERSION["part"],
         shell:

@@ -16,6 +16,8 @@ rule model:
         f"{ROOT}/logs/model/{{model}}.log",
     # The teacher takes longest and everything waits for it.
     priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
+    conda:
+        ENVIRONMENT
     resources:
         **needs("model", computes=lambda w: SCALE.model(w.model).tuned is not None),
     params:
@@ -98,6 +100,8 @@ for part, (_, seeds, _) in JOBS.items():
             trainset="|".join(SCALE.trainsets),
         # Rollouts take longest: they must not be what a run ends with.
         priority: lambda wildcards: int(SCALE.methods[wildcards.method].trainer == "grpo")
+        conda:
+            ENVIRONMENT
         resources:
             **needs("train"),
         params:
@@ -123,6 +127,8 @@ rule noise:
         LAYOUT.noise("{student}", "{trainset}", "{method}"),
     log:
         f"{ROOT}/logs/noise/{{student}}/{{trainset}}/{{method}}.log",
+    conda:
+        ENVIRONMENT
     resources:
         **needs("noise"),
     params:

@@ -1,0 +1,90 @@
+"""The student in vLLM as lm-eval's model: the prompts, choices and thoughts of gdpo.evaluate.model, by another engine.
+
+lm-eval's own vLLM model asks all requests of a kind at once, and vLLM batches them. Answers are not those of
+transformers to the last token, so the engine is part of a score's settings.
+
+Tested against a stand-in of vLLM, and its calls against the signatures of the pinned vLLM; run on no GPU.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from lm_eval.api.instance import Instance
+from lm_eval.models.utils import resolve_max_length
+from lm_eval.models.vllm_causallms import VLLM
+from transformers import AutoConfig, AutoTokenizer
+
+from gdpo.benchmark_schema import Benchmark
+from gdpo.config import fingerprint
+from gdpo.precision import weights_dtype
+from gdpo.records import Question, chat, read_records
+from gdpo.schema import Dtype
+from gdpo.thinking import answering, whole
+
+DECODED = {"skip_special_tokens": True, "spaces_between_special_tokens": True}  # as transformers decodes
+
+
+class VllmStudent(VLLM):
+    """A checkpoint in lm-eval, over `gpus` GPUs, with room for what `asked` needs (see `room`).
+
+    `seeds`: of each sampled column, what the seed of each of its samples is drawn from.
+    """
+
+    def __init__(
+        self, path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], asked: Mapping[str, tuple[Benchmark, Path]]
+    ):
+        super().__init__(
+            pretrained=str(path),
+            dtype=weights_dtype(dtype),
+            tensor_parallel_size=gpus,
+            max_model_len=room(path, asked),
+            # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.
+            add_bos_token=False,
+        )
+        self.seeds = seeds
+
+    def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
+        """The whole completion of each request, in order; a sample's seed is its column's, its item's and its own."""
+        asked: Counter[tuple[str, str]] = Counter()
+        told = []
+        for request in requests:
+            prompt, settings = request.args
+            settings = settings | DECODED
+            if request.task_name in self.seeds:
+                item = (request.task_name, request.doc["id"])
+                drawn = fingerprint([self.seeds[request.task_name], request.doc["id"], asked[item]])
+                settings |= {"seed": int(drawn, 16) % 2**31}
+                asked[item] += 1
+            told.append(replace(request, arguments=(prompt, settings)))
+        found = super().generate_until(told, disable_tqdm)
+        return [whole(request.args[0], text) for request, text in zip(requests, found, strict=True)]
+
+    def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
+        return super()._encode_pair(answering(context), continuation)
+
+    def close(self) -> None:
+        """Give back the GPUs, which vLLM fills: a guard that judges, and the next run, need them."""
+        self.model.llm_engine.engine_core.shutdown()
+
+
+def room(path: Path, asked: Mapping[str, tuple[Benchmark, Path]]) -> int:
+    """Tokens of the longest prompt with its answer or choice, and one more; the model's window at most.
+
+    Keys and values for the whole window, of which vLLM makes sure beforehand, may not fit into memory.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(path)
+    longest = 0
+    for benchmark, items in asked.values():
+        for question in read_records(items, Question):
+            chosen = benchmark.kind == "choose"
+            conversation = [{"role": "user", "content": question.question}] if chosen else chat(question)
+            prompt = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+            texts = [answering(prompt) + choice for choice in question.choices] if chosen else [prompt]
+            lengths = map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
+            longest = max(longest, max(lengths) + (0 if chosen else benchmark.max_new_tokens))
+    return min(longest + 1, resolve_max_length(AutoConfig.from_pretrained(path), tokenizer))
