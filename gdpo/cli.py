@@ -98,6 +98,14 @@ def parser() -> argparse.ArgumentParser:
     ).add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
     step(steps, "numbers", "gather what the report quotes", "report:numbers")
     step(steps, "paper", "compile the report of a scale's results", "report:paper")
+    planned = step(steps, "plan", "say what a scale would take, before anything is spent", "plan:plan")
+    planned.add_argument(
+        "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
+    )
+    planned.add_argument("--workers", type=int, help="jobs at once; where jobs need GPUs, GPUs")
+    planned.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
+    planned.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
+    step(steps, "calibrate", "measure this machine's throughput for `gdpo plan`", "plan:calibrate")
     summary = step(steps, "summary", "print the time each step took", "report:summary")
     summary.add_argument("--since", type=float, default=0.0, help="only what finished since, in epoch seconds")
     return top
@@ -108,6 +116,17 @@ def run(arguments: argparse.Namespace) -> None:
     from gdpo.config import load_scale
 
     given = vars(arguments)
+    if given["step"] == "train":
+        from gdpo import launch
+
+        # Before the log is opened, by each process that trains, its own.
+        scale = load_scale(given["scale"], given["limit"])
+        os.environ["OMP_NUM_THREADS"] = str(scale.threads)
+        launch.start(scale.launch, sys.argv[1:])
+    if given["step"] in ("evaluate", "metakl", "teach"):
+        from gdpo import environment
+
+        environment.enter(load_scale(given["scale"], given["limit"]), given)  # before the log is opened, too
     if given["log"]:
         from gdpo.console import redirect
 
@@ -124,6 +143,8 @@ def run(arguments: argparse.Namespace) -> None:
         from gdpo.metakl.sources import mirror_dir
 
         options["mirror"] = mirror_dir(options["mirror"], scale)
+    if given["step"] == "plan":
+        options["source"] = given["scale"]  # as Snakemake is told
     if "seeds" in options:
         from gdpo.layout import Run
 
@@ -137,8 +158,10 @@ def main() -> None:
         run(parser().parse_args())
     except UserError as error:
         from gdpo.console import say
+        from gdpo.launch import tell_launcher
 
-        say(f"gdpo: {error}")
+        if not tell_launcher(str(error)):
+            say(f"gdpo: {error}")
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)

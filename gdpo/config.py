@@ -18,6 +18,7 @@ from gdpo.benchmark_schema import Benchmark, Judge
 from gdpo.compute_schema import Launch, Needs, Step
 from gdpo.data_schema import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.errors import UserError, suggest
+from gdpo.expected_schema import Expected
 from gdpo.files import read_csv
 from gdpo.records import Domain
 from gdpo.schema import (
@@ -64,6 +65,7 @@ class Scale(Strict):
     threads: Positive = 1
     needs: dict[Step, Needs] = Field(default_factory=dict)
     launch: Launch = Launch()
+    expected: Expected | None = None  # what `gdpo plan` takes for granted before anything is made
     # false: a trained run's weights are deleted once it is scored; its log and samples stay
     keep_weights: bool = Field(**unsaid(True))
     proficiency: Proficiency
@@ -148,7 +150,7 @@ class Scale(Strict):
 
     def model_settings(self, name: str) -> list[Any]:
         """All that a base model's weights depend on: of the world, what its own mix draws and how."""
-        model = self.model(name)
+        model = self.model(name).model_copy(update={"engine": "hf"})  # whatever samples it
         if model.tuned:
             return [model, self.model_settings(model.tuned.base)]
         if not model.pretrain:
@@ -157,6 +159,11 @@ class Scale(Strict):
         shares = {skill: entry.mix.get(mix, 0.0) for skill, entry in self.world.skills.items()}
         popularity = self.world.popularity.get(mix)
         return [model, self.world.model_dump(exclude={"skills", "popularity"}), shares, popularity]
+
+    def sampled_by(self, name: str) -> list[str]:
+        """The engine that a model's samples come from; of transformers, which others joined later, nothing."""
+        engine = self.model(name).engine
+        return [] if engine == "hf" else [engine]
 
     @property
     def root(self) -> Path:

@@ -19,6 +19,7 @@ Share = Annotated[float, Field(gt=0, le=1)]
 UNDUMPED = Field(exclude=True)
 GroupSize = Annotated[int, Field(ge=2)]
 Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
+Engine = Literal["hf", "vllm"]
 WHEEL = r"[^\s+#]+==[^\s+#]+#sha256=[0-9a-f]{64}"
 Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:.+|wheel:{WHEEL}(\+{WHEEL})*)$")]
 
@@ -111,7 +112,7 @@ class Model(Strict):
     reference: Reference | None = None
     tuned: Tuned | None = Field(**unsaid(None))
     endpoint: Endpoint | None = Field(**unsaid(None))
-    engine: Literal["hf", "vllm"] = Field(**unsaid("hf"))
+    engine: Engine = Field(**unsaid("hf"))
     chat_template: Literal["plain"] | None = Field(**unsaid(None))
     dtype: Dtype = "float32"
     gpus: Annotated[Positive, UNDUMPED] = 1

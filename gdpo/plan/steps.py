@@ -1,0 +1,47 @@
+"""`gdpo calibrate` and `gdpo plan`: what a scale would take, before anything is spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdpo.config import Scale
+from gdpo.console import say
+from gdpo.files import write_csv, write_json, write_text
+from gdpo.plan import rates as known
+from gdpo.provenance import recorded
+
+
+def calibrate(scale: Scale) -> None:
+    """Measure this machine on short pieces of the scale's steps; write results/SCALE/throughput.json."""
+    from gdpo.plan.calibrate import measured
+
+    path = known.path(scale)
+    with recorded(path, "calibrate", scale.expected) as extra:
+        found, start, skipped = measured(scale)
+        write_json(path, known.written(found, start))
+        if skipped:
+            extra["skipped"] = skipped
+    say(f"calibrate {path}: {len(found)} rates, {len(skipped)} not measured")
+
+
+def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out: Path | None, docs: bool) -> None:
+    """Print what `targets` take, of the scale that --scale calls `source`.
+
+    With `out`, plan.csv and plan.md are written there; with `docs`, the plan goes into docs/paper_scale.md, or,
+    where all is done, what was measured beside it.
+    """
+    from gdpo.plan import report
+    from gdpo.plan.plan import planned
+
+    made = planned(scale, source, targets, workers)
+    text = report.markdown(made)
+    print(text)
+    if out:
+        write_csv(out / "plan.csv", report.COLUMNS, report.rows(made))
+        write_text(out / "plan.md", text)
+        say(f"plan {out / 'plan.md'}: {len(made.lines)} steps")
+    if docs:
+        page = Path("docs/paper_scale.md")
+        shown = text if made.elapsed is None else report.finished(made)
+        write_text(page, report.filled(page.read_text(encoding="utf-8"), scale.name, shown))
+        say(f"plan {page}: scale {scale.name}")
