@@ -3,10 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOCK := envs/cpu.lock
+VLLM := .venv-vllm
+VLLM_LOCK := envs/vllm.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: setup all table2 table1 metakl smol-check tables figures paper test test-fast lint sweep bench objective lock clean
+.PHONY: setup all table2 table1 metakl smol-check tables figures paper test test-fast lint sweep bench objective lock clean vllm slurm-test slurm-packages
 
 setup: $(VENV)/.installed
 
@@ -16,6 +18,15 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+# vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it (docs/environments.md).
+vllm: $(VLLM)/.installed
+
+$(VLLM)/.installed: $(VLLM_LOCK) pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check -r $(VLLM_LOCK)
+	$(VLLM)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 define table
@@ -41,6 +52,14 @@ metakl: setup
 smol-check: setup
 	python workflow/scripts/smol_check.py $(if $(MIRROR),--mirror $(MIRROR))
 
+# The Slurm profile on a real Slurm of one node, brought up for it: as root, with Debian's packages; skipped, saying why, elsewhere.
+slurm-test: setup
+	python workflow/scripts/slurm_test.py
+
+slurm-packages:
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
+
 tables: setup
 	snakemake --cores all --rerun-incomplete tables --config scale=$(SCALE)
 
@@ -50,11 +69,14 @@ figures: setup
 paper: setup
 	snakemake --cores all --rerun-incomplete paper --config scale=$(SCALE)
 
+# Two files of tests side by side, those of whole workflows first, since they take longest.
+PYTEST := pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	pytest -q
+	$(PYTEST)
 
 test-fast: setup
-	pytest -q -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: setup
 	ruff check gdpo tests benchmarks docs examples workflow
@@ -77,9 +99,14 @@ objective: setup
 	python docs/objective/policy.py
 	python docs/objective/policy.py --pairs all
 
-# Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere.
+# Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere. vLLM's is resolved
+# for Linux, nothing installed. UPGRADE=1 lets its pins move. Both become conda environments.
 lock: setup
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(LOCK)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/uv uv
+	.cache/uv/bin/uv pip compile --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) --python-version 3.11 \
+	  --python-platform x86_64-manylinux_2_28 --output-file $(VLLM_LOCK) envs/vllm.in
+	$(BIN)/python workflow/scripts/environments.py
 
 clean:
 	rm -rf results/micro results/tiny results/*.csv results/*.md results/*.json .snakemake

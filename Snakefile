@@ -1,5 +1,4 @@
 # Targets and includes, nothing else. `snakemake --cores all results/table2.csv --config scale=smol limit=16`
-import math
 import sys
 import time
 
@@ -34,30 +33,7 @@ wildcard_constraints:
     split="test|validation",
 
 
-def needs(step, model=None, computes=lambda wildcards: True):
-    """What a job of `step` asks a scheduler for: GPUs, CPUs, and memory and time that grow with the attempt.
-
-    `model` names, given the wildcards, the model that is sampled, whose own number of GPUs it may be; none at an
-    endpoint. `computes`: whether a GPU has any work.
-    """
-    if step not in SCALE.needs:
-        return {"gpu": 0}
-    asked = SCALE.needs[step]
-
-    def gpus(wildcards):
-        sampled = SCALE.model(model(wildcards)) if model else None
-        if not asked.gpus or not computes(wildcards) or (sampled and sampled.endpoint):
-            return 0
-        return max(asked.gpus, sampled.gpus if sampled else 1)
-
-    return {
-        "gpu": gpus,
-        "cpus_per_task": SCALE.threads,
-        "mem_mb": lambda wildcards, attempt: int(asked.memory_gb * 1024) * attempt,
-        "runtime": lambda wildcards, attempt: math.ceil(asked.hours * 60) * attempt,
-    }
-
-
+include: "workflow/rules/jobs.smk"
 include: "workflow/rules/metakl.smk"
 include: "workflow/rules/teach.smk"
 include: "workflow/rules/train.smk"
@@ -105,6 +81,8 @@ rule figures:
 
 
 onstart:
+    refuse_beside_orphans()
+    record_awaited()
     runs = {made: 0 for made in (True, False)}
     for job in workflow.dag.jobs:
         if job.rule.name in ("train", "train_sweep", "train_further"):

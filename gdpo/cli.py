@@ -42,11 +42,21 @@ def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
     return command
 
 
+def sized(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
+    )
+    command.add_argument(
+        "--workers", type=int, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
+    )
+    command.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
+    command.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
+
+
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="gdpo", description="MetaGDPO (arXiv 2511.12113), step by step.")
     top.add_argument("--version", action="version", version=f"gdpo {__version__}")
     steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
-
     step(steps, "model", "make a base model or teacher", "students:model").add_argument("--name", required=True)
     mirror(step(steps, "benchmark", "write the benchmarks' items, and all that are guarded", "metakl:benchmark"))
     data = steps.add_parser("metakl", help="the training data: pool to training sets")
@@ -98,13 +108,7 @@ def parser() -> argparse.ArgumentParser:
     ).add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
     step(steps, "numbers", "gather what the report quotes", "report:numbers")
     step(steps, "paper", "compile the report of a scale's results", "report:paper")
-    planned = step(steps, "plan", "say what a scale would take, before anything is spent", "plan:plan")
-    planned.add_argument(
-        "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
-    )
-    planned.add_argument("--workers", type=int, help="jobs at once; where jobs need GPUs, GPUs")
-    planned.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
-    planned.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
+    sized(step(steps, "plan", "say what a scale would take, before anything is spent", "plan:plan"))
     step(steps, "calibrate", "measure this machine's throughput for `gdpo plan`", "plan:calibrate")
     summary = step(steps, "summary", "print the time each step took", "report:summary")
     summary.add_argument("--since", type=float, default=0.0, help="only what finished since, in epoch seconds")

@@ -19,7 +19,7 @@ Step = Literal[
 
 
 class Needs(Strict):
-    """What a job of one step asks a scheduler for; CPUs are the scale's `threads`.
+    """What a job of one step asks a scheduler for, on each of its nodes; CPUs are the scale's `threads` a process.
 
     `memory_gb` and `hours` are the first attempt's; a further one is given as much again.
     """

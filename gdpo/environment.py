@@ -35,5 +35,6 @@ def enter(scale: Scale, given: dict[str, Any]) -> None:
     Without such an environment nothing happens, and the step says what it misses.
     """
     name = sampled(scale, given)
-    if name and scale.model(name).engine == "vllm" and find_spec("vllm") is None and VLLM.exists():
+    there = Path(sys.prefix).resolve() == VLLM.parents[1].resolve()  # half made, it would enter itself for ever
+    if name and scale.model(name).engine == "vllm" and find_spec("vllm") is None and VLLM.exists() and not there:
         os.execv(VLLM, [str(VLLM), *sys.argv[1:]])

@@ -20,7 +20,7 @@ from gdpo.compute_schema import Launch
 from gdpo.config import CONFIG
 from gdpo.errors import UserError
 
-MAIN = "GDPO_MAIN_PROCESS"  # HOST:PORT at which all processes of a run meet; set for the launchers of several nodes
+PORT = "GDPO_MAIN_PORT"  # of the first node, at which all processes of a run meet; set for launchers of several nodes
 LAUNCHED = "GDPO_LAUNCHED"  # set in the processes that are to train
 PORTS = range(20_000, 30_000)  # ours: above the well-known, below those that Linux hands out by itself
 TERMINATED = 128  # plus a signal's number, as shells have it
@@ -40,45 +40,47 @@ def start(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str] =
         return
     if total == 1 or running > 1:
         return
-    if launch.nodes > 1 and MAIN not in environ:
-        command, meeting = across_nodes(launch, arguments, environ)
-        sys.exit(subprocess.run(command, env={**environ, MAIN: meeting}).returncode)
+    if launch.nodes > 1 and PORT not in environ:
+        command, port = across_nodes(launch, arguments, environ)
+        sys.exit(subprocess.run(command, env={**environ, PORT: str(port)}).returncode)
     sys.exit(_on_this_node(accelerated(launch, arguments, environ)))
 
 
 def accelerated(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str]) -> list[str]:
     """`accelerate launch` and its arguments that start this node's processes of `gdpo ARGUMENTS`.
 
-    Of several nodes SLURM_NODEID is this one's number and MAIN where they meet.
+    Of several nodes srun says which they are (SLURM_STEP_NODELIST) and this one's number (SLURM_NODEID).
     """
     several = launch.nodes > 1
     config = CONFIG / "accelerate" / f"{launch.strategy}{'-nodes' if several else ''}.yaml"
     command = ["accelerate", "launch", "--config_file", str(config)]
     command += ["--num_processes", str(launch.processes * launch.nodes)]
     if several:
-        node = environ.get("SLURM_NODEID")
-        if node is None:
-            raise UserError(f"launch.nodes: {MAIN} is set, expected SLURM_NODEID with this node's number beside it")
-        host, _, port = environ[MAIN].rpartition(":")
+        node, nodes = environ.get("SLURM_NODEID"), environ.get("SLURM_STEP_NODELIST")
+        if not (node and nodes):
+            raise UserError(f"launch.nodes: {PORT} is set, expected SLURM_NODEID and SLURM_STEP_NODELIST beside it")
         command += ["--num_machines", str(launch.nodes), "--machine_rank", node]
-        command += ["--main_process_ip", host, "--main_process_port", port]
+        command += ["--main_process_ip", first_host(nodes), "--main_process_port", environ[PORT]]
     else:
         command += ["--main_process_port", "0"]  # any that is free: several runs may share a node
     return [*command, "--module", "gdpo.cli", *arguments]
 
 
-def across_nodes(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], str]:
-    """The srun command that calls `gdpo ARGUMENTS` once on each node of a Slurm job, and the value of MAIN for it."""
-    nodes, job = environ.get("SLURM_JOB_NODELIST"), environ.get("SLURM_JOB_ID")
-    if not (nodes and job):
+def across_nodes(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], int]:
+    """The srun command that calls `gdpo ARGUMENTS` once on each node of a Slurm job, and the value of PORT for it.
+
+    Of a job's variables Snakemake's job step leaves little more than its number; srun finds all else by that.
+    """
+    job = environ.get("SLURM_JOB_ID")
+    if not job:
         raise UserError(f"launch.nodes: expected a Slurm job of {launch.nodes} nodes, found none")
-    held = environ.get("SLURM_JOB_NUM_NODES", "1")
+    held = environ.get("SLURM_JOB_NUM_NODES", str(launch.nodes))
     if held != str(launch.nodes):
         raise UserError(f"launch.nodes: expected a Slurm job of {launch.nodes} nodes, found one of {held}")
-    # A step beside the one that calls this, which holds what the job was given.
+    # Beside the step that may call this, with all that the job was given; the processes of a node share its CPUs.
     command = ["srun", "--overlap", "--nodes", str(launch.nodes), "--ntasks", str(launch.nodes), "--ntasks-per-node=1"]
-    command += ["--kill-on-bad-exit=1", sys.executable, "-m", "gdpo.cli", *arguments]
-    return command, f"{first_host(nodes)}:{PORTS[int(job) % len(PORTS)]}"
+    command += ["--cpu-bind=none", "--kill-on-bad-exit=1", sys.executable, "-m", "gdpo.cli", *arguments]
+    return command, PORTS[int(job) % len(PORTS)]
 
 
 def first_host(nodelist: str) -> str:
@@ -99,7 +101,7 @@ def _on_this_node(command: Sequence[str]) -> int:
 
     from gdpo.console import say
 
-    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+    logging.disable(logging.CRITICAL)  # torch's loggers have levels of their own
     os.environ[LAUNCHED] = "1"
     try:
         launch_command(launch_command_parser().parse_args(list(command[2:])))

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from datetime import timedelta
+
+# ours: a process may score a shard of the reference, or write a model, while the others wait; NCCL's ten minutes would
+# end the run. One that dies is seen by its launcher, which ends the others at once.
+PATIENCE = timedelta(hours=6)
 
 
 def processes() -> int:
@@ -23,4 +28,5 @@ def wait() -> None:
         import torch
         from accelerate import PartialState
 
-        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+        # The first call of a run sets how long every later exchange may take, the trainers' among them.
+        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()

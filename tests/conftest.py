@@ -13,6 +13,12 @@ TEMPLATE = (
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Whole workflows first, then what else is slow: what takes longest must not be what a run of two ends with."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path.parent.name != "workflow", item.path not in slow))
+
+
 @pytest.fixture(scope="session")
 def student(tmp_path_factory):
     """The path of a random Llama checkpoint whose words are the digits, with a chat template."""

@@ -172,9 +172,9 @@ def test_what_samples_with_vllm_goes_to_its_environment(elsewhere, monkeypatch, 
     assert calls == ([(environment.VLLM, [str(environment.VLLM), *line])] if moves else [])
 
 
-@pytest.mark.parametrize("here", ["engine", "package", "nothing"])
+@pytest.mark.parametrize("here", ["engine", "package", "nothing", "there"])
 def test_nothing_moves_without_need_or_where_there_is_nothing(elsewhere, monkeypatch, here):
-    """Models of transformers, an environment that has vLLM, and a checkout without one of its own."""
+    """Models of transformers, an environment that has vLLM, none at all, and vLLM's own without vLLM: half made."""
     scale, calls = elsewhere
     if here == "engine":
         scale = load_scale("micro")
@@ -182,6 +182,8 @@ def test_nothing_moves_without_need_or_where_there_is_nothing(elsewhere, monkeyp
         monkeypatch.setattr(environment, "find_spec", lambda name: object())
     if here == "nothing":
         environment.VLLM.unlink()
+    if here == "there":
+        monkeypatch.setattr(sys, "prefix", str(environment.VLLM.parents[1]))
     environment.enter(scale, vars(cli.parser().parse_args(["evaluate", *CELL])))
     assert calls == []
 

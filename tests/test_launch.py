@@ -18,14 +18,15 @@ import yaml
 from gdpo.compute_schema import Launch
 from gdpo.config import CONFIG
 from gdpo.errors import UserError
-from gdpo.launch import LAUNCHED, MAIN, accelerated, across_nodes, first_host, start
+from gdpo.launch import LAUNCHED, PORT, accelerated, across_nodes, first_host, start
 from gdpo.records import write_records
 from tests.students.test_processes import LOSS, distance
 from tests.workflow.test_invariance import PLAIN, double_student, mixed_groups
 
 ACCELERATE = CONFIG / "accelerate"
 STRATEGIES = ["ddp", "fsdp2"]
-SLURM = {"SLURM_JOB_NODELIST": "gpu[03-05,09],big1", "SLURM_JOB_ID": "123456", "SLURM_JOB_NUM_NODES": "2"}
+SLURM = {"SLURM_JOB_ID": "123456", "SLURM_CLUSTER_NAME": "one"}  # what Snakemake's job step leaves of a job's variables
+STEP = {"SLURM_NODEID": "1", "SLURM_STEP_NODELIST": "gpu[03-04]", PORT: "23456"}
 ASKED = ["train", "--scale", "paper", "--method", "gdpo"]
 
 
@@ -41,28 +42,29 @@ def test_a_command_on_one_node():
 def test_a_command_on_several_nodes():
     """Two nodes of four: eight processes, of which this node, the second, starts four."""
     launch = Launch(processes=4, nodes=2)
-    command = accelerated(launch, ASKED, {"SLURM_NODEID": "1", MAIN: "gpu03:23456"})
+    command = accelerated(launch, ASKED, STEP)
     config = ["--config_file", str(ACCELERATE / "ddp-nodes.yaml")]
     assert command == [
         "accelerate", "launch", *config, "--num_processes", "8", "--num_machines", "2", "--machine_rank", "1",
         "--main_process_ip", "gpu03", "--main_process_port", "23456", "--module", "gdpo.cli", *ASKED,
     ]  # fmt: skip
-    with pytest.raises(UserError, match="expected SLURM_NODEID"):
-        accelerated(launch, ASKED, {MAIN: "gpu03:23456"})
+    for missing in ("SLURM_NODEID", "SLURM_STEP_NODELIST"):
+        with pytest.raises(UserError, match="expected SLURM_NODEID and SLURM_STEP_NODELIST"):
+            accelerated(launch, ASKED, {key: value for key, value in STEP.items() if key != missing})
 
 
 def test_one_launcher_a_node():
     """Job 123456 meets at port 20000 + 123456 mod 10000 of its first node."""
-    command, main = across_nodes(Launch(processes=4, nodes=2), ASKED, SLURM)
-    assert main == "gpu03:23456"
+    command, port = across_nodes(Launch(processes=4, nodes=2), ASKED, SLURM)
+    assert port == 23456
     assert command == [
-        "srun", "--overlap", "--nodes", "2", "--ntasks", "2", "--ntasks-per-node=1", "--kill-on-bad-exit=1",
-        sys.executable, "-m", "gdpo.cli", *ASKED,
+        "srun", "--overlap", "--nodes", "2", "--ntasks", "2", "--ntasks-per-node=1", "--cpu-bind=none",
+        "--kill-on-bad-exit=1", sys.executable, "-m", "gdpo.cli", *ASKED,
     ]  # fmt: skip
     with pytest.raises(UserError, match="expected a Slurm job of 2 nodes, found none"):
         across_nodes(Launch(nodes=2), ASKED, {})
     with pytest.raises(UserError, match="expected a Slurm job of 3 nodes, found one of 2"):
-        across_nodes(Launch(nodes=3), ASKED, SLURM)
+        across_nodes(Launch(nodes=3), ASKED, SLURM | {"SLURM_JOB_NUM_NODES": "2"})
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_accelerate_knows_every_key(name, monkeypatch):
     parser = launch_command_parser()
     for key in config.fsdp_config:
         assert f"--{key}" in parser._option_string_actions, key
-    environ = {"SLURM_NODEID": "1", MAIN: "127.0.0.1:23456"} if name.endswith("nodes") else {}
+    environ = STEP if name.endswith("nodes") else {}
     launch = Launch(strategy=name.removesuffix("-nodes"), processes=3, nodes=2 if environ else 1)
     arguments, _, _ = _validate_launch_command(parser.parse_args(accelerated(launch, ["train"], environ)[2:]))
     assert arguments.use_fsdp or arguments.multi_gpu  # else one process is started, in silence
@@ -209,7 +211,8 @@ def test_two_launchers_make_one_run(base, alone, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    nodes = [command(directory, "gdpo", SLURM_NODEID=str(i), **{MAIN: f"127.0.0.1:{port}"}) for i in range(2)]
+    step = {"SLURM_STEP_NODELIST": "127.0.0.1", PORT: str(port)}
+    nodes = [command(directory, "gdpo", SLURM_NODEID=str(i), **step) for i in range(2)]
     said = "".join(map(finished, nodes))
     assert said.count("train random") == 1, said
     same(directory, alone, "gdpo")

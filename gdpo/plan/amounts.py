@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gdpo.config import Scale
+from gdpo.errors import UserError
 from gdpo.layout import Run
 from gdpo.plan.jobs import Job
 from gdpo.plan.sizes import Sizes
@@ -88,8 +89,6 @@ class Amounts:
         return [self._ask("merge", settings.endpoint.model, 0)] if asks else []
 
     def _ask(self, step: str, model: str, questions: float) -> Work:
-        from gdpo.errors import UserError
-
         ask = getattr(self.sizes.expected, step)
         if ask is None:
             raise UserError(f"{self.scale.scale}, expected.{step}: found none, expected tokens of a request")

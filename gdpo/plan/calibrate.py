@@ -20,14 +20,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from gdpo import memory
-from gdpo.config import Scale
+from gdpo.config import Scale, fingerprint
 from gdpo.console import say
+from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.plan.amounts import Amounts, trained
 from gdpo.plan.rates import Rate, Start, label
 from gdpo.plan.sizes import Groups
 from gdpo.records import Group, Question, chat, read_records, write_records
 from gdpo.schema import Method
+from gdpo.table_schema import Cell
 
 PRETRAIN = (8, 40)  # ours: batches of the two sizes; so few that the larger takes seconds
 EPOCHS = (1.0, 4.0)  # ours: of two batches of groups
@@ -74,13 +76,15 @@ class Calibration:
         """Everything that can be measured here; every piece is said as it is done."""
         students = dict.fromkeys(s for names in self._student_sets() for s in names)
         teacher, answering = self.scale.respond.teacher, self.scale.proficiency.models
-        for name in dict.fromkeys([*students, teacher, *answering]):
+        scored = dict.fromkeys([*students, *(cell.model for cell in self._cells() if cell.model), teacher])
+        for name in dict.fromkeys([*scored, *answering]):
             self._model(name)
         kinds = self._methods()
         questions = self._questions()
         for name in self._distinct(students):
             for kind, method in kinds.items():
                 self._try(f"train {kind}", name, lambda n=name, m=method: self._train(n, m, questions))
+        for name in self._distinct(scored):
             self._try("evaluate", name, lambda n=name: self._evaluate(n))
             self._try("score", name, lambda n=name: self._score(n, questions))
         for name in self._distinct(dict.fromkeys([*answering, teacher])):
@@ -89,6 +93,9 @@ class Calibration:
     def _student_sets(self) -> list[list[str]]:
         return [self.scale.students, *self.scale.student_sets.values()]
 
+    def _cells(self) -> list[Cell]:
+        return [cell for s in (*self.scale.tables.values(), *self.scale.studies.values()) for cell in s.rows]
+
     def _distinct(self, names: dict[str, None]) -> list[str]:
         """One model of each label that has a checkpoint."""
         labels = {label(self.scale, name): name for name in reversed(names) if label(self.scale, name) in self.models}
@@ -96,13 +103,10 @@ class Calibration:
 
     def _methods(self) -> dict[str, Method]:
         """One method of each kind that a table or study trains by."""
-        selections = [*self.scale.tables.values(), *self.scale.studies.values()]
-        used = [cell for s in selections for cell in s.rows if cell.method in self.scale.methods and not cell.model]
+        used = [cell for cell in self._cells() if cell.method in self.scale.methods and not cell.model]
         return {trained(method): method for method in reversed([self.scale.methods[cell.method] for cell in used])}
 
     def _try(self, what: str, name: str, measure: Callable[[], None]) -> None:
-        from gdpo.errors import UserError
-
         try:
             measure()
         except UserError as error:
@@ -119,8 +123,6 @@ class Calibration:
         )
 
     def _questions(self) -> list[Question]:
-        from gdpo.errors import UserError
-
         if self.scale.world:
             from gdpo.tiny.world import pool_questions
 
@@ -128,9 +130,9 @@ class Calibration:
         elif self.layout.decontaminated.exists():
             found = read_records(self.layout.decontaminated, Question)
         else:
-            raise UserError(f"{self.layout.decontaminated}: no such file; expected the pool, to calibrate with")
+            raise UserError(f"{self.layout.decontaminated}: no such file; expected the pool, as `make metakl` makes it")
         # Evenly over the pool: its sources lie one behind the other.
-        return sorted(found, key=lambda question: hash_of(question.id))
+        return sorted(found, key=lambda question: fingerprint(question.id))
 
     def _model(self, name: str) -> None:
         """A checkpoint of `name`: the one that is made, or a few batches of pretraining, measured."""
@@ -198,7 +200,7 @@ class Calibration:
 
         tokenizer, expected = padding_tokenizer(self.models[label(self.scale, name)]), self.amounts.sizes.expected
         text = " ".join(q.solution or q.question for q in questions)
-        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]  # no warning that it is long
         size = self.scale.respond.group_size
         distinct = max(2, round(expected.distinct * size))
         found = []
@@ -296,12 +298,6 @@ def start_up() -> dict[str, Start]:
             cpu = after.children_user + after.children_system - before.children_user - before.children_system
             known[module] = Start(round(time.perf_counter() - started, 3), round(cpu, 3))
     return {step: known[module] for step, module in IMPORTS.items()}
-
-
-def hash_of(text: str) -> str:
-    from gdpo.config import fingerprint
-
-    return fingerprint(text)
 
 
 def _lengths(prompts: list, completions: list, **_) -> list[float]:

@@ -93,7 +93,9 @@ def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
     if done.returncode:
-        raise UserError(f"snakemake -n {' '.join(targets)}: {last_line(done.stdout + done.stderr)}")
+        # Behind an error in a Snakefile stands where it is.
+        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("  File ")]
+        raise UserError(f"snakemake -n {' '.join(targets)}: {last_line(chr(10).join(said))}")
     return done.stdout + done.stderr
 
 

@@ -42,7 +42,7 @@ class Line:
     runs_done: set[Run] = field(default_factory=set)
     trained: float = 0.0
     sampled: float = 0.0
-    scored: float = 0.0
+    read: float = 0.0  # prompts that are sampled from, and what is scored without sampling
     asked: tuple[float, float] = (0.0, 0.0)  # prompt and completion tokens
     money: float = 0.0
     seconds: float = 0.0
@@ -71,6 +71,7 @@ class Plan:
     trainings: dict[tuple[str, str, str], tuple[set[int], set[int]]]  # student, trainset, method: seeds, and those done
     elapsed: float | None = None
     memory: dict[str, dict[str, float]] = field(default_factory=dict)  # run -> bytes by part, on each GPU
+    counted: tuple[int, int] = (0, 0)  # training sets whose groups were counted on disk, of so many
 
     @property
     def seconds(self) -> float:
@@ -102,8 +103,8 @@ class Planner:
 
     def __init__(self, scale: Scale, jobs: Sequence[Job], took: dict[str, Took]):
         self.scale, self.jobs, self.took = scale, jobs, took
-        amounts = Amounts(scale)
-        self.work = {job.command: amounts.of(job) for job in jobs}
+        self.amounts = Amounts(scale)
+        self.work = {job.command: self.amounts.of(job) for job in jobs}
         self.rates = Rates(scale)
         self.rates.learn(self._finished())
         self.warnings: dict[str, None] = {}
@@ -135,7 +136,11 @@ class Planner:
         elapsed = max(end for _, end in spans) - min(begin for begin, _ in spans) if spans and all_done else None
         self._check_money(lines)
         ordered = sorted(lines.values(), key=lambda line: (_place(line.step), line.step))
-        return Plan(self.scale, targets, workers, ordered, sorted(self.warnings), trainings, elapsed, self.memory)
+        taught = [self.amounts.sizes.groups(name).counted for name in {trainset for _, trainset, _ in trainings}]
+        counted = sum(taught), len(taught)
+        return Plan(
+            self.scale, targets, workers, ordered, sorted(self.warnings), trainings, elapsed, self.memory, counted
+        )
 
     def _add(self, line: Line, job: Job) -> None:
         line.jobs += 1
@@ -150,13 +155,14 @@ class Planner:
             if rate is None:
                 line.origins.add("unknown" if work.kind != "ask" else "asked")
                 continue
-            # An assumed rate is of one GPU.
-            seconds += rate.of(work) / (max(1, gpus) if rate.origin == "assumed" else 1)
+            # Assumed rates are of one GPU, and calibration trains in one process; a finished job had all its GPUs.
+            alone = rate.origin == "assumed" or (rate.origin == "measured" and work.kind == "train")
+            seconds += rate.of(work, max(1, gpus) if alone else 1)
             cpu += rate.cpu_of(work)
             line.origins.add(rate.origin)
             line.memory_gib = max(line.memory_gib, rate.memory_mb / 1024)
         if not self.work[job.command]:
-            line.origins.add("measured" if self.rates.starts else "light")
+            line.origins.add("unknown" if gpus else "light")
         line.seconds += seconds
         line.cpu += start.cpu + cpu
         line.gpu_seconds += seconds * gpus
@@ -182,9 +188,9 @@ class Planner:
             line.sampled += work.rollouts
         elif work.kind in ("sample", "evaluate"):
             line.sampled += work.tokens
-            line.scored += work.prompt
+            line.read += work.prompt
         elif work.kind == "score":
-            line.scored += work.tokens
+            line.read += work.tokens
         elif work.kind == "ask":
             line.asked = (line.asked[0] + work.prompt, line.asked[1] + work.tokens)
             price = self._endpoint(work.model, line.step).price
@@ -196,7 +202,7 @@ class Planner:
         return getattr(self.scale, step).endpoint
 
     def gpus(self, job: Job) -> int:
-        """How many GPUs a job asks for, as the Snakefile's `needs` says."""
+        """How many GPUs a job asks for, as `needs` of workflow/rules/jobs.smk says; of training, on all its nodes."""
         asked = self.scale.needs.get(job.step)
         if asked is None or not asked.gpus:
             return 0
@@ -211,7 +217,8 @@ class Planner:
             return 0
         if sampled and sampled.endpoint:
             return 0
-        return max(asked.gpus, sampled.gpus if sampled else 1)
+        nodes = self.scale.launch.nodes if job.step == "train" else 1
+        return nodes * max(asked.gpus, sampled.gpus if sampled else 1)
 
     def _memory(self, line: Line, job: Job, gpus: int) -> None:
         """The most that one GPU holds, by arithmetic, where nothing was measured; and whether that fits."""
@@ -222,7 +229,7 @@ class Planner:
             held = sum(parts.values()) / GIB
             line.memory_gib = max(line.memory_gib, held)
             if job.step != "evaluate":
-                self.memory[f"{what}, {'1 GPU' if job.step == 'noise' else f'{gpus} GPUs'}"] = parts
+                self.memory[f"{what}, {gpus} {'GPU' if gpus == 1 else 'GPUs'}"] = parts
             if held > card.memory_gib:
                 self.warnings[
                     f"does not fit: {what} holds {held:.1f} GiB a GPU; {card.name} has {card.memory_gib:g}"
@@ -234,7 +241,7 @@ class Planner:
             shape = shape_of(self.scale, given.student)
             for name in given.method if shape else ():
                 method = self.scale.method(name, given.student, given.trainset)
-                group = min(method.group_size or math.inf, Amounts(self.scale).sizes.group_size(given.trainset))
+                group = min(method.group_size or math.inf, self.amounts.sizes.group_size(given.trainset))
                 # The noise measurement is one process.
                 shards = gpus if self.scale.launch.strategy == "fsdp2" and job.step == "train" else 1
                 parts = training_memory(shape, method, int(group), shards, checkpointing=True)
@@ -253,9 +260,8 @@ class Planner:
                                 if work.kind == "ask" and named(job) == step}):  # fmt: skip
                 budget = self._endpoint(name, step).budget
                 if budget.money is not None and line.money > budget.money:
-                    self.warnings[f"{step}: {line.money:,.0f} in money is over the budget of {budget.money:,.0f}"] = (
-                        None
-                    )
+                    over = f"{line.money:,.2f} in money is over the budget of {budget.money:,.2f}"
+                    self.warnings[f"{step}: {over}"] = None
 
 
 def _place(step: str) -> int:

@@ -33,8 +33,9 @@ class Rate:
     memory_mb: int = 0
     origin: Origin = "measured"
 
-    def of(self, work: Work) -> float:
-        return self.seconds * work.amount + self.begin * work.runs
+    def of(self, work: Work, gpus: int = 1) -> float:
+        """Seconds of the clock, of a rate of one GPU and work that `gpus` share."""
+        return self.seconds * work.amount / gpus + self.begin * work.runs
 
     def cpu_of(self, work: Work) -> float:
         """Processor seconds, which do not grow with what else the machine does."""

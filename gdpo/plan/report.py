@@ -10,7 +10,7 @@ from gdpo.plan.plan import Line, Plan
 from gdpo.plan.shapes import GIB
 
 COLUMNS = [
-    "step", "jobs", "jobs_done", "runs", "runs_done", "trained_tokens", "sampled_tokens", "scored_tokens",
+    "step", "jobs", "jobs_done", "runs", "runs_done", "trained_tokens", "sampled_tokens", "read_tokens",
     "asked_prompt_tokens", "asked_completion_tokens", "money", "seconds", "gpu_hours", "memory_gib", "from",
     "predicted_seconds_of_done", "measured_seconds", "predicted_cpu_seconds_of_done", "measured_cpu_seconds",
 ]  # fmt: skip
@@ -26,7 +26,7 @@ def rows(plan: Plan) -> list[dict[str, str]]:
 def _row(line: Line) -> dict[str, str]:
     numbers = {
         "jobs": line.jobs, "jobs_done": line.done, "runs": len(line.runs), "runs_done": len(line.runs_done),
-        "trained_tokens": line.trained, "sampled_tokens": line.sampled, "scored_tokens": line.scored,
+        "trained_tokens": line.trained, "sampled_tokens": line.sampled, "read_tokens": line.read,
         "asked_prompt_tokens": line.asked[0], "asked_completion_tokens": line.asked[1],
     }  # fmt: skip
     found = {"step": line.step, **{key: f"{value:.0f}" if value else "" for key, value in numbers.items()}}
@@ -70,12 +70,17 @@ def _summary(plan: Plan) -> str:
     hours = sum(line.gpu_seconds for line in plan.lines) / 3600
     cpu = f" ({_time(seconds)} of the processor)" if (seconds := sum(line.cpu for line in plan.lines)) else ""
     spent = f"{hours:,.0f} GPU-hours" if gpus else f"{_time(plan.seconds)} of one process{cpu}"
+    unknown = any("unknown" in line.origins for line in plan.lines)
+    known = "of the steps whose time is known: " if unknown else ""
+    taken = [
+        f"- {known}{spent}; at least {_time(plan.wall())} on {plan.workers} {'GPUs' if gpus else 'workers'}, "
+        f"{_time(plan.wall(to_do=True))} of it to do"
+    ]
     lines = [
         f"- {count[0]} jobs, {count[1]} of them done; {runs} training runs, {runs_done} of them done",
-        f"- {spent}; at least {_time(plan.wall())} on {plan.workers} {'GPUs' if gpus else 'workers'}, "
-        f"{_time(plan.wall(to_do=True))} of it to do",
+        *(taken if plan.seconds or not unknown else []),
         f"- tokens: {_big(sum(x.trained for x in plan.lines))} trained on, {_big(sum(x.sampled for x in plan.lines))} "
-        f"sampled, {_big(sum(x.scored for x in plan.lines))} read or scored",
+        f"sampled, {_big(sum(x.read for x in plan.lines))} read",
     ]
     asked = [line for line in plan.lines if sum(line.asked)]
     if asked:
@@ -85,32 +90,26 @@ def _summary(plan: Plan) -> str:
         lines.append(
             f"- endpoints: {tokens[0]} prompt and {tokens[1]} completion tokens, {money:,.0f} in money ({each})"
         )
-    if "unknown" in {origin for line in plan.lines for origin in line.origins}:
-        lines.append(f"- some times are not known: `gdpo calibrate --scale {plan.scale.scale}` measures them")
+    if unknown:
+        lines.append(
+            "- some times are not known: `gdpo calibrate` with the same --scale and --limit measures what it can, of a "
+            "real scale once its models and its pool are made"
+        )
     return "\n".join(lines)
 
 
 def _steps(plan: Plan) -> str:
     gpus = plan.scale.uses_gpus
-    heads = [
-        "step",
-        "jobs",
-        "done",
-        "runs",
-        "trained",
-        "sampled",
-        "read",
-        "GPU-hours" if gpus else "time",
-        "memory",
-        "from",
-    ]
+    spent = "GPU-hours" if gpus else "time"
+    heads = ["step", "jobs", "done", "runs", "trained", "sampled", "read", spent, "memory", "from"]
     lines = []
     for line in plan.lines:
         time = f"{line.gpu_seconds / 3600:,.1f}" if gpus else _time(line.seconds)
+        time = time if (line.gpu_seconds if gpus else line.seconds) else ""
         time = "?" if "unknown" in line.origins else time
         cells = [line.step, str(line.jobs), str(line.done), str(len(line.runs) or ""), _big(line.trained)]
         memory = f"{line.memory_gib:.1f} GiB" if line.memory_gib else ""
-        lines.append([*cells, _big(line.sampled), _big(line.scored), time, memory, _from(line)])
+        lines.append([*cells, _big(line.sampled), _big(line.read), time, memory, _from(line)])
     return "## Steps\n\n" + _table(heads, lines, texts=(0, 9))
 
 
@@ -164,19 +163,32 @@ def _beside(numbers: Sequence[float]) -> list[str]:
 
 def _origins(plan: Plan) -> str:
     card = plan.scale.expected.card if plan.scale.expected else None
-    lines = ["measured: by `gdpo calibrate` on this machine; finished: from what finished jobs of this scale took"]
+    counted, sets = plan.counted
+    lines = ["times measured: by `gdpo calibrate` on this machine", "finished: as finished jobs of this scale took"]
     if card:
         lines.append(
             f"assumed: by arithmetic, {card.tflops:g} TFLOP/s of {card.name} of which training gets {card.train:.0%}, "
             f"scoring {card.score:.0%}, sampling by vLLM {card.vllm:.0%}, by transformers "
             f"{card.hf:.0%}; measured on no GPU"
         )
-    lines.append(
-        "asked: an endpoint's time is its own; light: seconds to minutes of one CPU, or a download, not counted"
-    )
-    if "unknown" in {origin for line in plan.lines for origin in line.origins}:
+    lines += [
+        "asked: an endpoint's time is its own",
+        "light: seconds to minutes of one CPU, or a download; its start-up alone is counted, where it was measured",
+    ]
+    if any("unknown" in line.origins for line in plan.lines):
         lines.append("unknown: nothing to go by, counted as no time")
-    return "\n".join(["## Where the times come from", "", *(f"- {line}" for line in lines)])
+    lines += [
+        f"tokens: by questions and items that lie on disk, and the groups of {counted} of {sets} training sets there; "
+        "else by `expected` in the scale's file, where each number has its source",
+        "read: prompts that are sampled from, and what is scored without sampling",
+    ]
+    if plan.memory:
+        lines.append("memory: of each GPU, by arithmetic at a method's longest sequences (docs/paper_scale.md)")
+    elif any(line.memory_gib for line in plan.lines):
+        lines.append("memory: the most that a process held in the pieces of `gdpo calibrate`")
+    if any(line.money for line in plan.lines):
+        lines.append("money: those tokens by the `price` of each endpoint in the scale's file, in its currency")
+    return "\n".join(["## Where the numbers come from", "", *(f"- {line}" for line in lines)])
 
 
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], texts: Sequence[int]) -> str:

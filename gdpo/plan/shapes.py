@@ -111,9 +111,9 @@ def training_memory(shape: Shape, method: Method, group: int, shards: int, check
         "optimizer": 2 * SAVED * trained / shards,
         "reference": SAVED * shape.parameters / shards if method.trainer == "grpo" and not method.lora else 0.0,
     }
-    # Sharded TRL trainers gather weights in bfloat16; GDPOTrainer in float32, computing under autocast (gdpo.parallel),
-    # by which alone the residual stream is float32.
-    gathered = SAVED if method.trainer == "gdpo" else LOW
+    # Sharded TRL trainers gather weights in bfloat16; GDPOTrainer, and dpo's of an adapter, in float32, computing under
+    # autocast (gdpo.parallel), by which alone the residual stream is float32.
+    gathered = SAVED if method.trainer == "gdpo" or (method.trainer == "dpo" and method.lora) else LOW
     if shards > 1:  # two layers, head and embedding, and the largest one's gradient in float32
         whole = 2 * shape.layer + 2 * shape.embedding
         parts["gathered"] = gathered * whole + (0 if method.lora else SAVED * max(shape.layer, shape.embedding))

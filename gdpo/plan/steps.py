@@ -6,9 +6,12 @@ from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.console import say
+from gdpo.errors import UserError
 from gdpo.files import write_csv, write_json, write_text
 from gdpo.plan import rates as known
 from gdpo.provenance import recorded
+
+PAGE = Path("docs/paper_scale.md")
 
 
 def calibrate(scale: Scale) -> None:
@@ -28,11 +31,15 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
     """Print what `targets` take, of the scale that --scale calls `source`.
 
     With `out`, plan.csv and plan.md are written there; with `docs`, the plan goes into docs/paper_scale.md, or,
-    where all is done, what was measured beside it.
+    where all is done, what was measured beside it. Raises UserError where nobody works, or that page is not here.
     """
     from gdpo.plan import report
     from gdpo.plan.plan import planned
 
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers: expected a whole number above 0, found {workers}")
+    if docs and not PAGE.exists():
+        raise UserError(f"{PAGE}: no such file; expected --docs in a checkout's root")
     made = planned(scale, source, targets, workers)
     text = report.markdown(made)
     print(text)
@@ -41,7 +48,6 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
         write_text(out / "plan.md", text)
         say(f"plan {out / 'plan.md'}: {len(made.lines)} steps")
     if docs:
-        page = Path("docs/paper_scale.md")
         shown = text if made.elapsed is None else report.finished(made)
-        write_text(page, report.filled(page.read_text(encoding="utf-8"), scale.name, shown))
-        say(f"plan {page}: scale {scale.name}")
+        write_text(PAGE, report.filled(PAGE.read_text(encoding="utf-8"), scale.name, shown))
+        say(f"plan {PAGE}: scale {scale.name}")

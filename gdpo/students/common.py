@@ -108,10 +108,13 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     if batch % processes:
         expected = f"expected a batch_size that is a multiple of the {processes} processes"
         raise UserError(f"{method.display}: {expected}, found {batch}")
+    cuda = torch.cuda.is_available()
+    if cuda and processes == 1 and torch.cuda.device_count() > 1:  # over which Trainer would deal out a larger batch
+        expected = "expected launch.processes to say so, or CUDA_VISIBLE_DEVICES to name one"
+        raise UserError(f"{method.display}: found {torch.cuda.device_count()} GPUs for one process, {expected}")
     own = batch // processes
     micro = max(size for size in range(1, min(method.micro_batch_size, own) + 1) if own % size == 0)
     steps = math.ceil(method.epochs * math.ceil(items / batch))
-    cuda = torch.cuda.is_available()
     return {
         "output_dir": str(run.work),
         "seed": run.seed,
@@ -133,6 +136,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "save_strategy": "steps" if steps >= 2 * CHECKPOINT_STEPS else "no",
         "save_steps": CHECKPOINT_STEPS,
         "save_total_limit": 1,
+        "ddp_timeout": int(together.PATIENCE.total_seconds()),
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,21 @@ class PairTrainer(Parallel, DPOTrainer):
     """
 
     def __init__(self, *args: Any, **given: Any):
+        if given.get("peft_config") is not None:
+            # The reference is then the policy before it is sharded, under autocast: as the reference has computed, so
+            # must the policy. A whole model's reference is one that TRL loads and shards beside it.
+            self.gathered_in = None
         super().__init__(*args, **given)
         if self.accelerator.num_processes > 1:
             self.loss_is_scaled_for_ga = True
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
         return dataset
+
+    def _precompute_ref_logps(self, *given: Any) -> Dataset:
+        if self.is_fsdp_enabled and self.ref_model is None:
+            self.model.to(self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
+        return super()._precompute_ref_logps(*given)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor | None:
         """The pairs of one optimizer step, over its parts and all processes."""
@@ -48,7 +58,10 @@ class PairTrainer(Parallel, DPOTrainer):
         return self.accelerator.reduce(sum(pairs(batch) for batch in batch_samples).to(device), "sum")
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        found = super().compute_loss(model, inputs, return_outputs)
+        # Sharded weights that are gathered as they are compute in float32, unless told otherwise here.
+        sharded = self.is_fsdp_enabled and self.gathered_in is None
+        with self.accelerator.autocast() if sharded else nullcontext():
+            found = super().compute_loss(model, inputs, return_outputs)
         if num_items_in_batch is None:
             return found
         size, processes = len(inputs["ref_chosen_logps"]), self.accelerator.num_processes

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 
 from gdpo.generate import UNADVISED
@@ -66,7 +67,7 @@ class Watch(TrainerCallback):
         self._stopped += spent
         self.paused += spent
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference_mode, whose tensors sharded weights cannot be gathered into for training again
     def _mean_reward(self, model) -> float:
         training = model.training
         model.eval()
@@ -86,6 +87,7 @@ class Watch(TrainerCallback):
             input_ids=inputs["input_ids"],
             attention_mask=inputs["attention_mask"],
             do_sample=False,
+            synced_gpus=isinstance(model, FSDPModule),  # all processes must make as many passes
             **UNADVISED,
             max_new_tokens=self.max_new_tokens,
             pad_token_id=self.tokenizer.pad_token_id,

@@ -16,6 +16,8 @@ from gdpo.plan import report
 from gdpo.plan.calibrate import line
 from gdpo.plan.jobs import METADATA, SNAKEFILE, Job, called, commands, jobs, paths, times
 from gdpo.plan.plan import Planner, planned
+from gdpo.plan.rates import Rate
+from gdpo.plan.steps import calibrate, plan
 
 
 @pytest.fixture(autouse=True)
@@ -63,12 +65,12 @@ def test_jobs_are_snakemakes_own() -> None:
     found = jobs("micro", None, ["all"])
     assert len(found) == total
     assert not any(job.done for job in found)
-    plan = planned(load_scale("micro"), "micro", ["all"], workers=2)
-    assert sum(line.jobs for line in plan.lines) == total
-    assert sum(len(seeds) for seeds, _ in plan.trainings.values()) == sum(
+    made = planned(load_scale("micro"), "micro", ["all"], workers=2)
+    assert sum(line.jobs for line in made.lines) == total
+    assert sum(len(seeds) for seeds, _ in made.trainings.values()) == sum(
         len(job.runs) for job in found if job.step == "train"
     )
-    assert "some times are not known" in report.markdown(plan)
+    assert "some times are not known" in report.markdown(made)
 
 
 def test_a_table_is_named_by_its_name() -> None:
@@ -79,15 +81,17 @@ def test_a_table_is_named_by_its_name() -> None:
 
 
 def test_the_plan_of_paper_before_anything_is_spent() -> None:
-    plan = planned(load_scale("paper"), "paper", ["all"])
-    assert not any(student.endswith("32b") or "32b" in student for student, _, _ in plan.trainings)
-    assert any("train qwen3-8b by grpo" in warning for warning in plan.warnings)
-    assert not any(f"train qwen3-8b by {method}" in w for w in plan.warnings for method in ("sft", "dpo", "gdpo"))
-    text = report.markdown(plan)
+    made = planned(load_scale("paper"), "paper", ["all"])
+    assert not any(student.endswith("32b") or "32b" in student for student, _, _ in made.trainings)
+    assert any("train qwen3-8b by grpo" in warning for warning in made.warnings)
+    assert not any(f"train qwen3-8b by {method}" in w for w in made.warnings for method in ("sft", "dpo", "gdpo"))
+    text = report.markdown(made)
     assert "GPU-hours" in text and "measured on no GPU" in text
-    sizes = {row["step"]: row for row in report.rows(plan)}
+    sizes = {row["step"]: row for row in report.rows(made)}
     assert sizes["train gdpo"]["from"] == "assumed"
     assert float(sizes["respond"]["money"]) < load_scale("paper").model("deepseek-r1").endpoint.budget.money
+    page = (SNAKEFILE.parent / "docs" / "paper_scale.md").read_text(encoding="utf-8")
+    assert report.filled(page, "paper", text) == page, "gdpo plan --scale paper --docs writes the page anew"
 
 
 def test_a_budget_that_is_too_small_is_said() -> None:
@@ -96,9 +100,47 @@ def test_a_budget_that_is_too_small_is_said() -> None:
     little = scale.annotate.endpoint.budget.model_copy(update={"money": 166.0})
     endpoint = scale.annotate.endpoint.model_copy(update={"budget": little})
     scale = scale.model_copy(update={"annotate": scale.annotate.model_copy(update={"endpoint": endpoint})})
-    plan = Planner(scale, [Job("gdpo metakl annotate --scale paper", done=False)], {}).plan(["all"], 1)
-    assert [row["money"] for row in report.rows(plan)] == ["166.50"]
-    assert plan.warnings == ["annotate: 166 in money is over the budget of 166"]
+    made = Planner(scale, [Job("gdpo metakl annotate --scale paper", done=False)], {}).plan(["all"], 1)
+    assert [row["money"] for row in report.rows(made)] == ["166.50"]
+    assert made.warnings == ["annotate: 166.50 in money is over the budget of 166.00"]
+
+
+def test_gpus_share_what_one_was_measured_to_take() -> None:
+    """12 GPU-hours of training as calibrated in one process, and half an hour to begin: 6.5 hours on two, 13 of GPUs.
+
+    On two nodes of two: 3.5 hours, 14 of GPUs.
+    """
+    scale = load_scale("paper")
+    job = Job("gdpo train --scale paper --student qwen3-8b --trainset metakl --method sft --seeds 0", done=False)
+    for nodes, spent in ((1, 13.0), (2, 14.0)):
+        launched = scale.model_copy(update={"launch": scale.launch.model_copy(update={"nodes": nodes})})
+        planner = Planner(launched, [job], {})
+        (work,) = planner.work[job.command]
+        planner.rates.measured[planner.rates.key(work)] = Rate(12 * 3600 / work.amount, begin=1800)
+        (row,) = report.rows(planner.plan(["all"], 2))
+        assert (float(row["gpu_hours"]), row["from"]) == (spent, "measured")
+
+
+def test_a_guard_that_judges_is_not_taken_for_light() -> None:
+    job = Job("gdpo judge --scale paper", done=False)
+    scale = load_scale("paper")
+    (rules,) = Planner(scale, [job], {}).plan(["all"], 1).lines
+    guard = scale.model_copy(update={"judge": scale.judge.model_copy(update={"backend": "classifier"})})
+    (judged,) = Planner(guard, [job], {}).plan(["all"], 1).lines
+    assert (rules.origins, judged.origins) == ({"light"}, {"unknown"})
+
+
+@pytest.mark.parametrize(
+    ("asked", "sentence"),
+    [
+        ({"workers": 0}, "--workers: expected a whole number above 0, found 0"),
+        ({"docs": True}, "docs/paper_scale.md: no such file; expected --docs in a checkout's root"),
+    ],
+)
+def test_what_cannot_be_planned_is_said_at_once(asked, sentence) -> None:
+    given = {"targets": ["all"], "workers": None, "out": None, "docs": False} | asked
+    with pytest.raises(UserError, match=f"^{sentence}$"):
+        plan(load_scale("micro"), "micro", **given)
 
 
 def test_a_line_through_two_measurements() -> None:
@@ -117,21 +159,19 @@ def test_a_page_without_marks_is_refused() -> None:
 @pytest.mark.slow
 def test_a_finished_micro_run_is_all_done() -> None:
     snakemake("--cores", "2", "results/table2.csv")
-    plan = planned(load_scale("micro"), "micro", ["table2"], workers=2)
-    assert all(line.done == line.jobs for line in plan.lines)
+    made = planned(load_scale("micro"), "micro", ["table2"], workers=2)
+    assert all(line.done == line.jobs for line in made.lines)
     trained = [Path(path).parent for path in Path("results/micro/runs").rglob("train.json")]
-    assert sum(len(done) for _, done in plan.trainings.values()) == len(trained) == 20
-    assert plan.elapsed > 0 and plan.wall(to_do=True) == 0
-    assert "| all | 47 |" in report.markdown(plan)
+    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 20
+    assert made.elapsed > 0 and made.wall(to_do=True) == 0
+    assert "| all | 47 |" in report.markdown(made)
 
 
 @pytest.mark.slow
 def test_a_calibrated_machine_leaves_no_time_of_micro_unknown() -> None:
-    from gdpo.plan.steps import calibrate
-
     scale = load_scale("micro")
     calibrate(scale)
-    plan = planned(scale, "micro", ["table2"], workers=2)
-    assert {origin for line in plan.lines for origin in line.origins} == {"measured"}
-    assert plan.seconds > 0 and all(line.seconds > 0 for line in plan.lines)
+    made = planned(scale, "micro", ["all"], workers=2)
+    assert {origin for line in made.lines for origin in line.origins} == {"measured", "light"}
+    assert made.seconds > 0 and all(line.seconds > 0 for line in made.lines)
     assert Path("results/micro/throughput.json.provenance.json").exists()

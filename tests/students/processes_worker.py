@@ -32,12 +32,17 @@ def force_sharding() -> None:
     state.AcceleratorState.__init__ = sharded
 
 
+def rewarded_by_length(texts: list[str], lengths: list[int], _: int) -> list[float]:
+    return [float(len(text) + length) for text, length in zip(texts, lengths, strict=True)]
+
+
 def main(listed: Path) -> None:
     import torch
     from torch.distributed.tensor import DTensor
     from transformers import TrainerCallback
 
     from gdpo.students import common, dpo, gdpo, grpo, sft, train_run
+    from gdpo.students.watch import Watch
     from tests.students.test_students import reward_even
 
     torch.set_num_threads(1)
@@ -56,14 +61,14 @@ def main(listed: Path) -> None:
             seen["first_step"] = state.global_step
             seen["shares"] = sum(isinstance(parameter, DTensor) for parameter in model.parameters())
 
-    class Watch(Kill):
+    class Live(Kill):
         def on_step_begin(self, *_, **__):
             pass
 
     for run in json.loads(listed.read_text()):
         for module in (dpo, gdpo, grpo, sft):
             module.fit = lambda trainer, of, killed=run["killed"]: (
-                trainer.add_callback(Kill() if killed else Watch()),
+                trainer.add_callback(Kill() if killed else Live()),
                 fit(trainer, of),
             )
             module.arguments = lambda *given, again=run["checkpointing"], **named: (
@@ -71,10 +76,17 @@ def main(listed: Path) -> None:
             )
         out = Path(run["out"])
         groups = read_records(Path(run["groups"]), Group)
+        watch = None
+        if run["watched"]:
+            tokenizer = common.padding_tokenizer(Path(run["base"]))
+            prompts = [
+                tokenizer.apply_chat_template(g.prompt, tokenize=False, add_generation_prompt=True) for g in groups
+            ]
+            watch = Watch(tokenizer, prompts[:4], rewarded_by_length, every=2, max_new_tokens=8, batch_size=2)
         try:
             metrics = train_run(
                 base=Path(run["base"]), method=Method(**run["method"]), groups=groups, out=out, seed=0,
-                work=Path(run["work"]), dtype=run["dtype"], reward_fn=reward_even,
+                work=Path(run["work"]), dtype=run["dtype"], reward_fn=reward_even, watch=watch,
             )  # fmt: skip
         except InterruptedError:
             continue

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from gdpo import together
 from gdpo.errors import UserError
 from gdpo.schema import Forward, Method, Objective
 from gdpo.students import common
@@ -49,6 +50,35 @@ def test_a_step_takes_batch_size_exactly():
 def test_rollouts_fit_the_data():
     """TRL would leave out a batch of rollouts that is not full; each of 5 prompts has 4 rollouts."""
     assert cut(items=5, sequences=4) == (5 * 4, 1)
+
+
+def test_a_process_that_sees_several_gpus_is_refused(monkeypatch):
+    """Trainer would take them all, and so many batches at once."""
+    monkeypatch.setattr(common.torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(common.torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="GDPO: found 2 GPUs for one process, expected"):
+        cut()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert cut() == (4, 1)
+
+
+def test_processes_wait_longer_than_a_shard_of_the_reference_takes(monkeypatch):
+    """The first call makes the group of processes, whose patience nothing changes afterwards."""
+    asked = []
+
+    class Group:
+        def __init__(self, **given):
+            asked.append(given)
+
+        def wait_for_everyone(self):
+            asked.append("waited")
+
+    monkeypatch.setattr("accelerate.PartialState", Group)
+    together.wait()
+    assert asked == []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    together.wait()
+    assert asked == [{"cpu": not common.torch.cuda.is_available(), "timeout": together.PATIENCE}, "waited"]
 
 
 def test_processes_share_a_step(monkeypatch):

@@ -29,9 +29,13 @@ RUNS = {
     "gdpo-lora": method("gdpo", max_length=64, lora=LORA),
     # Processes whose batches make different numbers of forward passes, some of them computed again.
     "gdpo-split": method("gdpo", max_length=64, forward={"max_forward_tokens": 32, "max_activation_tokens": 48}),
+    "gdpo-watched": method("gdpo", max_length=64),
     "gdpo-live": method("gdpo", max_length=64, forward={"precompute_ref_log_probs": False}),
 }
-HALF = {"gdpo-half": method("gdpo", max_length=64)}  # in bfloat16
+HALF = {  # in bfloat16
+    "gdpo-half": method("gdpo", max_length=64),
+    "dpo-lora-half": method("dpo", max_length=64, lora=LORA),
+}
 ONLINE = {"grpo": method("grpo", max_length=64, group_size=2)}
 RESUMED = ["sft", "dpo", "gdpo", "gdpo-lora"]
 # As workflow/config/accelerate/fsdp2.yaml has it: `accelerate launch` hands the file on in these variables.
@@ -54,6 +58,7 @@ def listed(directory, base, runs, checkpointing=False):
         chosen: Method = {**RUNS, **HALF, **ONLINE}[name.removesuffix("-resumed")]
         entry = {"out": str(directory / name), "work": str(directory / f"{name}-work"), "killed": killed}
         entry |= {"base": str(base), "groups": str(directory.parent / "groups.jsonl"), "checkpointing": checkpointing}
+        entry["watched"] = name.endswith("-watched")
         entry |= {"dtype": "bfloat16" if name in HALF else "float64"}
         entries.append(entry | {"method": chosen.model_dump(mode="json")})
     path = directory / "runs.json"
@@ -124,6 +129,25 @@ def test_log_ratios_start_at_nought_in_bfloat16(strategy, trained):
         losses(trained / strategy / "gdpo-half"), losses(trained / "one" / "gdpo-half"), strict=True
     ):
         assert mine == pytest.approx(other, abs=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_adapters_reference_computes_as_its_policy_in_bfloat16(strategy, trained):
+    """Before the first step TRL's two differ by how their batches are padded, and sharded by nothing more."""
+    logs = [json.loads((trained / where / "dpo-lora-half.json").read_text())["log"] for where in ("one", strategy)]
+    assert logs[1][0]["rewards/margins"] == pytest.approx(logs[0][0]["rewards/margins"], abs=1e-6)
+    assert abs(logs[0][0]["rewards/margins"]) < 2e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_what_is_watched_is_what_one_process_sees(strategy, trained):
+    """Sharded weights answer in the middle of training, and train on."""
+    one, two = (json.loads((trained / w / "gdpo-watched.json").read_text())["watch"] for w in ("one", strategy))
+    seen = [(entry["step"], entry["reward"]) for entry in one]
+    assert seen == [(entry["step"], entry["reward"]) for entry in two]
+    assert [step for step, _ in seen] == [0, 2, 4, 6] and len({reward for _, reward in seen}) > 1
 
 
 @pytest.mark.slow

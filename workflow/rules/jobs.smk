@@ -1,0 +1,72 @@
+# What jobs run in and on: their conda environment, what they ask a scheduler for, and what a dead submission left of them.
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from gdpo.compute_schema import Launch
+
+# For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
+# environment goes there by itself (gdpo/environment.py).
+ENVIRONMENTS = {
+    engine: str(Path(workflow.basedir, "envs", f"{name}.yaml"))
+    for engine, name in [("hf", "gdpo"), ("vllm", "vllm")]
+}
+ENVIRONMENT = ENVIRONMENTS["hf"]
+# Where envs/*.post-deploy.sh find the package.
+os.environ["GDPO_CHECKOUT"] = str(workflow.basedir)
+
+
+def sampling(model):
+    """The environment of a rule that samples the model which `model` names, given the wildcards."""
+    return lambda wildcards: ENVIRONMENTS[SCALE.model(model(wildcards)).engine]
+
+
+def needs(step, model=None, computes=lambda wildcards: True):
+    """What a job of `step` asks a scheduler for: GPUs, CPUs, and memory and time that grow with the attempt.
+
+    `model` names, given the wildcards, the model that is sampled, whose own number of GPUs it may be; none at an
+    endpoint. `computes`: whether a GPU has any work.
+    """
+    if step not in SCALE.needs:
+        return {"gpu": 0}
+    asked = SCALE.needs[step]
+
+    def gpus(wildcards):
+        sampled = SCALE.model(model(wildcards)) if model else None
+        if not asked.gpus or not computes(wildcards) or (sampled and sampled.endpoint):
+            return 0
+        return max(asked.gpus, sampled.gpus if sampled else 1)
+
+    launch = SCALE.launch if step == "train" else Launch()
+    asks = {"gpu": gpus}
+    if launch.nodes > 1:
+        # GPUs on each node, and one launcher there, which `gdpo train` starts: with `mpi` the job's command runs as it
+        # is, while Snakemake's own srun would hold it on the first node. Without `tasks_per_gpu` each GPU had a task.
+        asks = {"nodes": launch.nodes, "tasks": launch.nodes, "tasks_per_gpu": 0}
+        asks |= {"mpi": "srun", **({"gres": f"gpu:{asked.gpus}"} if asked.gpus else {})}
+    return {
+        **asks,
+        "cpus_per_task": SCALE.threads * launch.processes,
+        "mem_mb": lambda wildcards, attempt: int(asked.memory_gb * 1024) * attempt,
+        "runtime": lambda wildcards, attempt: math.ceil(asked.hours * 60) * attempt,
+    }
+
+
+def refuse_beside_orphans():
+    """End this call where jobs of a submission that died still run: none is ever run a second time beside itself."""
+    orphans = f"{workflow.basedir}/workflow/scripts/orphans.py"
+    if subprocess.run([sys.executable, orphans]).returncode:
+        sys.exit(1)
+
+
+def record_awaited():
+    """Tell Snakemake, which writes down the settings of what it saw finish, of what awaited orphans finished."""
+    awaited = Path(".snakemake/awaited")
+    if awaited.exists():
+        for job in workflow.dag.jobs:
+            kept = job.output and not workflow.dag.needrun(job)
+            if kept and not workflow.persistence.has_metadata(job):
+                workflow.async_run(workflow.persistence.finished(job))
+        awaited.unlink()
