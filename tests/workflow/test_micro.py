@@ -88,7 +88,7 @@ def test_a_mistake_in_a_shared_file_is_one_sentence(project, file, before, after
 def project(tmp_path_factory):
     """A copy of what runs, so that a test may change its configuration."""
     copy = tmp_path_factory.mktemp("project")
-    for name in ("gdpo", "workflow", "paper", "docs", "results/reference"):
+    for name in ("gdpo", "workflow", "envs", "paper", "docs", "results/reference"):
         ignored = shutil.ignore_patterns("__pycache__", "data", "figures", "tables", "*.pdf")
         shutil.copytree(ROOT / name, copy / name, ignore=ignored if name == "paper" else None)
     shutil.copy(ROOT / "Snakefile", copy)
