@@ -127,18 +127,21 @@ def joined(monkeypatch: pytest.MonkeyPatch):
 
 def test_parts_are_joined_in_the_references_order(joined, tmp_path: Path) -> None:
     """Part 10 follows part 9, which the order of names would not give; where a member would lie is ignored."""
+    there = tmp_path / "far" / "below"
+    there.mkdir(parents=True)
+    cache = there / "cache"
     names = [f"../../p/data/m.gguf.part{number}" for number in (9, 10)]
     first = [f"d/m.gguf.part{number:02}" for number in range(9)]
-    reference = parted(tmp_path / "cache", *first, *names)
-    weights.fetch(model(reference), tmp_path / "out", tmp_path / "cache")
+    reference = parted(cache, *first, *names)
+    weights.fetch(model(reference), there / "out", cache)
     expected = "".join(f"[{Path(name).name}]" for name in (*first, *names))
-    assert (tmp_path / "out" / "seen").read_text() == expected
-    assert not list(tmp_path.parent.rglob("*.part*"))
-    kept = tmp_path / "kept"
-    found = [weights.directory(reference, tmp_path / "cache", kept) for _ in range(2)]
+    assert (there / "out" / "seen").read_text() == expected
+    assert not list(tmp_path.rglob("*.part*"))
+    kept = there / "kept"
+    found = [weights.directory(reference, cache, kept) for _ in range(2)]
     assert found[0] == found[1] and (found[0] / "seen").read_text() == expected
-    shorter = parted(tmp_path / "cache", *first)
-    assert weights.directory(shorter, tmp_path / "cache", kept) != found[0]
+    shorter = parted(cache, *first)
+    assert weights.directory(shorter, cache, kept) != found[0]
 
 
 @pytest.mark.parametrize(
