@@ -95,3 +95,7 @@ onstart:
 
 onsuccess:
     shell(f"gdpo summary {TOLD} --since {STARTED}")
+
+
+onerror:
+    say_again(log)

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gdpo.records import Domain
-from gdpo.schema import Name, Positive, Reference, Share, Strict, unsaid
+from gdpo.schema import Name, Positive, Reference, Seed, Share, Strict, unsaid
 
 
 class Benchmark(Strict):
@@ -23,13 +23,13 @@ class Benchmark(Strict):
     source: Name
     kind: Literal["generate", "choose"] = "generate"
     items: Positive | None = None
-    items_seed: int | None = Field(**unsaid(None))
+    items_seed: Seed | None = Field(**unsaid(None))
     validation_items: int = Field(0, ge=0)
     max_new_tokens: Positive = 64
     samples: Positive = Field(**unsaid(1))
     temperature: float = Field(ge=0, **unsaid(0.0))
     top_p: Share = Field(**unsaid(1.0))
-    seed: int = Field(**unsaid(0))
+    seed: Seed = Field(**unsaid(0))
     ours: bool = Field(**unsaid(False))
 
     @model_validator(mode="after")

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from gdpo.benchmark_schema import Benchmark, Judge
@@ -28,15 +28,16 @@ from gdpo.schema import (
     Positive,
     Respond,
     Reward,
+    Seeds,
     Strict,
     TrainSet,
     World,
     unsaid,
 )
 from gdpo.table_schema import Cell, Study, Sweep, Table, Watch
+from gdpo.yaml_file import first_problem, parsed
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
-SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written the key of an endpoint by mistake
 DROPPABLE = ("tables", "studies", "benchmarks")  # entries that a scale sets to null it does not have
 SHARED = ("tables", "studies", "claims", "figures", "sources")  # of all scales
 
@@ -46,11 +47,11 @@ class Scale(Strict):
 
     scale: Name
     description: str
-    seeds: list[int]
+    seeds: Seeds
     bootstrap_seed: int
     bootstrap_draws: Positive
     models: dict[Name, Model]
-    students: list[Name]
+    students: Annotated[list[Name], Field(min_length=1)]
     student_sets: dict[Name, list[Name]] = Field(default_factory=dict)
     world: World | None = None
     sources: dict[Name, Source] = Field(default_factory=dict)
@@ -130,6 +131,10 @@ class Scale(Strict):
         if train and train.gpus and train.gpus != self.launch.processes:
             found = f"found {train.gpus} beside launch.processes: {self.launch.processes}"
             raise ValueError(f"needs.train.gpus: {found}; expected one GPU a process")
+        self._parts_end()
+        for key, listed in (("students", self.students), ("seeds", self.seeds), ("sweep.seeds", self.sweep.seeds)):
+            if twice := [entry for i, entry in enumerate(listed) if entry in listed[:i]]:
+                raise ValueError(f"{key}: found {twice[0]!r} a second time, expected each once")
         if self.encoder is None and "embedding" in (self.merge.backend, *self.merge.compare):
             raise ValueError("merge: backend embedding needs an 'encoder'")
         if self.encoder is None and self.annotate.backend == "taxonomy":
@@ -137,6 +142,17 @@ class Scale(Strict):
         if self.encoder is None and self.annotate.fallback == "taxonomy":
             raise ValueError("annotate: fallback taxonomy needs an 'encoder'")
         return self
+
+    def _parts_end(self) -> None:
+        """Raises ValueError where a training set is a part of itself, or of one of its parts."""
+        for name, trainset in self.trainsets.items():
+            below, seen = list(trainset.parts), set()
+            while below:
+                part = below.pop()
+                if part == name:
+                    raise ValueError(f"trainsets.{name}.parts: found a loop, expected parts that do not have '{name}'")
+                below += [] if part in seen else self.trainsets[part].parts
+                seen.add(part)
 
     def _cells(self) -> list[tuple[str, Cell]]:
         cells = [(f"tables.{n}", cell) for n, table in self.tables.items() for cell in table.rows]
@@ -179,6 +195,9 @@ class Scale(Strict):
         shown = (self.models, self.trainsets, self.methods, self.benchmarks)
         return [{name: entry.display for name, entry in entries.items()} for entries in shown]
 
+    def table(self, name: str) -> Table:
+        return _entry(self.tables, name, "tables")
+
     def student_set(self, name: str) -> list[str]:
         """The students that a table or study is about; `main` are those of tables 1 and 2."""
         return self.students if name == "main" else self.student_sets[name]
@@ -202,7 +221,7 @@ class Scale(Strict):
         base, _, rate = name.partition("~")
         method = _entry(self.methods, base, "methods")
         if rate:
-            return method.model_copy(update={"learning_rate": float(rate)})
+            return method.model_copy(update={"learning_rate": _rate(name, rate)})
         swept = learning_rates(self.scale).get((student, trainset, base))
         return method.model_copy(update={"learning_rate": swept}) if swept else method
 
@@ -216,6 +235,16 @@ def _entry(entries: dict[str, Any], name: str, key: str) -> Any:
     if name not in entries:
         raise UserError(f"{key}: found '{name}'; {suggest(name, entries)}")
     return entries[name]
+
+
+def _rate(method: str, rate: str) -> float:
+    try:
+        value = float(rate)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"method: found '{method}', expected a learning rate above 0 behind the ~")
+    return value
 
 
 def sweep_file(scale: str) -> Path:
@@ -267,17 +296,13 @@ def _plain(value: Any) -> Any:
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+        value = parsed(path)
     except FileNotFoundError:
         known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
         raise UserError(f"{path}: no such scale; {suggest(path.stem, known)}") from None
-    except yaml.YAMLError as error:
-        # The error's own text quotes the line, which may hold a key.
-        line = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
-        found = getattr(error, "problem", None) or "characters that it does not allow"
-        raise UserError(f"{path}{line}: expected YAML, found what it cannot read: {found}") from None
     if not isinstance(value, dict):
-        raise UserError(f"{path}: expected a mapping at the top, found {type(value).__name__}")
+        found = "nothing" if value is None else type(value).__name__
+        raise UserError(f"{path}: expected a mapping at the top, found {found}")
     return value
 
 
@@ -290,32 +315,51 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _limited(raw: dict[str, Any], limit: int) -> dict[str, Any]:
-    """`raw` with at most `limit` questions per training set and items per benchmark, and its own `limited` part."""
-    absent = {key: {name for name, entry in (raw.get(key) or {}).items() if entry is None} for key in DROPPABLE}
-    raw = merge(raw, raw.get("limited") or {})
+def _limited(raw: dict[str, Any], limit: int, path: Path) -> dict[str, Any]:
+    """`raw` with at most `limit` questions per training set and items per benchmark, and its own `limited` part.
+
+    What is no number stays as it is, for the schema to name.
+    """
+    absent = {key: {n for n, e in _mapping(raw.get(key), path, key).items() if e is None} for key in DROPPABLE}
+    raw = merge(raw, _mapping(raw.get("limited"), path, "limited"))
     for key, names in absent.items():
-        raw[key] = {name: None if name in names else entry for name, entry in (raw.get(key) or {}).items()}
-    for trainset in raw.get("trainsets", {}).values():
-        trainset["size"] = min(trainset["size"], limit)
-    for tuned in (model["tuned"] for model in raw.get("models", {}).values() if "tuned" in model):
-        tuned["questions"] = min(tuned["questions"], limit)
-    for benchmark in filter(None, raw.get("benchmarks", {}).values()):
-        benchmark["items"] = min(benchmark.get("items") or limit, limit)
-        benchmark["validation_items"] = min(benchmark.get("validation_items", 0), limit)
+        raw[key] = {n: None if n in names else e for n, e in _mapping(raw.get(key), path, key).items()}
+    for trainset in _mappings(raw, "trainsets"):
+        _lower(trainset, "size", limit)
+    for tuned in (model["tuned"] for model in _mappings(raw, "models") if isinstance(model.get("tuned"), dict)):
+        _lower(tuned, "questions", limit)
+    for benchmark in _mappings(raw, "benchmarks"):
+        benchmark["items"] = benchmark.get("items") or limit
+        benchmark.setdefault("validation_items", 0)
+        _lower(benchmark, "items", limit)
+        _lower(benchmark, "validation_items", limit)
     return raw | {"limit": limit}
+
+
+def _mappings(raw: dict[str, Any], key: str) -> list[dict[str, Any]]:
+    """The entries below `key` that are mappings, as they should be."""
+    entries = raw.get(key)
+    return [entry for entry in entries.values() if isinstance(entry, dict)] if isinstance(entries, dict) else []
+
+
+def _lower(entry: dict[str, Any], key: str, limit: int) -> None:
+    if isinstance(entry.get(key), int):
+        entry[key] = min(entry[key], limit)
 
 
 def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The YAML at `path`, laid over what it extends: a scale's file beside it, or else one of ours."""
-    if path in above:
+    if path.resolve() in above:
         raise UserError(f"{path}, extends: found a scale that extends itself")
     raw = read_yaml(path)
     if "extends" not in raw:
         return raw
-    name = f"{raw.pop('extends')}.yaml"
+    extends = raw.pop("extends")
+    if not isinstance(extends, str) or not extends.isprintable():
+        raise UserError(f"{path}, extends: expected the name of a scale, found {type(extends).__name__}")
+    name = f"{extends}.yaml"
     beside = path.parent / name
-    return merge(_extended(beside if beside.exists() else CONFIG / name, (*above, path)), raw)
+    return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, path.resolve())), raw)
 
 
 def load_scale(name: str | Path, limit: int | None = None) -> Scale:
@@ -331,7 +375,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     if limit is not None:
         if limit < 1:
             raise UserError(f"limit: expected a whole number above 0, found {limit}")
-        raw = _limited(raw, limit)
+        raw = _limited(raw, limit, path)
     for key in ("tables", "studies"):
         raw[key] = merge(read_yaml(CONFIG / f"{key}.yaml"), _mapping(raw.get(key), path, key))
     for key in DROPPABLE:
@@ -344,29 +388,10 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     try:
         return Scale.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error, Scale)}") from None
 
 
 def _mapping(value: Any, path: Path, key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
         raise UserError(f"{path}, {key}: expected a mapping, found {type(value).__name__}")
     return value or {}
-
-
-def first_problem(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the scale"
-    if first["type"] == "extra_forbidden":
-        return f"{key}: unknown key; expected one of the documented keys"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["loc"][-1:] == ("key",):
-        message = "expected the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself"
-    if SECRETIVE & set(first["loc"][-1:]):
-        return f"{key}: {message}; what was found is not shown, since it may hold a key"
-    return f"{key}: {message}" + ("" if first["type"] in ("value_error", "missing") else f", found {_shown(first)}")
-
-
-def _shown(problem: Any) -> str:
-    """What was found; of a list or a mapping, below which a key may stand, its type alone."""
-    found = problem["input"]
-    return f"a {type(found).__name__}" if isinstance(found, dict | list) else repr(found)

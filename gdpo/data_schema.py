@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gdpo.records import Domain, Grader
-from gdpo.schema import Endpoint, Name, Positive, Reference, Share, Strict, unsaid
+from gdpo.schema import Endpoint, Name, Positive, Reference, Seed, Share, Strict, unsaid
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]
 Threshold = Annotated[float, Field(ge=-1, le=1)]
@@ -36,7 +36,7 @@ class Gym(Strict):
 
     dataset: Name
     size: Positive
-    seed: int
+    seed: Seed
     config: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -176,7 +176,7 @@ class Proficiency(Strict):
     choices: Literal["generate", "likelihood"] = "generate"
     max_new_tokens: Positive
     batch_size: Positive
-    seed: int = 0
+    seed: Seed = 0
 
     @model_validator(mode="after")
     def _samples(self) -> Proficiency:

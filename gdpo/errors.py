@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -12,6 +16,37 @@ class UserError(Exception):
 
 class Unreachable(UserError):
     """What could not be downloaded: nothing is wrong with what was asked for, as far as is known."""
+
+
+# What the place of a file is to blame for, and no code of ours.
+_OF_THE_DISK = {
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+}  # fmt: skip
+
+
+@contextmanager
+def writing(path: Path | str) -> Iterator[None]:
+    """Raises UserError naming `path`, or the file that the system names, where the block meets a disk that fails."""
+    try:
+        yield
+    except Exception as error:
+        if (sentence := disk_error(error, path)) is None:
+            raise
+        raise UserError(sentence) from error
+
+
+def disk_error(error: Exception, path: Path | str = "a file") -> str | None:
+    """What a full, read-only or forbidden disk did to `path`, in a sentence; None where no disk is to blame."""
+    said = None
+    if isinstance(error, OSError):
+        said = os.strerror(error.errno) if error.errno in _OF_THE_DISK else None
+        path = error.filename or path
+    elif type(error).__name__ == "SafetensorError" and "os error" in str(error):
+        said = first_line(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+    elif isinstance(error, RuntimeError) and "inline_container" in str(error):  # how torch says that it could not write
+        said = first_line(error)
+    return said and f"{path}: found '{said}', expected a disk with room and the rights to it"
 
 
 def first_line(error: Exception) -> str:

@@ -14,6 +14,9 @@ from gdpo.records import Domain, Grader
 NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Positive = Annotated[int, Field(gt=0)]
+MOST_SEEDS = 2**32  # as many as NumPy takes
+Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 UNDUMPED = Field(exclude=True)
@@ -30,7 +33,7 @@ def unsaid(default: Any) -> dict[str, Any]:
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Pretrain(Strict):
@@ -44,7 +47,7 @@ class Pretrain(Strict):
     muon_learning_rate: Rate
     adamw_learning_rate: Rate
     mix: Name
-    seed: int
+    seed: Seed
     thoughts: bool = True  # whether the worked responses that it learns from show their thinking
 
 
@@ -142,7 +145,7 @@ class World(Strict):
     `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
     """
 
-    seed: int
+    seed: Seed
     entities: Annotated[int, Field(gt=1, le=240)]
     modulus: Annotated[int, Field(gt=1, le=20)]
     popularity: dict[Name, Annotated[float, Field(ge=0)]]
@@ -157,7 +160,7 @@ class Respond(Strict):
     max_new_tokens: Positive
     batch_size: Positive
     gold: bool
-    seed: int
+    seed: Seed
 
 
 class RespondChanges(Strict):
@@ -170,7 +173,7 @@ class RespondChanges(Strict):
     max_new_tokens: Positive | None = None
     batch_size: Positive | None = None
     gold: bool | None = None
-    seed: int | None = None
+    seed: Seed | None = None
 
 
 class Reward(Strict):
@@ -252,6 +255,8 @@ class TrainSet(Strict):
             raise ValueError(f"'respond' belongs to sets that a teacher answers, found it at select: {self.select}")
         if self.select == "part" and len(self.parts) != 1:
             raise ValueError(f"select: part needs one set in 'parts', found {len(self.parts)}")
+        if self.select == "union" and not self.parts:
+            raise ValueError("select: union needs sets in 'parts', found none")
         return self
 
     def _judged(self) -> None:
@@ -348,7 +353,7 @@ class Tuned(Strict):
     sources: list[Name]
     questions: Positive
     method: Method
-    seed: int
+    seed: Seed
 
     @model_validator(mode="after")
     def _by_sft(self) -> Tuned:

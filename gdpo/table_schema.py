@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from gdpo.records import Domain
-from gdpo.schema import Name, Positive, Rate, Strict
+from gdpo.schema import Name, Positive, Rate, Seeds, Strict
 
 
 class Cell(Strict):
@@ -65,5 +65,5 @@ class Sweep(Strict):
 
     learning_rates: list[Rate]
     further: list[Rate] = Field(default_factory=list)
-    seeds: list[int]
+    seeds: Seeds
     extra: list[Cell] = Field(default_factory=list)

@@ -16,7 +16,7 @@ from typing import get_args
 from gdpo.config import Scale
 from gdpo.data_schema import Source
 from gdpo.errors import UserError
-from gdpo.files import read_csv, read_json, read_jsonl, sha256
+from gdpo.files import read_csv, read_json, sha256
 from gdpo.layout import Layout
 from gdpo.metakl import making
 from gdpo.metakl.decontaminate import ALL
@@ -93,8 +93,8 @@ def card(layout: Layout, trainset: str) -> str:
 
 def gather(layout: Layout, trainset: str) -> Facts:
     """Everything that the card tells, from the files of `layout`. Raises UserError naming a file that is missing."""
-    pool = list(read_jsonl(layout.pool))
-    found = {row["source"]: row["domain"] for _, row in pool}
+    pool = read_records(layout.pool, Question)
+    found = {question.source: question.domain for question in pool}
     named = {name: source.domain for name, source in layout.scale.sources.items() if source.pool}
     domain_of = {s: d for domain in get_args(Domain) for s, d in {**named, **found}.items() if d == domain}
     origin = provenance_path(layout.pool)
@@ -104,14 +104,40 @@ def gather(layout: Layout, trainset: str) -> Facts:
         name=trainset,
         domain_of=domain_of,
         read=read if read.keys() >= domain_of.keys() else {},  # a pool of one's own was not read here
-        pool=Counter(row["source"] for _, row in pool),
+        pool=Counter(question.source for question in pool),
         annotated=read_records(layout.annotated, Question),
         chosen=read_records(layout.trainset(trainset), Question),
-        contamination=read_csv(layout.contamination),
-        units=read_json(layout.units),
-        unit_proficiency=read_csv(layout.unit_proficiency) if layout.unit_proficiency.exists() else [],
-        proficiency=read_csv(layout.proficiency) if layout.proficiency.exists() else [],
+        contamination=_table(layout.contamination, ["source", "benchmark"], ["exact", "ngram", "dropped"]),
+        units=_units(layout.units),
+        unit_proficiency=_if_there(layout.unit_proficiency, ["unit"], ["count", "average"]),
+        proficiency=_if_there(layout.proficiency, ["id"], layout.scale.proficiency.models),
     )
+
+
+def _if_there(path: Path, names: list[str], numbers: list[str]) -> list[dict[str, str]]:
+    return _table(path, names, numbers) if path.exists() else []
+
+
+def _table(path: Path, names: list[str], numbers: list[str]) -> list[dict[str, str]]:
+    """The rows of a CSV file. Raises UserError where it lacks a column, or a number is none."""
+    rows = read_csv(path, *names, *numbers)
+    for number, row in enumerate(rows, start=1):
+        for column in numbers:
+            if not re.fullmatch(r"\d+(\.\d+)?(e-?\d+)?", row[column]):
+                raise UserError(f"{path}, row {number}, {column}: found '{row[column]}', expected a number")
+    return rows
+
+
+def _units(path: Path) -> dict[str, dict]:
+    """units.json as `gdpo metakl merge` writes it. Raises UserError naming the unit that is none."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a mapping of units, found {type(found).__name__}")
+    for name, unit in found.items():
+        kinds = [type(unit.get(key)) for key in ("count", "members")] if isinstance(unit, dict) else []
+        if kinds != [int, list]:
+            raise UserError(f"{path}, {name}: expected 'count', a whole number, and 'members', a list; found others")
+    return found
 
 
 def licence(scale: Scale, source: str) -> str:

@@ -91,7 +91,8 @@ def pool(scale: Scale, mirror: Path | None) -> tuple[list[Question], dict[str, d
     from gdpo.metakl.sources import read
 
     pooled = {name: source for name, source in scale.sources.items() if source.pool}
-    found = {name: read(name, source, mirror) for name, source in tqdm(pooled.items(), desc="sources", unit="source")}
+    with tqdm(pooled.items(), desc="sources", unit="source") as progress:  # closed where a source does not fit
+        found = {name: read(name, source, mirror) for name, source in progress}
     kept = _unique([question for source in found.values() for question in source.questions])
     left = Counter(question.source for question in kept)
     counts = {

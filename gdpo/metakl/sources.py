@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, Scale, first_problem, read_yaml
+from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError, first_line, suggest
 from gdpo.files import read_json, read_jsonl, sha256
@@ -20,6 +20,7 @@ from gdpo.metakl.fields import mapped
 from gdpo.metakl.gym import made
 from gdpo.metakl.readers import READERS, BadField, Fields, Row
 from gdpo.records import Question, misfit
+from gdpo.yaml_file import first_problem
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 ANSWER_SECONDS = 10  # how long the Hub may take to say which commit a branch is at
@@ -57,7 +58,7 @@ def catalogue() -> dict[str, Source]:
         try:
             found[name] = Source.model_validate(entry)
         except ValidationError as error:
-            raise UserError(f"{path}, sources.{name}.{first_problem(error)}") from None
+            raise UserError(f"{path}, sources.{name}.{first_problem(error, Source)}") from None
     return found
 
 

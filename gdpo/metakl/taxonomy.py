@@ -8,22 +8,22 @@ the nearest of its skills, and a skill by itself and by the nearest of its areas
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import numpy as np
-import yaml
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from tqdm import tqdm
 
-from gdpo.config import fingerprint, first_problem
+from gdpo.config import fingerprint
 from gdpo.data_schema import Encoder, Taxonomy
 from gdpo.errors import UserError
 from gdpo.files import resumed
 from gdpo.records import Domain, Question, Skills
 from gdpo.schema import Strict
+from gdpo.yaml_file import first_problem, parsed
 
 BATCH = 960  # ours: questions that are kept at once, some ten seconds of work
 OURS = Path(__file__).with_name("data") / "taxonomy.yaml"
@@ -78,20 +78,6 @@ class Tree(Strict):
         return found
 
 
-class _Loader(yaml.SafeLoader):
-    """A key that occurs twice is an error: the first entry would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        seen = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key that is no name", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"'{key.value}' a second time", key.start_mark)
-            seen.add(key.value)
-        return super().construct_mapping(node, deep)
-
-
 def load(file: str | None = None) -> Tree:
     """The taxonomy in `file`, or ours.
 
@@ -99,15 +85,11 @@ def load(file: str | None = None) -> Tree:
     """
     path = Path(file) if file else OURS
     try:
-        return Tree.model_validate(yaml.load(path.read_text(encoding="utf-8"), _Loader))
+        return Tree.model_validate(parsed(path))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a taxonomy") from None
-    except IsADirectoryError:
-        raise UserError(f"{path}: found a directory, expected a taxonomy") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected YAML with each key once, found {' '.join(str(error).split())}") from None
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error, Tree)}") from None
 
 
 @dataclass(frozen=True)

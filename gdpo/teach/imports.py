@@ -88,8 +88,12 @@ def _only(row: Mapping[str, Any], path: str) -> Any:
 
 
 def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise BadRow(f"found {value!r}, expected a finite number")
+    try:
+        finite = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer that is no float
+        finite = False
+    if not finite:
+        raise BadRow(f"found {value!r:.80}, expected a finite number")
     return float(value)
 
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
-from gdpo.errors import UserError
+from gdpo.errors import UserError, first_line
 from gdpo.layout import Layout
 from gdpo.provenance import recorded
 from gdpo.records import Domain, Group, Question, Responses, chat, gold_of, read_records, write_records
 from gdpo.schema import Respond
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 def respond(scale: Scale, trainset: str) -> None:
@@ -70,15 +74,13 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     Groups that ask a guarded item are dropped; or they are kept, and benchmarks of which they ask a scored item have
     no column. Either is said and recorded.
     """
-    from tokenizers import Tokenizer
-
     from gdpo.overlap import Overlap, read_guarded
     from gdpo.teach import imports
 
     layout, settings = Layout(scale), scale.trainset(trainset)
     if settings.select != "import":
         raise UserError(f"trainsets.{trainset}.select: found '{settings.select}', expected 'import'")
-    tokenizer = Tokenizer.from_file(str(layout.model(scale.students[0]) / "tokenizer.json"))
+    tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
         paths = [_found(path, mirror) for path in settings.paths]
         read = imports.read_imported(paths, settings.fields, instruction(scale, settings.domain))
@@ -113,6 +115,17 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     )
 
 
+def _tokenizer(layout: Layout) -> Tokenizer:
+    """The first student's, in whose tokens rewards count lengths."""
+    from tokenizers import Tokenizer
+
+    path = layout.model(layout.scale.students[0]) / "tokenizer.json"
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # which is all that the library raises
+        raise UserError(f"{path}: expected a tokenizer, found: {first_line(error)}") from None
+
+
 def _found(path: str, mirror: Path | None) -> Path:
     given = Path(path)
     return given if mirror is None or given.exists() else mirror / path
@@ -132,6 +145,8 @@ def instruction(scale: Scale, domain: Domain) -> str:
 def part(scale: Scale, trainset: str) -> None:
     """Write a part's groups: those that the whole set's questions have, so that a part costs no response."""
     layout = Layout(scale)
+    if (select := scale.trainset(trainset).select) != "part":
+        raise UserError(f"trainsets.{trainset}.select: found '{select}', expected 'part'")
     whole = scale.trainset(trainset).parts[0]
     with recorded(layout.groups(trainset), "part", scale.trainset(trainset)):
         found = {group.id: group for group in read_records(layout.groups(whole), Group)}
@@ -145,8 +160,6 @@ def part(scale: Scale, trainset: str) -> None:
 
 def reward(scale: Scale, trainset: str) -> None:
     """Grade every response and write the groups that students train on."""
-    from tokenizers import Tokenizer
-
     from gdpo.grading import grade_many
     from gdpo.teach.reward import reward as reward_parts
 
@@ -159,7 +172,7 @@ def reward(scale: Scale, trainset: str) -> None:
                 f"{layout.responses(trainset)}: expected responses to the questions of {layout.trainset(trainset)}, in "
                 "their order, found others; run `gdpo teach respond` again"
             )
-        tokenizer = Tokenizer.from_file(str(layout.model(scale.students[0]) / "tokenizer.json"))
+        tokenizer = _tokenizer(layout)
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
         verdicts = grade_many(pairs)
         texts = [text for _, text in pairs]

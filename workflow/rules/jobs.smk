@@ -1,6 +1,8 @@
 # What jobs run in and on: their conda environment, what they ask a scheduler for, and what a dead submission left of them.
+import atexit
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -70,3 +72,16 @@ def record_awaited():
             if kept and not workflow.persistence.has_metadata(job):
                 workflow.async_run(workflow.persistence.finished(job))
         awaited.unlink()
+
+
+def say_again(logs):
+    """Repeat at the very end what jobs that failed told their user: Snakemake's own words come after theirs.
+
+    `logs` are Snakemake's own of this call.
+    """
+    told = "".join(Path(log).read_text() for log in logs if Path(log).exists())
+    for path in dict.fromkeys(re.findall(r"log: (\S+) \(check log file", told)):
+        said = Path(path).read_text(errors="replace") if Path(path).exists() else ""
+        last = next(reversed(said.strip().splitlines()), "")
+        if last.startswith("gdpo: "):
+            atexit.register(print, last, file=sys.stderr)

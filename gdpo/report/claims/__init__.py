@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, Scale, first_problem, read_yaml
+from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.report.bootstrap import holm
@@ -21,6 +21,7 @@ from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
 from gdpo.report.columns import left_out, paper
+from gdpo.yaml_file import first_problem
 
 PATH = CONFIG / "claims.yaml"
 COLUMNS = [
@@ -47,7 +48,7 @@ def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
     try:
         claims = Claims.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error, Claims)}") from None
     about.check_names(path, claims, scale)
     return claims.root
 

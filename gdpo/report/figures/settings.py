@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from gdpo.config import CONFIG, first_problem, read_yaml
+from gdpo.config import CONFIG, read_yaml
 from gdpo.errors import UserError
 from gdpo.schema import Name, Positive, Rate, Strict
+from gdpo.yaml_file import first_problem
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Points = Annotated[float, Field(ge=7)]  # smaller type is not readable in print
@@ -99,4 +100,4 @@ def load(path: Path = CONFIG / "figures.yaml") -> Settings:
     try:
         return Settings.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error)}") from None
+        raise UserError(f"{path}, {first_problem(error, Settings)}") from None

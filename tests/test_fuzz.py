@@ -1,0 +1,178 @@
+"""Inputs that chance has changed: a scale's YAML and lines of the files between steps, through their readers.
+
+Only success and UserError, in one sentence, are allowed; whatever else a reader raises is a bug.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gdpo.config import CONFIG, load_scale, merge
+from gdpo.errors import UserError
+from gdpo.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
+from gdpo.schema import Import
+from gdpo.teach.imports import read_imported
+from gdpo.yaml_file import parsed
+
+MICRO = merge(*(parsed(CONFIG / f"{name}.yaml") for name in ("tiny", "micro"))) | {"scale": "fuzzed"}
+del MICRO["extends"]
+SMOL = parsed(CONFIG / "smol.yaml")
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=8),
+    st.sampled_from(["", " ", "\0", "a/b", "../x", "1e400", "2024-13-45", "0x", "~", "=", "<<", "\ud800"]),
+    st.sampled_from([-1, 0, 2**70]),
+    st.dates(),
+    st.lists(st.one_of(st.none(), st.integers(), st.text(max_size=3)), max_size=2),
+    st.dictionaries(st.one_of(st.text(max_size=3), st.integers(), st.none()), st.integers(), max_size=2),
+)  # fmt: skip
+
+
+def places(value: Any) -> list[tuple[Any, Any]]:
+    """Every (container, key) below `value`."""
+    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [place for key, entry in list(pairs) for place in [(value, key), *places(entry)]]
+
+
+@st.composite
+def mutated(draw: Callable, start: Any) -> Any:
+    """`start` with one to four changes: an entry dropped, replaced, wrapped, moved, or its key renamed or copied."""
+    changed = copy.deepcopy(start)
+    for _ in range(draw(st.integers(1, 4))):
+        found = places(changed)
+        if not found:
+            break
+        container, key = found[draw(st.integers(0, len(found) - 1))]
+        entry = container[key]
+        change = draw(st.sampled_from(["drop", "replace", "replace", "wrap", "rename", "copy", "swap"]))
+        if change == "drop":
+            del container[key]
+        elif change == "replace":
+            container[key] = draw(ODD)
+        elif change == "wrap":
+            container[key] = [entry] if draw(st.booleans()) else {"a": entry}
+        elif change == "swap":
+            other, at = found[draw(st.integers(0, len(found) - 1))]
+            container[key] = copy.deepcopy(other[at])
+        elif isinstance(container, list):
+            container.append(copy.deepcopy(entry))
+        else:
+            container[draw(st.one_of(st.text(max_size=4), st.integers()))] = copy.deepcopy(entry)
+            if change == "rename":
+                del container[key]
+    return changed
+
+
+@st.composite
+def broken(draw: Callable, text: bytes) -> bytes:
+    """`text` as it is, or cut off, or with a few bytes changed or a line twice."""
+    how = draw(st.sampled_from(["whole", "whole", "cut", "bytes", "twice"]))
+    if how == "cut":
+        return text[: draw(st.integers(0, len(text)))]
+    if how == "twice":
+        lines = text.splitlines(keepends=True)
+        at = draw(st.integers(0, max(len(lines) - 1, 0)))
+        return b"".join([*lines[:at], *lines[at : at + 1] * 2, *lines[at + 1 :]])
+    if how == "bytes" and text:
+        changed = bytearray(text)
+        for _ in range(draw(st.integers(1, 3))):
+            changed[draw(st.integers(0, len(changed) - 1))] = draw(st.integers(0, 255))
+        return bytes(changed)
+    return text
+
+
+def survives(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except UserError as error:
+        assert "\n" not in str(error)
+
+
+def fuzzed(examples: int) -> Callable:
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(max_examples=examples, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
+
+
+def check_scales(directory: Path, examples: int) -> None:
+    @fuzzed(examples)
+    @given(st.data(), st.sampled_from([MICRO, SMOL]), st.sampled_from([None, 4]))
+    def check(data: st.DataObject, start: Mapping, limit: int | None) -> None:
+        changed = data.draw(mutated(start))
+        text = yaml.dump(changed, allow_unicode=True, Dumper=yaml.Dumper).encode("utf-8", "surrogatepass")
+        path = directory / "fuzzed.yaml"
+        path.write_bytes(data.draw(broken(text)))
+        survives(lambda: load_scale(path, limit))
+
+    check()
+
+
+QUESTION = {
+    "id": "a", "domain": "math", "source": "s", "question": "q?", "choices": ["x", "y"], "answer": "A",
+    "grader": "letter", "solution": "A", "difficulty": 0.5, "topics": ["t"], "units": ["u"],
+}  # fmt: skip
+PARTS = {"verdict": "right", "correctness": 1.0, "format": 0.5, "length": 0.5, "total": 2.0}
+ROWS: dict[type, dict[str, Any]] = {
+    Question: QUESTION,
+    Guarded: {"benchmark": "b", "item": QUESTION},
+    Skills: {"id": "a", "skills": {"add": "two numbers"}},
+    Answers: {"id": "a", "outputs": ["1"], "verdicts": ["right"], "accuracy": 1.0},
+    Responses: {"id": "a", "model": "m", "completions": ["1", "2"], "gold": 1},
+    Group: {
+        "id": "a", "domain": "math", "prompt": [{"role": "user", "content": "q"}], "completions": ["1"],
+        "rewards": [2.0], "parts": [PARTS],
+    },
+}  # fmt: skip
+OURS = {"prompt": [{"role": "user", "content": "q"}], "completions": ["1", "2"], "rewards": [1.0, 0.0]}
+THEIRS = {"question": "q", "answers": {"m": {"text": "1", "ok": True}, "n": {"text": "2", "ok": 0}}}
+LAYOUTS = [
+    (OURS, Import(rewards="rewards")),
+    (THEIRS, Import(prompt="question", completions="answers.*.text", right="answers.*.ok")),
+    (OURS, Import(completions="completions.0", answer="rewards.0")),
+]
+
+
+def check_lines(directory: Path, examples: int) -> None:
+    @fuzzed(examples)
+    @given(st.data(), st.sampled_from([*ROWS.items(), *LAYOUTS]))
+    def check(data: st.DataObject, chosen: tuple) -> None:
+        start = next(part for part in chosen if isinstance(part, dict))
+        rows = [start, data.draw(mutated(start)), data.draw(mutated(start))]
+        text = "".join(json.dumps(row, default=str) + "\n" for row in rows).encode()
+        path = directory / "fuzzed.jsonl"
+        path.write_bytes(data.draw(broken(text)))
+        if isinstance(chosen[0], type):
+            survives(lambda: read_records(path, chosen[0]))
+        else:
+            survives(lambda: read_imported([path], [chosen[1]], "Say it."))
+
+    check()
+
+
+def test_a_changed_scale_loads_or_ends_in_one_sentence(tmp_path: Path) -> None:
+    check_scales(tmp_path, 100)
+
+
+def test_changed_lines_are_read_or_end_in_one_sentence(tmp_path: Path) -> None:
+    check_lines(tmp_path, 200)
+
+
+@pytest.mark.slow
+def test_so_do_many_scales(tmp_path: Path) -> None:
+    check_scales(tmp_path, 2000)
+
+
+@pytest.mark.slow
+def test_so_do_many_lines(tmp_path: Path) -> None:
+    check_lines(tmp_path, 3000)
