@@ -143,7 +143,7 @@ class Client:
         counted = tokens or (likely_tokens(prompt), likely_tokens(reply + thoughts))
         return Entry(
             event="replied", id=sent.id, key=sent.key, ask=sent.ask, prompt=counted[0], completion=counted[1],
-            estimated=tokens is None, reply=reply, reasoning=thoughts, finish=finish,
+            estimated=tokens is None, reply=reply, reasoning=thoughts, finish=self._clean(finish),
         )  # fmt: skip
 
     def _refused(self, error: Any, limit: str) -> Failure:

@@ -1,12 +1,20 @@
-"""What a user sees while a step runs: short lines on the terminal, everything else in the step's log."""
+"""What a user sees while a step runs: short lines on the terminal, everything else in the step's log.
+
+What models and data sets wrote may hold control characters, which could move a terminal's cursor, change its title or
+hide text. Files keep them; a terminal is shown their escapes.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from gdpo import together
+
+# All control characters but tab and line feed; marks that turn the direction of what follows; halves of characters.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _terminal = sys.stderr
 
@@ -20,9 +28,9 @@ def redirect(log: Path) -> None:
     global _terminal
     if not together.first():
         log = log.with_name(f"{log.name}.{together.rank()}")
-    _terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
     log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    _terminal = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding="utf-8", errors="replace")
     sys.stdout.flush()
     sys.stderr.flush()
     os.dup2(target, 1)
@@ -34,6 +42,17 @@ def say(text: str) -> None:
     """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
     if not together.first():
         return
+    text = printable(text)
     print(text, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         print(text, file=sys.stderr, flush=True)
+
+
+def display(text: str) -> None:
+    """Print `text`, which may run over many lines, on stdout: what a step was called for."""
+    print(printable(text))
+
+
+def printable(text: str) -> str:
+    r"""`text` for a terminal: a control character stands as its escape, ESC as \x1b; tabs and line feeds stay."""
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

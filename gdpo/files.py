@@ -11,34 +11,40 @@ import gzip
 import hashlib
 import json
 import os
+import re
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from gdpo.errors import UserError
+from gdpo.errors import UserError, first_line, writing
+
+HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON spells halves of characters, of which two in a row are a whole one
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
 
-    Works for files and directories; an existing directory at `path` is replaced.
+    Works for files and directories; an existing directory at `path` is replaced. Raises UserError where the disk is
+    full or read-only.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        yield temporary
-        if temporary.is_dir() and path.exists():
-            shutil.rmtree(path)
-        os.replace(temporary, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            if temporary.is_dir() and path.exists():
+                shutil.rmtree(path)
+            os.replace(temporary, path)
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
+        elif temporary.exists():
+            temporary.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -70,8 +76,8 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a JSON file") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: expected JSON, found {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected JSON, found {_unread(error)}") from None
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -88,29 +94,57 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                     continue
                 try:
                     row = json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise UserError(f"{path}, line {number}: expected a JSON object, found {error}") from None
+                except (ValueError, RecursionError) as error:
+                    raise UserError(f"{path}, line {number}: expected a JSON object, found {_unread(error)}") from None
                 if not isinstance(row, dict):
                     found = type(row).__name__
                     raise UserError(f"{path}, line {number}: expected a JSON object, found {found}")
+                if HALF.search(line) and not _encodable(row):
+                    raise UserError(f"{path}, line {number}: expected UTF-8, found half of a character (\\ud800 alone)")
                 yield number, row
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected JSON Lines") from None
-    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile) as error:
+    except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: expected UTF-8 JSON Lines, found {error}") from None
+
+
+def _encodable(row: dict) -> bool:
+    try:
+        return bool(json.dumps(row, ensure_ascii=False).encode())
+    except UnicodeEncodeError:
+        return False
+
+
+def _unread(error: ValueError | RecursionError) -> str:
+    """What JSON's reader met: broken JSON, too deep a nesting, or a number of thousands of digits."""
+    return "brackets nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def finished_rows(path: Path) -> list[dict]:
     """The rows of a JSON Lines file that a killed process may have been appending to; none where there is no file.
 
-    A line cut off by the kill is removed, so that appending stays safe.
+    A line cut off by the kill is removed, so that appending stays safe, in place, since the disk may be full. Raises
+    UserError naming any other line that is no JSON object, since nobody can tell what it was.
     """
     if not path.exists():
         return []
-    *whole, torn = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    *whole, torn = path.read_bytes().split(b"\n")
     if torn:
-        write_text(path, "".join(f"{line}\n" for line in whole))
-    return [json.loads(line) for line in whole]
+        with writing(path):
+            os.truncate(path, path.stat().st_size - len(torn))
+    return [_whole(line, f"{path}, line {number}") for number, line in enumerate(whole, start=1)]
+
+
+def _whole(line: bytes, where: str) -> dict:
+    try:
+        row = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        found = _unread(error)
+    else:
+        if isinstance(row, dict):
+            return row
+        found = type(row).__name__
+    raise UserError(f"{where}: expected a JSON object, found {found}; delete the file to make all of it again")
 
 
 def resumed(
@@ -119,15 +153,21 @@ def resumed(
     """`count` entries that are made batch by batch, in order; what a killed process had finished is not made again.
 
     `batches(done)` yields (indices, their entries) of each batch but the first `done`. `path` is a JSON Lines file that
-    is appended to as batches finish; entries stand under `key`.
+    is appended to as batches finish; entries stand under `key`. Raises UserError where it holds something else.
     """
     finished = finished_rows(path)
     found: dict[int, Any] = {}
-    for batch in finished:
-        found.update(zip(batch["indices"], batch[key], strict=True))
+    for number, batch in enumerate(finished, start=1):
+        try:
+            found.update(zip(batch["indices"], batch[key], strict=True))
+        except (KeyError, TypeError, ValueError):
+            expected = f"expected 'indices' and as many '{key}'"
+            raise UserError(
+                f"{path}, line {number}: {expected}, found other entries; delete the file to make all of it again"
+            ) from None
     if len(found) < count:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a", encoding="utf-8") as file:
+        with writing(path), path.open("a", encoding="utf-8") as file:
             for indices, entries in batches(len(finished)):
                 found.update(zip(indices, entries, strict=True))
                 file.write(json.dumps({"indices": indices, key: entries}, ensure_ascii=False) + "\n")
@@ -140,9 +180,22 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_csv(path: Path | str) -> list[dict[str, str]]:
+def read_csv(path: Path | str, *columns: str) -> list[dict[str, str]]:
+    """The rows of a CSV file by its header.
+
+    Raises UserError where it is none, lacks one of `columns`, or has a row of another length.
+    """
     try:
         with Path(path).open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
+            reader = csv.DictReader(file, strict=True)
+            rows = list(reader)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected CSV") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: expected UTF-8 CSV, found {error}") from None
+    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+        raise UserError(f"{path}: found no column '{missing[0]}', expected {', '.join(columns)}")
+    for number, row in enumerate(rows, start=1):
+        if None in row or None in row.values():
+            raise UserError(f"{path}, row {number}: expected {len(reader.fieldnames)} fields, found another number")
+    return rows

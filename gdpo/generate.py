@@ -21,6 +21,7 @@ from gdpo.files import resumed
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype, Model
 from gdpo.thinking import whole
+from gdpo.weights import check_whole
 
 Conversation = list[dict[str, str]]
 Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conversations, and their completions
@@ -72,6 +73,7 @@ class Generator(Completer):
     """A causal language model with its tokenizer in transformers, ready to complete conversations."""
 
     def __init__(self, path: Path, dtype: Dtype):
+        check_whole(path)
         self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)

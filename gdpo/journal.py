@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from gdpo.console import say
-from gdpo.errors import UserError
+from gdpo.errors import UserError, writing
 from gdpo.records import Record
 from gdpo.schema import Endpoint, Price
 
@@ -90,8 +90,9 @@ class Journal:
         self._asked: set[tuple[str, int]] = set()
 
     def __enter__(self) -> Journal:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = self.path.open("a+b")
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
         try:
             self._lock()
             self._read()
@@ -101,7 +102,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()  # and with it the lock
+        with writing(self.path):
+            self._file.close()  # and with it the lock
 
     def _lock(self) -> None:
         try:
@@ -135,11 +137,12 @@ class Journal:
         self.in_flight.clear()
 
     def write(self, entry: Entry) -> None:
-        """Append `entry`; on return it survives a kill and a power cut."""
+        """Append `entry`; on return it survives a kill and a power cut. Raises UserError where the disk is full."""
         row = entry.model_dump(exclude_defaults=True)
-        self._file.write(json.dumps(row).encode() + b"\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self.path):
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+            os.fsync(self._file.fileno())
         self._take(entry)
 
     def _take(self, entry: Entry) -> None:

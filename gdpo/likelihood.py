@@ -21,6 +21,7 @@ from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
 from gdpo.scoring import completion_log_probs, share_faithfully
 from gdpo.thinking import answering
+from gdpo.weights import check_whole
 
 MAX_TOKENS = 4096  # ours: of one forward pass, padding included
 LABELS = 20  # ours: questions from which on choices that they share are labels, with a mean to speak of
@@ -59,6 +60,7 @@ class Scorer:
     """A causal language model with its tokenizer, ready to score choices."""
 
     def __init__(self, path: Path, dtype: Dtype):
+        check_whole(path)
         self.tokenizer = AutoTokenizer.from_pretrained(path)
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)

@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 def load_policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
     """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if so asked."""
     if isinstance(model, str):
-        given = {"dtype": torch.float32, **(args.model_init_kwargs or {})}
+        given = {"dtype": torch.float32, "trust_remote_code": False, **(args.model_init_kwargs or {})}
         model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
     elif args.model_init_kwargs:
         logger.warning("model_init_kwargs are for a model given by name, and ignored for one that is loaded already")

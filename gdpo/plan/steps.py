@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdpo.config import Scale
-from gdpo.console import say
+from gdpo.console import display, say
 from gdpo.errors import UserError
 from gdpo.files import write_csv, write_json, write_text
 from gdpo.plan import rates as known
@@ -42,7 +42,7 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
         raise UserError(f"{PAGE}: no such file; expected --docs in a checkout's root")
     made = planned(scale, source, targets, workers)
     text = report.markdown(made)
-    print(text)
+    display(text)
     if out:
         write_csv(out / "plan.csv", report.COLUMNS, report.rows(made))
         write_text(out / "plan.md", text)

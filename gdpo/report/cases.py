@@ -2,7 +2,8 @@
 
 Chosen by a rule, not by hand: at the first seed, among the items of the table's domains whose verdict changed, those
 that changed at every seed alike, where there are any; of these the one whose id has the smallest SHA-256. Of an item
-that was sampled several times the first answer that shows the change stands for all.
+that was sampled several times the first answer that shows the change stands for all. In the CSV an apostrophe stands
+before what a spreadsheet would take for a formula.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from gdpo.layout import Layout, Run, origin
 from gdpo.records import Question, chat, read_records
 from gdpo.report.columns import OURS, title
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import csv_text, plain
+from gdpo.report.sheet import csv_text, inert, plain
 from gdpo.report.tables import is_origin, row_title, scored
 from gdpo.samples import RIGHT_BEFORE, outputs, share_right, verdicts
 
@@ -85,7 +86,8 @@ def pick(found: Sequence[Item], change: str, seeds: int) -> tuple[Item | None, i
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of table `name`."""
     found = rows(scores.layout, name)
-    return {".csv": csv_text(HEADER, found), ".md": markdown(scores.layout, name, found)}
+    cells = [{key: inert(text) for key, text in row.items()} for row in found]
+    return {".csv": csv_text(HEADER, cells), ".md": markdown(scores.layout, name, found)}
 
 
 def rows(layout: Layout, name: str) -> list[dict[str, str]]:
@@ -131,12 +133,12 @@ def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
     """The cases for people; whatever a data set or a model wrote stands in fences and is never rendered."""
     blocks = [f"# {layout.scale.tables[name].title}"]
     for row in found:
-        blocks.append(f"## {row['model']}, {row['row']}: {CHANGES[row['change']]}")
+        blocks.append(f"## {plain(row['model'])}, {plain(row['row'])}: {CHANGES[row['change']]}")
         if "id" not in row:
             blocks.append(f"No item changed so at seed {row['seed']}.")
             continue
         blocks.append(
-            f"{row['benchmark']}, item {plain(row['id'])}: one of {row['items']} that changed so at seed "
+            f"{plain(row['benchmark'])}, item {plain(row['id'])}: one of {row['items']} that changed so at seed "
             f"{row['seed']}, {row['at_every_seed']} of them at every seed."
         )
         blocks += ["Question:", fenced(row["question"]), "Expected:", fenced(row["gold"])]

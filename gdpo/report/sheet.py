@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from gdpo.report import latex
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
 MISSING = "-"
+FORMULA = tuple("=+-@")  # what a spreadsheet takes for the start of a formula
+NUMBER = re.compile(r"[+-]?\d+(?:\.\d+)?")
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,15 @@ def _line(cells: Sequence[str], widths: Sequence[int], labels: int) -> str:
 def plain(text: str) -> str:
     """`text` in a Markdown table's cell: on one line, and nothing of it taken for a column, a tag or code."""
     text = " ".join(text.split())
-    return "".join(f"\\{character}" if character in "|<`*" else character for character in text)
+    return "".join(f"\\{character}" if character in "\\|<`*" else character for character in text)
+
+
+def inert(text: str) -> str:
+    """`text` of a data set or a model in a CSV's cell, with an apostrophe before what a spreadsheet would calculate.
+
+    As OWASP advises against CSV injection; a number such as -3 is no formula and stays as it is.
+    """
+    return f"'{text}" if text.lstrip()[:1] in FORMULA and not NUMBER.fullmatch(text.strip()) else text
 
 
 def csv_text(header: Sequence[str], rows: Sequence[dict[str, str]]) -> str:

@@ -29,13 +29,14 @@ from transformers import (
 from transformers.utils import logging
 
 from gdpo import together
-from gdpo.errors import UserError
-from gdpo.files import replacing
+from gdpo.errors import UserError, writing
+from gdpo.files import read_json, replacing
 from gdpo.groups import DataError, prompt_ids, tokenize_groups
 from gdpo.parallel import whole_state
 from gdpo.precision import autocasts, weights_dtype
 from gdpo.records import Group
 from gdpo.schema import Dtype, Lora, Method
+from gdpo.weights import check_whole
 
 CHECKPOINT_STEPS = 50
 
@@ -77,6 +78,7 @@ def quiet() -> None:
 
 def policy(run: Run) -> PreTrainedModel:
     """The student as it starts: at these learning rates bfloat16 weights would not move, so they are float32."""
+    check_whole(run.base)
     dtype = torch.float64 if run.dtype == "float64" else torch.float32
     return AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
 
@@ -185,10 +187,19 @@ def fit(trainer: Trainer, run: Run) -> None:
     for callback in run.callbacks:
         trainer.add_callback(callback)
     # The state is a checkpoint's last file, so a checkpoint that has it is whole. One of shares cannot be read whole.
-    whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json")]
+    whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
     whole = [path for path in whole if any(path.glob("pytorch_model_fsdp_*")) == trainer.is_fsdp_enabled]
     last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
-    trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    with writing(run.work):
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+
+
+def _readable(state: Path) -> bool:
+    """Whether a checkpoint's state was written to its end, which on a full disk it is not."""
+    try:
+        return bool(read_json(state))
+    except UserError:
+        return False
 
 
 def merged(trainer: Trainer, run: Run, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
