@@ -11,11 +11,39 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from gdpo import __version__
-from gdpo.errors import UserError
+from gdpo.errors import UserError, disk_error, suggest
+
+if TYPE_CHECKING:
+    from gdpo.config import Scale
 
 INTERRUPTED = 130
+
+
+class Parser(argparse.ArgumentParser):
+    """One sentence in place of a usage text, and the closest known name for a misspelt one."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{self.prog.removeprefix('gdpo ')}: {message}")
+
+    def parse_known_args(self, args=None, namespace=None):
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"found '{rest[0]}'; {suggest(rest[0], self._option_string_actions)}")
+        return known, rest
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(action, f"found '{value}'; {suggest(str(value), action.choices)}")
+
+
+def whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a whole number, found '{text}'") from None
 
 
 def step(parent, name: str, does: str, target: str) -> argparse.ArgumentParser:
@@ -23,7 +51,7 @@ def step(parent, name: str, does: str, target: str) -> argparse.ArgumentParser:
     command = parent.add_parser(name, help=does, description=does)
     command.set_defaults(target=target)
     command.add_argument("--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file")
-    command.add_argument("--limit", type=int, help="at most this many questions per set and items per benchmark")
+    command.add_argument("--limit", type=whole, help="at most this many questions per set and items per benchmark")
     command.add_argument("--log", type=Path, help="send libraries' output to this file instead of the terminal")
     return command
 
@@ -34,7 +62,7 @@ def cell(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--method", required=True, nargs="+", help="methods by name; NAME~LR is NAME at learning rate LR"
     )
-    command.add_argument("--seeds", type=int, nargs="+", required=True)
+    command.add_argument("--seeds", type=whole, nargs="+", required=True)
 
 
 def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
@@ -47,14 +75,14 @@ def sized(command: argparse.ArgumentParser) -> None:
         "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
     )
     command.add_argument(
-        "--workers", type=int, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
+        "--workers", type=whole, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
     )
     command.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
     command.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
 
 
 def parser() -> argparse.ArgumentParser:
-    top = argparse.ArgumentParser(prog="gdpo", description="MetaGDPO (arXiv 2511.12113), step by step.")
+    top = Parser(prog="gdpo", description="MetaGDPO (arXiv 2511.12113), step by step.")
     top.add_argument("--version", action="version", version=f"gdpo {__version__}")
     steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
     step(steps, "model", "make a base model or teacher", "students:model").add_argument("--name", required=True)
@@ -108,6 +136,12 @@ def parser() -> argparse.ArgumentParser:
     ).add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
     step(steps, "numbers", "gather what the report quotes", "report:numbers")
     step(steps, "paper", "compile the report of a scale's results", "report:paper")
+    checked = step(steps, "verify", "make a table anew from stored outputs, and name what disagrees", "verify:verify")
+    checked.add_argument("result", type=Path, metavar="TABLE", help="such as results/table2.csv")
+    checked.set_defaults(scale=None)  # the one that the table's provenance names
+    step(steps, "doctor", "say what is missing or off on this machine", "doctor:doctor").add_argument(
+        "--slurm", action="store_true", help="look for Slurm's commands, too"
+    )
     sized(step(steps, "plan", "say what a scale would take, before anything is spent", "plan:plan"))
     step(steps, "calibrate", "measure this machine's throughput for `gdpo plan`", "plan:calibrate")
     summary = step(steps, "summary", "print the time each step took", "report:summary")
@@ -115,28 +149,52 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+def check_names(scale: Scale, given: dict[str, Any]) -> None:
+    """Raises UserError where the arguments name a model, a training set, a method or a seed that cannot be."""
+    from gdpo.schema import MOST_SEEDS
+
+    if given.get("model") is not None:
+        scale.model(given["model"])
+    if "student" not in given:
+        if given.get("trainset") is not None:
+            scale.trainset(given["trainset"])
+        return
+    student, trainset = given["student"], given["trainset"]
+    for key, name, known in (("student", student, scale.models), ("trainset", trainset, ["none", *scale.trainsets])):
+        if name not in known:
+            raise UserError(f"--{key}: found '{name}'; {suggest(name, known)}")
+    for method in given["method"]:
+        if method != "origin":
+            scale.method(method, student, trainset)
+    for seed in given["seeds"]:
+        if not 0 <= seed < MOST_SEEDS:
+            raise UserError(f"--seeds: expected whole numbers from 0 to {MOST_SEEDS - 1}, found {seed}")
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Load the scale and call the step's function with the rest of the arguments."""
     from gdpo.config import load_scale
 
     given = vars(arguments)
+    if given["step"] == "verify" and given["scale"] is None:
+        from gdpo.verify.target import scale_of
+
+        given["scale"], given["limit"] = scale_of(given["result"])
+    scale = load_scale(given["scale"], given["limit"])
+    check_names(scale, given)
+    os.environ["OMP_NUM_THREADS"] = str(scale.threads)
     if given["step"] == "train":
         from gdpo import launch
 
-        # Before the log is opened, by each process that trains, its own.
-        scale = load_scale(given["scale"], given["limit"])
-        os.environ["OMP_NUM_THREADS"] = str(scale.threads)
-        launch.start(scale.launch, sys.argv[1:])
+        launch.start(scale.launch, sys.argv[1:])  # before the log is opened, by each process that trains, its own
     if given["step"] in ("evaluate", "metakl", "teach"):
         from gdpo import environment
 
-        environment.enter(load_scale(given["scale"], given["limit"]), given)  # before the log is opened, too
+        environment.enter(scale, given)  # before the log is opened, too
     if given["log"]:
         from gdpo.console import redirect
 
         redirect(given["log"])
-    scale = load_scale(given["scale"], given["limit"])
-    os.environ["OMP_NUM_THREADS"] = str(scale.threads)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     if scale.world:
@@ -160,17 +218,20 @@ def run(arguments: argparse.Namespace) -> None:
 def main() -> None:
     try:
         run(parser().parse_args())
-    except UserError as error:
-        from gdpo.console import say
-        from gdpo.launch import tell_launcher
-
-        if not tell_launcher(str(error)):
-            say(f"gdpo: {error}")
-        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
+    except (UserError, OSError) as error:
+        sentence = disk_error(error) if isinstance(error, OSError) else str(error)
+        if sentence is None:
+            raise
+        from gdpo.console import say
+        from gdpo.launch import tell_launcher
+
+        if not tell_launcher(sentence):
+            say(f"gdpo: {sentence}")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

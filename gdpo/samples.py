@@ -5,14 +5,18 @@ An item that was asked once has `output` and `verdict`; one that was sampled sev
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from gdpo.files import sha256
 from gdpo.records import Verdict
 
 RIGHT_BEFORE = 0.5  # ours: an item counts as right before training where at least half of its samples are
 
 Row = Mapping[str, Any]
+LINE_DIGITS = 4  # ours: of a line's hash; enough to find the line that changed, which the file's whole hash proves
 
 
 def outputs(row: Row) -> list[str]:
@@ -34,3 +38,34 @@ def share(row: Row, verdict: Verdict) -> float:
 def share_right(row: Row) -> float:
     """The share of the item's answers that are right: its pass@1 as estimated from its samples."""
     return share(row, "right")
+
+
+def score(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
+    """A benchmark's score from its items' verdicts alone: share right, share ungradable, n.
+
+    Of items that were asked several times each counts once, by the share of its samples (pass@1); `samples` says how
+    many there are of each.
+    """
+    rows = list(rows)
+    n = len(rows)
+    right, ungradable = sum(map(share_right, rows)), sum(share(row, "ungradable") for row in rows)
+    samples = len(verdicts(rows[0]))
+    found = {"score": right / n, "ungradable": ungradable / n, "n": n}
+    return {**found, "samples": samples} if samples > 1 else found
+
+
+def digest(path: Path) -> dict[str, str]:
+    """What provenance keeps of a samples file: its `sha256`, and `lines`, the first digits of each line's, in a row."""
+    with path.open("rb") as file:
+        starts = [hashlib.sha256(line.rstrip(b"\n")).hexdigest()[:LINE_DIGITS] for line in file]
+    return {"sha256": sha256(path), "lines": "".join(starts)}
+
+
+def changed_lines(before: Mapping[str, str], after: Mapping[str, str]) -> list[int]:
+    """The numbers, from 1, of the lines by which two digests differ; none where only their count does, or nothing."""
+    pairs = zip(*(_split(found["lines"]) for found in (before, after)), strict=False)
+    return [number for number, (old, new) in enumerate(pairs, start=1) if old != new]
+
+
+def _split(lines: str) -> list[str]:
+    return [lines[at : at + LINE_DIGITS] for at in range(0, len(lines), LINE_DIGITS)]

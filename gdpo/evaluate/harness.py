@@ -6,7 +6,7 @@ log-probabilities, depend on the configuration alone. Written answers are judged
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
 from gdpo.generate import vllm_package
 from gdpo.grading import grade_many
 from gdpo.records import Question, Verdict
-from gdpo.samples import share, share_right, verdicts
+from gdpo.samples import score as score
 from gdpo.schema import Dtype, Engine
 
 if TYPE_CHECKING:
@@ -127,17 +127,3 @@ def _row(sample: dict[str, Any]) -> dict[str, Any]:
         letter = most_likely(doc, sample["filtered_resps"])
         return {**row, "output": letter, "verdict": verdict_of_letter(doc, letter)}
     return {**row, "outputs": list(answers)} if len(answers) > 1 else {**row, "output": answers[0]}
-
-
-def score(rows: Iterable[dict[str, Any]]) -> dict[str, float]:
-    """A benchmark's score from its items' verdicts alone: share right, share ungradable, n.
-
-    Of items that were asked several times each counts once, by the share of its samples (pass@1); `samples` says how
-    many there are of each.
-    """
-    rows = list(rows)
-    n = len(rows)
-    right, ungradable = sum(map(share_right, rows)), sum(share(row, "ungradable") for row in rows)
-    samples = len(verdicts(rows[0]))
-    found = {"score": right / n, "ungradable": ungradable / n, "n": n}
-    return {**found, "samples": samples} if samples > 1 else found

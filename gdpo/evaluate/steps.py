@@ -6,8 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from gdpo.benchmark_schema import Judge
+from gdpo.benchmark_schema import Benchmark, Judge
 from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.errors import UserError
@@ -19,7 +20,7 @@ from gdpo.layout import Layout, Run, Split
 from gdpo.overlap import Overlap
 from gdpo.provenance import recorded
 from gdpo.records import Question, Verdict, chat, read_records
-from gdpo.samples import outputs
+from gdpo.samples import digest, outputs, score
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
@@ -27,10 +28,7 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
     from gdpo.evaluate import harness
 
     layout = Layout(scale)
-    asked = {n: b for n, b in scale.benchmarks.items() if split == "test" or b.validation_items}
-    settings = [{n: b.model_dump() for n, b in asked.items()}]
-    if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
-        settings.append(scale.judge)
+    asked = asked_in(scale, split)
     unavailable = {name: why for name, why in layout.unavailable().items() if name in asked}
     for run in runs:
         dropped = {**unavailable, **trained_on(layout, run, split)}
@@ -40,7 +38,7 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
         score_path, samples_path = layout.score(run, split), layout.samples(run, split)
         if not any(layout.run(run).glob("*.safetensors")):
             raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
-        with recorded(score_path, "evaluate", [run.__dict__, *settings, *scale.sampled_by(run.student)]):
+        with recorded(score_path, "evaluate", settings(scale, run, split)) as extra:
             student, judged = scale.model(run.student), partial(judged_by, scale.judge)
             rows = harness.evaluate(
                 layout.run(run), student.dtype, tasks, scale.eval_batch_size, judged, student.engine, student.gpus
@@ -48,13 +46,27 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
             with replacing(samples_path) as temporary:
                 for name in tasks:
                     write_jsonl(temporary / f"{name}.jsonl", rows[name])
-            scores = {name: harness.score(rows[name]) for name in tasks}
+            extra["samples"] = {name: digest(samples_path / f"{name}.jsonl") for name in tasks}
+            scores = {name: score(rows[name]) for name in tasks}
             write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
         mean = sum(s["score"] for s in scores.values()) / len(scores)
         say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
     if split == "test" and not scale.keep_weights:  # last, since an interrupted job scores all of its runs again
         for weights in (path for run in runs if not run.is_origin for path in layout.run(run).glob("*.safetensors")):
             weights.unlink()
+
+
+def asked_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
+    """The benchmarks that have items in `split`."""
+    return {n: b for n, b in scale.benchmarks.items() if split == "test" or b.validation_items}
+
+
+def settings(scale: Scale, run: Run, split: Split) -> list[Any]:
+    """What a run's scores depend on beside its model and the items, as their provenance has it."""
+    found = [run.__dict__, {n: b.model_dump() for n, b in asked_in(scale, split).items()}]
+    if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
+        found.append(scale.judge)
+    return [*found, *scale.sampled_by(run.student)]
 
 
 def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:

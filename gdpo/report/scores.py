@@ -8,6 +8,7 @@ are macro, as in the paper. Every file is read and every redraw made once.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from gdpo.errors import UserError
 from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, Split
 from gdpo.report.bootstrap import redraw
-from gdpo.samples import RIGHT_BEFORE, share_right
+from gdpo.samples import RIGHT_BEFORE, Row, share_right
 
 Runs = Sequence[Run]
 
@@ -43,13 +44,21 @@ class Scores:
             self._outcomes[key] = np.array(rows, dtype=np.float32) if complete else None
         return self._outcomes[key]
 
+    def items(self, run: Run, benchmark: str) -> list[Row] | None:
+        """The rows of a run's samples, in the items' order; None where the column was dropped."""
+        path = self._path(run, benchmark)
+        return [row for _, row in read_jsonl(path)] if path.exists() else None
+
+    def _path(self, run: Run, benchmark: str) -> Path:
+        return self.layout.samples(run, self.split) / f"{benchmark}.jsonl"
+
     def _row(self, run: Run, benchmark: str) -> list[float] | None:
-        path = self.layout.samples(run, self.split) / f"{benchmark}.jsonl"
-        if not path.exists():
+        items = self.items(run, benchmark)
+        if items is None:
             return None
-        items = [row for _, row in read_jsonl(path)]
         ids = [row["id"] for row in items]
         if ids != self._ids.setdefault(benchmark, ids):
+            path = self._path(run, benchmark)
             raise UserError(f"{path}: found other items than in another run's {path.name}, expected the same in order")
         return [share_right(row) for row in items]
 

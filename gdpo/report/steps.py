@@ -6,8 +6,8 @@ import shutil
 from pathlib import Path
 
 from gdpo.config import Scale, best_rate, sweep_file, swept
-from gdpo.console import say
-from gdpo.errors import UserError
+from gdpo.console import display, say
+from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, write_text
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_below, provenance_path, recorded
@@ -19,7 +19,7 @@ from gdpo.report.scores import Scores
 def table(scale: Scale, name: str) -> None:
     """Write a table, each of its parts as CSV, Markdown and what else its kind has, under results/<scale>/tables/."""
     layout = Layout(scale)
-    shown = scale.tables[name]
+    shown = scale.table(name)
     settings = [shown, scale.bootstrap_draws, scale.bootstrap_seed]
     scores = Scores(layout)
     for part in tables.parts(shown):
@@ -43,6 +43,8 @@ def figure(scale: Scale, name: str) -> None:
 
 def publish(scale: Scale, name: str) -> None:
     """Copy a table, a figure or the claims to where the active scale's lie: results/ and, for print, paper/."""
+    from gdpo.report import figures
+
     layout = Layout(scale)
     if name == "claims":
         sources = [(layout.root / f"claims{end}", "results") for end in (".csv", ".md")]
@@ -50,10 +52,14 @@ def publish(scale: Scale, name: str) -> None:
         files = tables.files(scale.tables[name], layout.table(name).with_suffix(""))
         sources = [(path, "results") for path in files]
         sources += [(path, "paper/tables") for path in files if path.suffix == ".tex"]
+    elif name not in (known := figures.names(scale)):
+        raise UserError(f"publish: found '{name}'; {suggest(name, ['claims', *scale.tables, *known])}")
     else:
         sources = [(layout.figure(name).with_suffix(end), "paper/figures") for end in (".pdf", ".png")]
     sources += [(provenance_path(path), to) for path, to in sources if path.suffix == ".csv"]
     for source, to in sources:
+        if not source.is_file():
+            raise UserError(f"{source}: no such file; expected what `gdpo publish` copies, made before")
         with replacing(Path(to) / source.name) as temporary:
             shutil.copyfile(source, temporary)
 
@@ -104,6 +110,9 @@ def summary(scale: Scale, since: float) -> None:
     for path in provenance_below(Layout(scale).root):
         if path.stat().st_mtime >= since:
             record = read_json(path)
+            for key in ("step", "wall_seconds", "peak_memory_mb"):
+                if not isinstance(record, dict) or key not in record:
+                    raise UserError(f"{path}, {key}: found none, expected one; make its result again")
             steps.setdefault(record["step"], []).append(record)
     if not steps:
         return
@@ -115,16 +124,16 @@ def summary(scale: Scale, since: float) -> None:
 
 def show(scale: Scale, name: str) -> None:
     """Print the active scale's table as plain text, with its retention and what it forgot, and say where all is."""
-    shown = scale.tables[name]
+    shown = scale.table(name)
     stem = Path("results") / name
     if shown.kind == "scores":
         of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
         width = shutil.get_terminal_size((plain.WIDTH, 0)).columns
         ours = {name for name in tables.asked(scale, shown) if scale.benchmark(name).ours}
-        print(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of, width, ours)}")
+        display(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of, width, ours)}")
     else:
-        print(_text(stem.with_name(f"{name}.md")))
-    print(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
+        display(_text(stem.with_name(f"{name}.md")))
+    display(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
 
 
 def _text(path: Path) -> str:
@@ -142,7 +151,7 @@ def audit(scale: Scale) -> None:
     with recorded(path, "audit", {}):
         write_csv(path, audits.COLUMNS, audits.csv_rows(audits.averages(rows)))
         write_text(path.with_suffix(".md"), audits.markdown(rows))
-    print(audits.markdown(rows))
+    display(audits.markdown(rows))
 
 
 def published(scale: Scale) -> None:

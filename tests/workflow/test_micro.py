@@ -153,6 +153,21 @@ def test_scores_follow_from_samples_alone(micro):
 
 
 @pytest.mark.slow
+def test_every_table_follows_from_stored_outputs_and_an_edited_one_does_not(micro):
+    gdpo = str(Path(sys.executable).parent / "gdpo")
+    for path in sorted((micro / "results/micro/tables").glob("table*.md")):
+        done = subprocess.run([gdpo, "verify", str(path.relative_to(micro))], capture_output=True, text=True, cwd=micro)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "without recorded hashes" not in done.stdout
+    samples = micro / "results/micro/samples/tiny-s/metakl/gdpo/0/logic.jsonl"
+    undo = changed(samples, '"output": "', '"output": " ')
+    done = subprocess.run([gdpo, "verify", "results/table2.csv"], capture_output=True, text=True, cwd=micro)
+    undo()
+    assert done.returncode == 1
+    assert "logic.jsonl: changed since it was scored, by its recorded hash; lines that differ: 1\n" in done.stdout
+
+
+@pytest.mark.slow
 def test_everything_is_there(micro):
     tables = [f"table{name}" for name in (1, 2, *(f"A{n}" for n in range(1, 16)))]
     assert all((micro / f"results/{name}.csv").exists() for name in tables)
