@@ -259,7 +259,7 @@ def test_pickled_weights_and_unknown_models_are_refused(tmp_path):
     judge = Judge(backend="guard", reference=f"dir:{tmp_path}")
     with pytest.raises(UserError, match=r"no \.safetensors file"):
         verdicts(judge, asked("no"))
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # whole, without a tensor
     with pytest.raises(UserError, match=r"judge.reference: expected a model's configuration, found: .*none-such"):
         verdicts(judge, asked("no"))
 
