@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -27,6 +30,37 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path):
             temporary.mkdir()
             (temporary / name).write_text(name)
     assert [p.name for p in path.iterdir()] == ["second"]
+
+
+def test_a_kill_while_a_directory_is_replaced_leaves_no_half_of_the_old_one(tmp_path, monkeypatch):
+    """Killed at the second of two renames: the old one is whole, under a name that nothing reads."""
+    path = tmp_path / "d"
+    write_text(path / "first", "1")
+    write_text(path / "second", "2")
+    seen = []
+
+    def killed(source, target):
+        if Path(target) == path:
+            seen.append({p.name: sorted(q.name for q in p.iterdir()) for p in tmp_path.iterdir()})
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    monkeypatch.setattr("gdpo.files.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "third").write_text("3")
+    before = f".d.{os.getpid()}"
+    assert seen == [{f"{before}.partial": ["third"], f"{before}.old.partial": ["first", "second"]}]
+
+
+def test_what_a_killed_process_of_the_same_number_had_begun_is_not_taken_over(tmp_path):
+    """In a container numbers come again, so what it left stands under this process's temporary name."""
+    path = tmp_path / "d"
+    write_text(tmp_path / f".d.{os.getpid()}.partial" / "model-00003-of-00003.safetensors", "half")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "model.safetensors").write_text("whole")
+    assert [p.name for p in path.iterdir()] == ["model.safetensors"]
 
 
 GOOD = '{"id": "1", "domain": "math", "source": "s", "question": "x", "answer": "1", "grader": "exact"}'

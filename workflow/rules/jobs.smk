@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from gdpo import caller
 from gdpo.compute_schema import Launch
 
 # For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
@@ -18,6 +19,7 @@ ENVIRONMENTS = {
 ENVIRONMENT = ENVIRONMENTS["hf"]
 # Where envs/*.post-deploy.sh find the package.
 os.environ["GDPO_CHECKOUT"] = str(workflow.basedir)
+caller.announce()  # so that jobs end when this Snakemake dies
 
 
 def sampling(model):

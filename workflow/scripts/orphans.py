@@ -2,7 +2,8 @@
 
 Snakemake's Slurm plugin names every job of a submission by one run id and writes it into the submission's log, which
 the submitter holds open as long as it lives. Jobs of a run id whose log nobody holds open are orphans; no others are
-touched. The Snakefile asks for them before anything is submitted: a job is never run twice at the same time.
+touched. The Snakefile asks for them before anything is submitted: a job is never run twice at the same time. Without
+Slurm, the processes of a Snakemake that died end by themselves (gdpo/caller.py), which is waited for here.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT)]
 
+from gdpo.caller import left_behind as left_running  # noqa: E402
 from gdpo.errors import UserError  # noqa: E402
 
 POLL_SECONDS = 10
+ENDING_SECONDS = 20  # ours: a process that is about to end has ended by then, unless its disk does not answer
 AWAITED = Path(".snakemake") / "awaited"  # tells the Snakefile that results are there whose making no Snakemake saw
 ORPHANS, REFUSED = 1, 2  # exit codes
 
@@ -164,6 +167,20 @@ def settle(directory: Path, cancel: bool, gone: Iterable[str]) -> int:
         time.sleep(1 if cancel else POLL_SECONDS)
 
 
+def local(directory: Path) -> str | None:
+    """Why nothing may run in `directory`, where processes of a Snakemake that died here do not end; None otherwise."""
+    until = time.monotonic() + ENDING_SECONDS
+    while found := left_running(directory):
+        if time.monotonic() > until:
+            named = "; ".join(f"{pid} ({command})" for pid, command in found.items())
+            return (
+                f"found processes that a Snakemake left running when it died, {named}; expected none before making the "
+                f"same files anew: end them with kill -9 {' '.join(map(str, found))}"
+            )
+        time.sleep(0.2)
+    return None
+
+
 def unlock(directory: Path) -> None:
     """Take away the dead Snakemake's lock on `directory`."""
     command = ["snakemake", "-s", str(PROJECT / "Snakefile"), "--directory", str(directory), "--unlock"]
@@ -181,8 +198,11 @@ def main() -> int:
     do.add_argument("--wait", action="store_true", help="wait until they end; what they finish is kept")
     given = parser.parse_args()
     directory = given.directory.resolve()
+    if message := local(directory):
+        print(f"orphans: {message}", file=sys.stderr)
+        return ORPHANS
     if not shutil.which("squeue"):
-        return 0  # no Slurm, no orphans
+        return 0  # no Slurm, no further orphans
     try:
         if given.cancel or given.wait:
             count = settle(directory, given.cancel, given.gone)

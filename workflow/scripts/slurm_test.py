@@ -7,7 +7,6 @@ one.
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -22,12 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
+from workflow.scripts.rig import SECONDS, TABLE, Rig, expect  # noqa: E402
 from workflow.scripts.slurm_cluster import GPUS, cluster, missing  # noqa: E402
 
 SCALE = "tests/data/slurm/slurm-test.yaml"
 PROFILE = "workflow/profiles/slurm"
-TABLE = "results/table2.csv"
-SECONDS = 1200  # ours: a stage takes one to two minutes on two idle cores; what takes this long hangs
 
 # What jobs must be seen to ask for, by how their comment starts: SCALE's needs, for the rest the profile's defaults.
 # Partition, CPUs, MB of memory, minutes, GPUs; a group's minutes are its levels' sum, its CPUs and memory a level's.
@@ -40,20 +38,6 @@ ASKED = {
     "rule_data_benchmark_decontaminate_sources": ("cpu", 2, 8192, 120, 0),
     "rule_tables_publish_scores_table_scores": ("cpu", 1, 4096, 120, 0),
 }
-
-GDPO = """\
-#!/bin/sh
-# Writes down what is called, holds back a step STEP while hold-STEP is there, and fails the first to take fail-STEP.
-echo "begin $*" >> {here}/journal
-while [ -e {here}/hold-$1 ]; do sleep 0.2; done
-if rm {here}/fail-$1 2>/dev/null; then
-  for log; do :; done
-  echo "the test made this fail" >> "$log"
-  exit 1
-fi
-{gdpo} "$@" || exit
-echo "end $*" >> {here}/journal
-"""
 
 
 @dataclass(frozen=True)
@@ -99,36 +83,8 @@ def most_at_once(spans: Iterable[tuple[str, str]]) -> int:
     return max(sum(change for _, change in changes[: n + 1]) for n in range(len(changes)))
 
 
-class Rig:
-    """A copy of the checkout in `here`, and the calls of Snakemake and of orphans.py in it."""
-
-    def __init__(self, here: Path):
-        self.here, self.project = here, here / "project"
-        listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-        for name in filter(None, subprocess.check_output(listed, cwd=ROOT, text=True).split("\0")):
-            if (ROOT / name).is_file():
-                (self.project / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, self.project / name)
-        tools = Path(sys.executable).parent
-        (here / "bin").mkdir()
-        (here / "bin" / "gdpo").write_text(GDPO.format(here=here, gdpo=tools / "gdpo"))
-        (here / "bin" / "gdpo").chmod(0o755)
-        path = os.pathsep.join([str(here / "bin"), str(tools), os.environ["PATH"]])
-        self.environment = {**os.environ, "PATH": path, "PYTHONPATH": str(self.project)}
-
-    def call(self, *command: str) -> subprocess.CompletedProcess:
-        """Python with these arguments, in the copy."""
-        given = {"cwd": self.project, "env": self.environment, "capture_output": True, "text": True}
-        return subprocess.run([sys.executable, *command], timeout=SECONDS, **given)
-
-    def locally(self) -> bytes:
-        """The table, made on this machine without Slurm, in a directory of its own."""
-        into = self.here / "local"
-        where = ["--cores", "2", "--directory", str(into)]
-        done = self.call("-m", "snakemake", *where, TABLE, "--config", f"scale={self.project / SCALE}")
-        expect(done.returncode == 0, f"the run without Slurm failed:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")
-        (self.here / "journal").unlink()
-        return (into / TABLE).read_bytes()
+class Submitter(Rig):
+    """The calls of Snakemake and of orphans.py in the copy."""
 
     def submission(self, *more: str) -> list[str]:
         """What submits: partitions are the profile's example, and jobs are looked at more often than by default."""
@@ -159,16 +115,6 @@ class Rig:
     def orphans(self, how: str) -> subprocess.CompletedProcess:
         return self.call("workflow/scripts/orphans.py", how)
 
-    def began(self, step: str) -> int:
-        """How many calls of a step began."""
-        journal = self.here / "journal"
-        return sum(line.startswith(f"begin {step} ") for line in journal.open()) if journal.exists() else 0
-
-
-def expect(holds: bool, otherwise: str) -> None:
-    if not holds:
-        raise AssertionError(otherwise)
-
 
 def records() -> list[Record]:
     """Every job the scheduler has seen."""
@@ -180,7 +126,7 @@ def waiting(comment: str) -> bool:
     return any(each.state == "PENDING" and each.comment.startswith(comment) for each in records())
 
 
-def die_and_wait(rig: Rig) -> None:
+def die_and_wait(rig: Submitter) -> None:
     """Two trainings hold both GPUs, a third waits; the submitter dies, nothing may be submitted, all three end."""
     hold = rig.here / "hold-train"
     hold.touch()
@@ -197,7 +143,7 @@ def die_and_wait(rig: Rig) -> None:
     )
 
 
-def die_and_cancel(rig: Rig) -> int:
+def die_and_cancel(rig: Submitter) -> int:
     """The submitter dies while evaluations run; they are cancelled. How many there were."""
     hold = rig.here / "hold-evaluate"
     hold.touch()
@@ -212,7 +158,7 @@ def die_and_cancel(rig: Rig) -> int:
     return count
 
 
-def finish(rig: Rig) -> None:
+def finish(rig: Submitter) -> None:
     """The rest, with one evaluation that fails at its first attempt."""
     (rig.here / "fail-evaluate").touch()
     done = rig.call(*rig.submission())
@@ -256,17 +202,17 @@ def check_times(jobcomp: Path) -> None:
     print(f"{len(started)} jobs had a GPU, at most {most} of them at once", flush=True)
 
 
-def check_journal(journal: Path) -> None:
+def check_journal(rig: Submitter) -> None:
     """No step came to its end twice."""
-    ended = Counter(line for line in journal.read_text().splitlines() if line.startswith("end "))
+    ended = Counter(each.arguments for each in rig.journal() if each.what == "end")
     expect(set(ended.values()) == {1}, f"ran twice: {[line for line, count in ended.items() if count > 1]}")
     print(f"{len(ended)} steps of the workflow ran to their end, each once", flush=True)
 
 
 def run(here: Path) -> None:
     """All of it, below `here`. Raises AssertionError with what was found."""
-    rig = Rig(here)
-    expected = rig.locally()
+    rig = Submitter(here)
+    expected = (rig.locally(SCALE) / TABLE).read_bytes()
     with cluster(here / "slurm") as slurm:
         version = subprocess.check_output(["sinfo", "--version"], text=True).strip()
         print(f"{version} is up, with {GPUS} GPUs", flush=True)
@@ -275,7 +221,7 @@ def run(here: Path) -> None:
         finish(rig)
         check_records(records())
         check_times(slurm / "jobcomp.txt")
-    check_journal(here / "journal")
+    check_journal(rig)
     expect((rig.project / TABLE).read_bytes() == expected, f"{TABLE} differs from the one made without Slurm")
     print(f"{TABLE} is byte for byte the one made without Slurm", flush=True)
 
