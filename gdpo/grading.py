@@ -2,7 +2,9 @@
 
 Only what follows the last `</think>` is graded. Math answers are compared by math-verify, which parses with
 sympy and can run for ever; its own timeout is a signal handler, which needs the main thread. It therefore
-runs in child processes under a kernel timer: an item that hangs costs its time limit and one child.
+runs in child processes under a kernel timer: an item that hangs costs its time limit and one child. The timer
+counts the child's own CPU time, sympy's random numbers begin anew with each item, and its sets have one order: so a
+verdict depends neither on a machine's load nor on what else a child has graded.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ import sys
 import unicodedata
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 from gdpo.errors import UserError
 from gdpo.math_text import in_latex, readable, same
 from gdpo.records import LETTERS, Question, Verdict
 
-MATH_SECONDS = 5.0  # ours: a comparison takes some 0.05 s, so what needs 5 s is a hang
+MATH_SECONDS = 5.0  # ours: of CPU time; a comparison takes some 0.05 s, so what needs 5 s is a hang
 MATH_MEMORY = 4 * 2**30  # ours: address space of a child, so that 9^9^9 cannot exhaust the machine
 ITEMS_PER_CHILD = 64  # ours: starting a child costs as much as grading a few dozen items
 
@@ -78,12 +81,13 @@ def chosen_letter(answer: str, choices: Sequence[str] = ()) -> str | None:
     any_letter = rf"[\(\[]?[{letters}][\)\]]?"
     one = rf"[\(\[]?([{letters}])[\)\]]?"
     box = r"\\boxed\s*\{\s*(?:\\text(?:bf|rm)?\s*\{)?\s*"
-    boxed = re.findall(rf"{box}{one}\s*[^\w{{}}]*\s*\}}", plain)
+    boxed: list[str] = re.findall(rf"{box}{one}\s*[^\w{{}}]*\s*\}}", plain)
     boxed += re.findall(rf"{box}{one}[.:)]", plain) + re.findall(rf"{box}\(([{letters}])\)", plain)
     if boxed:
         return boxed[-1]
     # "the answer is A bank" names no letter: a bare A or I before a lower-case word is a word. Nor is "A and B" one.
     end = rf"(?!\w)(?!(?<=[AI]) (?!because|since|as|and|is|for)[a-z])(?! (?:and|or) {any_letter}(?!\w))"
+    found: list[str]
     for announced in (
         rf"(?i:\banswer\b(?: is)?\s*:?\s*(?:option |choice )?){one}{end}",
         rf"(?i:\b(?:choice|option)\b(?: is)?\s*:?\s*(?:option |choice )?){one}{end}(?!:)",
@@ -175,19 +179,29 @@ class MathChild:
         self.process: subprocess.Popen[str] | None = None
 
     def verdict(self, reference: str, answer: str) -> Verdict:
-        """`answer` (a final answer in words or LaTeX) against `reference` (a LaTeX or numeric value)."""
-        if self.process is None:
-            self.process = self._start()
-        try:
-            self.process.stdin.write(json.dumps([reference, answer]) + "\n")
-            self.process.stdin.flush()
-            line = self.process.stdout.readline()
-        except BrokenPipeError:
-            line = ""
-        if not line:
+        """`answer` (a final answer in words or LaTeX) against `reference` (a LaTeX or numeric value).
+
+        A child that dies of anything but its time limit, such as a kill from outside, is asked anew, once: then the
+        item is to blame.
+        """
+        for _ in range(2):
+            if self.process is None:
+                self.process = self._start()
+            to, back = _pipes(self.process)
+            try:
+                to.write(json.dumps([reference, answer]) + "\n")
+                to.flush()
+                line = back.readline()
+            except BrokenPipeError:
+                line = ""
+            if line.endswith("\n"):
+                verdict: Verdict = json.loads(line)
+                return verdict
+            if self.process.wait() == -signal.SIGPROF:
+                break
             self.close()
-            return "ungradable"
-        return json.loads(line)
+        self.close()
+        return "ungradable"
 
     def close(self) -> None:
         if self.process is not None:
@@ -203,11 +217,17 @@ class MathChild:
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
+            env={**os.environ, "PYTHONHASHSEED": "0"},  # sympy goes through sets of symbols
         )
-        if process.stdout.readline() != "ready\n":
+        if _pipes(process)[1].readline() != "ready\n":
             process.kill()
             raise UserError("grading: math-verify does not start; expected the package math-verify installed")
         return process
+
+
+def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
+    assert process.stdin is not None and process.stdout is not None  # started with pipes
+    return process.stdin, process.stdout
 
 
 _idle: queue.SimpleQueue[MathChild] = queue.SimpleQueue()
@@ -228,19 +248,21 @@ def _math_verdict(item: tuple[int, str, str]) -> Verdict:
 def serve(seconds: float) -> None:
     """The child's side: one JSON pair in, one verdict out, until the input ends.
 
-    SIGALRM keeps its default action, so the kernel ends this process in whatever code it hangs.
+    SIGPROF keeps its default action, so the kernel ends this process in whatever code it hangs.
     """
     from math_verify import parse  # noqa: F401  (imported before "ready", so that no item pays for it)
+    from sympy.core.random import seed
 
     logging.disable(logging.CRITICAL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # a parent that ignores it would hand that on
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a parent that ignores it would hand that on
     resource.setrlimit(resource.RLIMIT_AS, (MATH_MEMORY, MATH_MEMORY))
     print("ready", flush=True)
     for line in sys.stdin:
         reference, answer = json.loads(line)
-        signal.setitimer(signal.ITIMER_REAL, seconds)
+        seed(0)  # expressions without a normal form are compared at random points
+        signal.setitimer(signal.ITIMER_PROF, seconds)
         verdict = _compare(reference, answer)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         print(json.dumps(verdict), flush=True)
 
 

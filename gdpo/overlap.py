@@ -18,6 +18,7 @@ from gdpo.records import Guarded, Question, Record, chat, normalised, read_recor
 
 WORD = re.compile(r"[^\W_]+")
 DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)  # MATH's figures as code, whose words many figures share
+How = Literal["exact", "ngram"]
 
 
 class Match(Record):
@@ -25,7 +26,7 @@ class Match(Record):
 
     benchmark: str
     item: str
-    how: Literal["exact", "ngram"]
+    how: How
 
 
 def read_guarded(path: Path) -> dict[str, list[Question]]:
@@ -50,7 +51,8 @@ class Overlap:
         ngram: int | None = 13,
     ):
         self.ngram = ngram
-        self._instructions = sorted({text.strip() for text in instructions if text.strip()}, key=len, reverse=True)
+        given = dict.fromkeys(text.strip() for text in instructions if text.strip())  # of equal length in one order
+        self._instructions = sorted(given, key=len, reverse=True)
         self._endings = [normalised(text) for text in self._instructions]
         self._items = [(benchmark, question) for benchmark, questions in items.items() for question in questions]
         self._exact: dict[str, list[int]] = defaultdict(list)
@@ -61,7 +63,7 @@ class Overlap:
             for text in self._forms(question):
                 self._exact[text].append(number)
             if ngram:
-                self._index(number, self._asked(question))
+                self._index(number, self._asked(question), ngram)
 
     @classmethod
     def of(cls, scale: Scale, items: Mapping[str, Sequence[Question]]) -> Overlap:
@@ -90,9 +92,9 @@ class Overlap:
         return self._matches(self._exact.get(self._cut(bare), ()), self._without_instruction(text))
 
     def _matches(self, exact: Iterable[int], text: str) -> list[Match]:
-        found = dict.fromkeys(exact, "exact")
+        found: dict[int, How] = dict.fromkeys(exact, "exact")
         if self.ngram:
-            for gram in self._hashes([self._words.get(word, -1) for word in _words(text)]):
+            for gram in _hashes([self._words.get(word, -1) for word in _words(text)], self.ngram):
                 items = self._grams.get(gram, ())
                 for number in (items,) if isinstance(items, int) else items:
                     found.setdefault(number, "ngram")
@@ -123,17 +125,18 @@ class Overlap:
                 return before.rstrip() + after
         return text
 
-    def _index(self, number: int, text: str) -> None:
+    def _index(self, number: int, text: str, ngram: int) -> None:
         ids = [self._words.setdefault(word, len(self._words)) for word in _words(text)]
-        for gram in set(self._hashes(ids)):
+        for gram in set(_hashes(ids, ngram)):
             held = self._grams.setdefault(gram, number)
             if isinstance(held, list):
                 held.append(number)
             elif held != number:
                 self._grams[gram] = [held, number]
 
-    def _hashes(self, ids: list[int]) -> Iterable[int]:
-        return map(hash, zip(*(ids[start:] for start in range(self.ngram)), strict=False))
+
+def _hashes(ids: list[int], ngram: int) -> Iterable[int]:
+    return map(hash, zip(*(ids[start:] for start in range(ngram)), strict=False))
 
 
 def _words(text: str) -> list[str]:

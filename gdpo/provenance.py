@@ -97,6 +97,7 @@ def _hardware() -> dict[str, Any]:
     torch = sys.modules.get("torch")
     if torch is not None:
         hardware["torch_threads"] = torch.get_num_threads()
+        hardware["cpu_capability"] = torch.backends.cpu.get_cpu_capability()  # which kernels torch picks
         if torch.cuda.is_available():
             hardware["gpu"] = torch.cuda.get_device_name()
             hardware["gpu_peak_memory_mb"] = torch.cuda.max_memory_allocated() // 2**20

@@ -10,6 +10,7 @@ import json
 import os
 import queue
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -319,6 +320,64 @@ def test_a_closed_child_is_gone() -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(process.pid, 0)
     child.close()  # a second time does nothing
+
+
+def test_an_item_whose_child_is_killed_from_outside_is_asked_anew() -> None:
+    """A kill says nothing about the answer: idle or at work, the child is replaced and the verdict the same."""
+    child = MathChild(seconds=4 * LIMIT)
+    assert child.verdict("42", r"\boxed{41}") == "wrong"
+    first = child.process
+    first.kill()
+    assert child.verdict("42", r"\boxed{42}") == "right"
+    assert child.process.pid != first.pid
+    killer = threading.Timer(0.3, child.process.kill)
+    second = child.process
+    killer.start()
+    assert child.verdict("42", TOWERS["tower of nines"]) == "ungradable"  # by its own limit, the second time
+    assert (first.returncode, second.returncode, child.process) == (-signal.SIGKILL, -signal.SIGKILL, None)
+
+
+def test_an_item_that_costs_two_children_is_ungradable(monkeypatch) -> None:
+    started = []
+    child = MathChild(seconds=LIMIT)
+
+    def start() -> subprocess.Popen:
+        started.append(MathChild._start(child))
+        started[-1].kill()
+        return started[-1]
+
+    monkeypatch.setattr(child, "_start", start)
+    assert child.verdict("42", r"\boxed{42}") == "ungradable"
+    assert len(started) == 2 and child.process is None
+
+
+def test_a_machine_too_busy_to_go_on_costs_no_verdict() -> None:
+    """A child that stands still for twice its limit has computed nothing meanwhile."""
+    child = MathChild(seconds=0.5)
+    assert child.verdict("1", "1") == "right"
+    process = child.process
+    os.kill(process.pid, signal.SIGSTOP)
+    going_on = threading.Timer(1.0, os.kill, (process.pid, signal.SIGCONT))
+    going_on.start()
+    assert child.verdict("1", "2") == "wrong"
+    going_on.join()
+    assert child.process is process
+    child.close()
+
+
+def test_every_item_begins_with_the_same_random_numbers() -> None:
+    """sympy draws them from a generator of its own, which is seeded from the clock."""
+    code = "from gdpo import grading; from sympy.core.random import random\n"
+    code += "grading._compare = lambda *_: random(); grading.serve(5)"
+    lines = '["1", "1"]\n["2", "1"]\n'
+    calls = [subprocess.run([sys.executable, "-c", code], input=lines, capture_output=True, text=True) for _ in "ab"]
+    told = [line for done in calls for line in done.stdout.splitlines() if line != "ready"]
+    assert len(told) == 4 and len(set(told)) == 1
+
+
+def test_a_child_s_sets_have_one_order(child) -> None:
+    assert child.verdict("1", "1") == "right"
+    assert b"PYTHONHASHSEED=0\0" in Path(f"/proc/{child.process.pid}/environ").read_bytes()
 
 
 def test_one_hanging_item_leaves_the_others_their_verdicts(monkeypatch) -> None:

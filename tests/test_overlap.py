@@ -28,6 +28,13 @@ def test_instructions_and_spelling_make_no_difference() -> None:
     assert not overlap.matches_text("What is 1-1?")
 
 
+def test_of_instructions_of_equal_length_the_first_given_is_cut_in_every_process() -> None:
+    """Python puts a set of words in another order each time it starts; of a text with several, one is cut."""
+    given = [f"Say so {letter}." for letter in "hgfedcba"]
+    overlap = Overlap({"b": [asks("What is this", name="i")]}, [*given, "short", *given])
+    assert overlap._instructions == [*given, "short"]
+
+
 SAME = [
     ("What is 3 + 5?", "what is  3+5"),
     ("10,000 or 3.5 cups!", "10{,}000 or 3,5 cups"),
