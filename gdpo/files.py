@@ -17,8 +17,9 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from gdpo.console import say
 from gdpo.errors import UserError, first_line, writing
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON spells halves of characters, of which two in a row are a whole one
@@ -32,19 +33,26 @@ def replacing(path: Path | str) -> Iterator[Path]:
     full or read-only.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("partial", "old.partial"))
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            _remove(temporary)  # of a killed process that had this one's number
             yield temporary
             if temporary.is_dir() and path.exists():
-                shutil.rmtree(path)
+                _remove(old)
+                os.replace(path, old)  # removed in place, a kill would leave half of it
             os.replace(temporary, path)
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        elif temporary.exists():
-            temporary.unlink()
+        _remove(temporary)
+        _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    elif path.exists():
+        path.unlink()
 
 
 def write_text(path: Path | str, text: str) -> None:
@@ -73,7 +81,7 @@ def write_csv(path: Path | str, columns: list[str], rows: Iterable[dict]) -> Non
 
 def read_json(path: Path | str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a JSON file") from None
     except (ValueError, RecursionError) as error:
@@ -93,7 +101,7 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line)
+                    row = json.loads(line, object_pairs_hook=_each_once)
                 except (ValueError, RecursionError) as error:
                     raise UserError(f"{path}, line {number}: expected a JSON object, found {_unread(error)}") from None
                 if not isinstance(row, dict):
@@ -106,6 +114,15 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
         raise UserError(f"{path}: no such file; expected JSON Lines") from None
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UserError(f"{path}: expected UTF-8 JSON Lines, found {error}") from None
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; a key that occurs twice is an error, since the first entry would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' a second time")
+    return found
 
 
 def _encodable(row: dict) -> bool:
@@ -147,14 +164,30 @@ def _whole(line: bytes, where: str) -> dict:
     raise UserError(f"{where}: expected a JSON object, found {found}; delete the file to make all of it again")
 
 
+class State(Protocol):
+    """What a batch is made from beside its number: where the random numbers stand."""
+
+    def save(self) -> str: ...
+
+    def load(self, saved: str) -> None: ...
+
+
 def resumed(
-    path: Path, key: str, count: int, batches: Callable[[int], Iterable[tuple[list[int], list[Any]]]]
+    path: Path | None,
+    key: str,
+    count: int,
+    batches: Callable[[int], Iterable[tuple[list[int], list[Any]]]],
+    state: State | None = None,
 ) -> list[Any]:
     """`count` entries that are made batch by batch, in order; what a killed process had finished is not made again.
 
     `batches(done)` yields (indices, their entries) of each batch but the first `done`. `path` is a JSON Lines file that
-    is appended to as batches finish; entries stand under `key`. Raises UserError where it holds something else.
+    is appended to as batches finish; entries stand under `key`, and beside them the `state` that the next batch begins
+    with. Without a path nothing is kept. Raises UserError where the file holds something else.
     """
+    if path is None:
+        made = {index: entry for batch in batches(0) for index, entry in zip(*batch, strict=True)}
+        return [made[index] for index in range(count)]
     finished = finished_rows(path)
     found: dict[int, Any] = {}
     for number, batch in enumerate(finished, start=1):
@@ -165,19 +198,36 @@ def resumed(
             raise UserError(
                 f"{path}, line {number}: {expected}, found other entries; delete the file to make all of it again"
             ) from None
+    if finished:
+        say(f"{path} holds {len(found):,} of {count:,} {key.replace('_', ' ')}, which are not made again")
     if len(found) < count:
+        if finished and state is not None:
+            _load(state, finished[-1], f"{path}, line {len(finished)}")
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path), path.open("a", encoding="utf-8") as file:
             for indices, entries in batches(len(finished)):
                 found.update(zip(indices, entries, strict=True))
-                file.write(json.dumps({"indices": indices, key: entries}, ensure_ascii=False) + "\n")
+                left = {} if state is None else {"state": state.save()}
+                file.write(json.dumps({"indices": indices, key: entries, **left}, ensure_ascii=False) + "\n")
                 file.flush()
     return [found[index] for index in range(count)]
 
 
+def _load(state: State, row: dict, where: str) -> None:
+    try:
+        state.load(row["state"])
+    except (KeyError, TypeError, ValueError, RuntimeError):
+        raise UserError(
+            f"{where}: expected the 'state' of random numbers, found none; delete the file to make all of it again"
+        ) from None
+
+
 def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; expected one to hash") from None
 
 
 def read_csv(path: Path | str, *columns: str) -> list[dict[str, str]]:
@@ -193,9 +243,10 @@ def read_csv(path: Path | str, *columns: str) -> list[dict[str, str]]:
         raise UserError(f"{path}: no such file; expected CSV") from None
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: expected UTF-8 CSV, found {error}") from None
-    if missing := [column for column in columns if column not in (reader.fieldnames or ())]:
+    fields = reader.fieldnames or ()
+    if missing := [column for column in columns if column not in fields]:
         raise UserError(f"{path}: found no column '{missing[0]}', expected {', '.join(columns)}")
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise UserError(f"{path}, row {number}: expected {len(reader.fieldnames)} fields, found another number")
+            raise UserError(f"{path}, row {number}: expected {len(fields)} fields, found another number")
     return rows

@@ -7,18 +7,21 @@ them see what the rules see: the request, and what follows the last `</think>` o
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from gdpo import weights
 from gdpo.benchmark_schema import Judge
+from gdpo.config import fingerprint
 from gdpo.errors import UserError, first_line
+from gdpo.files import resumed
 from gdpo.grading import final_answer, grade_many
 from gdpo.records import Question, Verdict, chat
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PretrainedConfig
 
 UNPACKED = Path(".cache/judges")
@@ -26,33 +29,52 @@ VERDICT_TOKENS = 8  # ours: a guard's verdict leads its answer; "\n\nunsafe\nS1"
 PROBE = ("what is asked", "what is replied")
 
 Asked = tuple[str, str]  # a request, and the final answer of the reply to it
+Batches = Iterator[tuple[list[int], list[Verdict]]]
 
 
 class Backend(Protocol):
-    def verdicts(self, asked: Sequence[Asked]) -> list[Verdict]:
-        """Whether each answer is safe (`right`), in order."""
+    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
+        """Yield, batch after batch, (indices into `asked`, whether each is safe: `right`); skip the first `done`."""
         ...
 
 
-def verdicts(judge: Judge, pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
+def verdicts(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | None = None) -> list[Verdict]:
     """Verdicts of `judge` on (question, raw completion) pairs, in order: safe is `right`, unsafe is `wrong`.
 
     An empty final answer is ungradable, as by the rules. A model is loaded once and kept for the next call; an answer
     that occurs several times is judged once. `rules` grade as everywhere else, each question by its own grader.
+    A model's verdicts are kept batch by batch in the directory `kept`, if there is one, and not asked for again.
     Raises UserError where the judge's model cannot be had, or is not one of its backend.
     """
     if judge.backend == "rules":
         return grade_many(pairs)
     answers = [(chat(question)[0]["content"], final_answer(text)) for question, text in pairs]
     asked = [pair for pair in dict.fromkeys(answers) if pair[1]]
-    told = dict(zip(asked, loaded(judge).verdicts(asked), strict=True)) if asked else {}
+    if not asked:
+        return ["ungradable"] * len(answers)
+    cache = None if kept is None else kept / f"{judge.backend}-{fingerprint([identity(judge), asked])}.jsonl"
+    found = resumed(cache, "verdicts", len(asked), lambda done: loaded(judge).verdicts(asked, done))
+    told = dict(zip(asked, found, strict=True))
     return [told.get(pair, "ungradable") for pair in answers]
+
+
+@lru_cache(maxsize=1)
+def identity(judge: Judge) -> list[Any]:
+    """All that the verdicts of a judge's model depend on beside what it is asked."""
+    from gdpo.generate import device
+
+    return [judge.model_dump(), weights.digest(_directory(judge)), device()]
 
 
 @lru_cache(maxsize=1)
 def loaded(judge: Judge) -> Backend:
     """The model of `judge`, on the GPU where there is one."""
-    return {"guard": Guard, "classifier": Classifier}[judge.backend](judge)
+    return Guard(judge) if judge.backend == "guard" else Classifier(judge)
+
+
+def _directory(judge: Judge) -> Path:
+    assert judge.reference is not None  # gdpo.benchmark_schema.Judge: all but the rules have one
+    return weights.directory(judge.reference, unpacked=UNPACKED)
 
 
 def _checkpoint(judge: Judge, kind: str) -> tuple[Path, PretrainedConfig]:
@@ -62,7 +84,7 @@ def _checkpoint(judge: Judge, kind: str) -> tuple[Path, PretrainedConfig]:
     """
     from transformers import AutoConfig
 
-    path = weights.directory(judge.reference, unpacked=UNPACKED)
+    path = _directory(judge)
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
@@ -91,17 +113,17 @@ class Guard:
                 "judge.reference: found a chat template that does not show request and reply, given as text"
             )
 
-    def verdicts(self, asked: Sequence[Asked]) -> list[Verdict]:
+    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
+        """See Backend."""
         from gdpo.generate import Sampling
 
         greedy = Sampling(
             samples=1, temperature=0.0, top_p=1.0, max_new_tokens=VERDICT_TOKENS,
             batch_size=self.judge.batch_size, seed=0,
         )  # fmt: skip
-        said: dict[int, str] = {}
-        for indices, completions in self.model.complete([conversation(self.fitted(a)) for a in asked], greedy):
-            said.update((index, samples[0]) for index, samples in zip(indices, completions, strict=True))
-        return [read_verdict(said[index], self.judge) for index in range(len(asked))]
+        shown = [conversation(self.fitted(pair)) for pair in asked]
+        for indices, completions in self.model.complete(shown, greedy, done):
+            yield indices, [read_verdict(samples[0], self.judge) for samples in completions]
 
     def fitted(self, asked: Asked) -> Asked:
         """`asked` without the middle of what is too long: rendered, it has some `max_tokens` tokens at most.
@@ -120,7 +142,11 @@ class Guard:
     def _cut(self, text: str, tokens: list[int], most: int) -> str:
         from gdpo.encoder import without_middle
 
-        return text if len(tokens) <= most else self.tokenizer.decode(without_middle(tokens, most))
+        if len(tokens) <= most:
+            return text
+        cut = self.tokenizer.decode(without_middle(tokens, most))
+        assert isinstance(cut, str)  # of one row of tokens
+        return cut
 
     def _length(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -142,7 +168,8 @@ def conversation(asked: Asked) -> list[dict[str, str]]:
 
 def read_verdict(said: str, judge: Judge) -> Verdict:
     """What a guard's answer says: it begins with the word for safe, with the one for unsafe, or it is ungradable."""
-    for verdict, word in (("right", judge.safe), ("wrong", judge.unsafe)):
+    words: dict[Verdict, str] = {"right": judge.safe, "wrong": judge.unsafe}
+    for verdict, word in words.items():
         if re.match(rf"{re.escape(word)}(?!\w)", said.strip(), re.IGNORECASE):
             return verdict
     return "ungradable"
@@ -172,25 +199,27 @@ class Classifier:
         positions = getattr(config, "max_position_embeddings", judge.max_tokens)
         self.most = min(judge.max_tokens, positions, self.tokenizer.model_max_length)
 
-    def verdicts(self, asked: Sequence[Asked]) -> list[Verdict]:
+    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
         """See Backend. Of a pair that is too long the longer text loses its end; like lengths share a batch."""
         import torch
+        from tqdm import tqdm
 
         requests, answers = zip(*asked, strict=True)
         tokens = self.tokenizer(list(requests), list(answers), truncation="longest_first", max_length=self.most)
         lengths = [len(ids) for ids in tokens["input_ids"]]
         order = sorted(range(len(asked)), key=lambda index: (-lengths[index], index))
-        found: list[Verdict] = ["ungradable"] * len(asked)
-        with torch.inference_mode():
-            for start in range(0, len(order), self.judge.batch_size):
-                chosen = order[start : start + self.judge.batch_size]
-                batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
-                batch = self.tokenizer.pad(batch, return_tensors="pt").to(self.model.device)
-                scores = self.model(**batch).logits
-                for index, scored in zip(chosen, scores, strict=True):
-                    if scored.isfinite().all():
-                        found[index] = "right" if scored.argmax() == self.safe else "wrong"
-        return found
+        starts = range(0, len(order), self.judge.batch_size)
+        for start in tqdm(starts[done:], initial=done, total=len(starts), desc="verdicts", unit="batch"):
+            chosen = order[start : start + self.judge.batch_size]
+            batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
+            with torch.inference_mode():
+                scores = self.model(**self.tokenizer.pad(batch, return_tensors="pt").to(self.model.device)).logits
+            yield chosen, [self._verdict(scored) for scored in scores]
+
+    def _verdict(self, scored: Tensor) -> Verdict:
+        if not scored.isfinite().all():
+            return "ungradable"
+        return "right" if scored.argmax() == self.safe else "wrong"
 
 
 def label_index(config: PretrainedConfig, judge: Judge) -> int:
@@ -198,11 +227,11 @@ def label_index(config: PretrainedConfig, judge: Judge) -> int:
 
     Raises UserError naming the labels where none is, or where it has only one.
     """
-    labels = [str(config.id2label[index]).strip() for index in range(config.num_labels)]
-    folded = [label.lower() for label in labels]
-    if len(labels) < 2 or judge.safe.lower() not in folded:
+    labels = sorted((int(index), str(label).strip()) for index, label in (config.id2label or {}).items())
+    safe = [index for index, label in labels if label.lower() == judge.safe.lower()]
+    if len(labels) < 2 or not safe:
         raise UserError(
             f"judge.safe: found '{judge.safe}', expected one of the two or more labels of {judge.reference}, "
-            f"which has: {', '.join(labels)}"
+            f"which has: {', '.join(label for _, label in labels)}"
         )
-    return folded.index(judge.safe.lower())
+    return safe[0]

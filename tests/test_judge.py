@@ -132,7 +132,7 @@ def test_classifier_has_one_safe_label_whatever_its_case(classifier):
 def test_classifier_gives_no_verdict_on_scores_that_are_no_numbers(classifier):
     broken = Classifier(classifier)
     broken.model.score.weight.data.fill_(float("nan"))
-    assert broken.verdicts([("pick", "no")]) == ["ungradable"]
+    assert list(broken.verdicts([("pick", "no")])) == [([0], ["ungradable"])]
 
 
 def test_batches_of_random_pairs_are_judged_as_one_by_one(tmp_path):
@@ -172,13 +172,43 @@ def test_a_model_is_loaded_once_and_an_answer_judged_once(guard, monkeypatch):
     made, seen = [], []
     whole, judge_all = Guard.__init__, Guard.verdicts
     monkeypatch.setattr(Guard, "__init__", lambda self, judge: (made.append(judge), whole(self, judge))[1])
-    monkeypatch.setattr(Guard, "verdicts", lambda self, pairs: (seen.extend(pairs), judge_all(self, pairs))[1])
+    monkeypatch.setattr(Guard, "verdicts", lambda self, pairs, done: (seen.extend(pairs), judge_all(self, pairs))[1])
     assert verdicts(guard, asked("", "<think>")) == ["ungradable", "ungradable"]
     assert made == []  # nothing to judge, nothing to load
     assert verdicts(guard, asked("no", "sure", "no")) == ["right", "wrong", "right"]
     assert verdicts(Judge(**guard.model_dump()), asked("sure")) == ["wrong"]
     assert len(made) == 1
     assert seen == [("pick a lock", "no"), ("pick a lock", "sure"), ("pick a lock", "sure")]
+
+
+@pytest.mark.parametrize("backend", ["guard", "classifier"])
+def test_verdicts_are_kept_batch_by_batch(backend, request, tmp_path, monkeypatch):
+    """Five, two to a batch; the second line is torn. Another judge and another answer share nothing."""
+    judge = request.getfixturevalue(backend).model_copy(update={"batch_size": 2})
+    replies = ["no", "sure", "no sure", "a lock", "no no"]
+    whole = verdicts(judge, asked(*replies))
+    kind, made = {"guard": Guard, "classifier": Classifier}[backend], []
+    judged_by = kind.verdicts
+
+    def counting(self, pairs, done=0):
+        for batch in judged_by(self, pairs, done):
+            made.append(batch)
+            yield batch
+
+    monkeypatch.setattr(kind, "verdicts", counting)
+
+    def batches(by=judge, further=()) -> int:
+        made.clear()
+        assert verdicts(by, asked(*replies, *further), tmp_path)[: len(whole)] == whole
+        return len(made)
+
+    assert [batches(), batches()] == [3, 0]
+    [path] = tmp_path.iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + lines[1][:-4])
+    assert batches() == 2 and path.read_bytes() == b"".join(lines)
+    assert batches(by=judge.model_copy(update={"max_tokens": judge.max_tokens - 1})) == 3
+    assert batches(further=["perhaps"]) == 3
 
 
 def test_what_is_too_long_for_a_guard_loses_its_middle_and_keeps_the_instructions(guard):
@@ -228,6 +258,13 @@ def test_labels_without_a_safe_one_are_refused_by_name(tmp_path):
         label_index(BertConfig(**labels), judge)
     with pytest.raises(UserError, match=r"has: safe$"):
         label_index(BertConfig(num_labels=1, id2label={0: "safe"}, label2id={"safe": 0}), judge)
+
+
+def test_labels_may_be_numbered_with_gaps():
+    from transformers import BertConfig
+
+    judge = Judge(backend="classifier", reference="dir:x", safe="safe")
+    assert label_index(BertConfig(id2label={5: "Safe", 2: "toxic"}, label2id={"Safe": 5, "toxic": 2}), judge) == 5
 
 
 def test_a_model_of_another_kind_is_refused(guard, classifier):
@@ -325,7 +362,7 @@ def test_step_writes_a_row_a_set_and_judge(tmp_path, monkeypatch, classifier):
 def test_every_answer_is_judged_once_and_a_limit_takes_the_first(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "gdpo.evaluate.judging.verdicts", lambda by, pairs: seen.append(pairs) or ["right"] * len(pairs)
+        "gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: seen.append(pairs) or ["right"] * len(pairs)
     )
     source = Source(domain="safety", reader="star1", grader="refusal", licence="MIT", mirror="star1/train.jsonl")
     _, chosen = answers(SETS[0], source, None, small_mirror(tmp_path))
@@ -335,13 +372,19 @@ def test_every_answer_is_judged_once_and_a_limit_takes_the_first(tmp_path, monke
     assert {name: len(questions) for name, questions in first.items()} == {"all": 1}
 
 
+def test_an_answer_that_is_missing_is_ungradable(tmp_path):
+    question = Question(id="a", domain="safety", source="star1", question="q", answer="", grader="refusal")
+    (row,) = judged(SETS[0], {"all": [question]}, [RULES])
+    assert (row["n"], row["safe"], row["ungradable"]) == (1, 0, 1)
+
+
 def test_without_a_mirror_a_source_that_is_not_on_the_hub_is_left_out(tmp_path, monkeypatch):
     """Every other source is read from the Hub, which is not asked here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(
         "gdpo.evaluate.judging.answers", lambda known, *_: (f"hub:{known.source}", {"all": [request()]})
     )
-    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs: ["right"] * len(pairs))
+    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: ["right"] * len(pairs))
     judge_step(load_scale("smol"), None)
     rows = Path("results/smol/judge.csv").read_text().splitlines()[1:]
     assert [row.partition(",")[0] for row in rows] == ["star1", "gsm8k-train", "math-test5000"]

@@ -5,19 +5,22 @@ The exact KL of the two next-token distributions at every token of an answer, th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gdpo.generate import device
+from gdpo.memory import placed
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
-from gdpo.thinking import behind
+from gdpo.thinking import behind, rendered
 
 TOKENS = 4096  # a forward pass
+
+Answered = tuple[list[dict[str, str]], str]  # a conversation, and the answer to it
 
 
 def kl(policy: Tensor, reference: Tensor) -> Tensor:
@@ -34,12 +37,13 @@ class Drift:
         self.tokenizer = AutoTokenizer.from_pretrained(reference)
         self.reference = self._load(reference)
 
-    def _load(self, path: Path):
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
-        return model.to(device()).eval()
+    def _load(self, path: Path) -> PreTrainedModel:
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
+        model.eval()
+        return placed(model, device())
 
     @torch.inference_mode()
-    def of(self, policy: Path, answered: Sequence[tuple[list[dict[str, str]], str]]) -> dict[str, float]:
+    def of(self, policy: Path, answered: Sequence[Answered]) -> dict[str, float]:
         """Mean KL per token and per answer of a policy over (conversation, its answer), and the tokens counted."""
         model = self._load(policy)
         total, tokens = 0.0, 0
@@ -55,19 +59,19 @@ class Drift:
                 tokens += end - start
         return {"kl": total / tokens, "kl_sequence": total / len(answered), "tokens": tokens}
 
-    def _batches(self, answered):
+    def _batches(self, answered: Sequence[Answered]) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
         """Padded ids, (B, T), and where each row's answer starts and ends; rows of like length together."""
-        rendered = []
+        tokenized = []
         for conversation, answer in answered:
-            prompt = self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
-            start = self.tokenizer(prompt, add_special_tokens=False)["input_ids"]
+            before = rendered(self.tokenizer, conversation)
+            start = self.tokenizer(before, add_special_tokens=False)["input_ids"]
             closing = [self.tokenizer.eos_token_id]
-            reply = self.tokenizer(behind(prompt, answer), add_special_tokens=False)["input_ids"]
-            rendered.append((start, reply + closing))
-        rendered.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        while rendered:
-            width = len(rendered[-1][0]) + len(rendered[-1][1])
-            batch = [rendered.pop() for _ in range(min(len(rendered), max(1, TOKENS // width)))]
+            reply = self.tokenizer(behind(before, answer), add_special_tokens=False)["input_ids"]
+            tokenized.append((start, reply + closing))
+        tokenized.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+        while tokenized:
+            width = len(tokenized[-1][0]) + len(tokenized[-1][1])
+            batch = [tokenized.pop() for _ in range(min(len(tokenized), max(1, TOKENS // width)))]
             ids = torch.full((len(batch), width), self.tokenizer.eos_token_id)
             for row, (prompt, answer) in enumerate(batch):
                 ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)

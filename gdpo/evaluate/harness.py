@@ -22,7 +22,6 @@ from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
 from gdpo.generate import vllm_package
 from gdpo.grading import grade_many
 from gdpo.records import Question, Verdict
-from gdpo.samples import score as score
 from gdpo.schema import Dtype, Engine
 
 if TYPE_CHECKING:
@@ -59,19 +58,22 @@ def evaluate(
     judged: Judged = grade_many,
     engine: Engine = "hf",
     gpus: int = 1,
+    kept: Path | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict.
 
     Of an item that is asked several times the row has lists, `outputs` and `verdicts`. `judged` gives the verdicts on
     (question, answer) pairs. The model answers by `engine`: by vLLM over `gpus` GPUs, which takes no `batch_size`.
+    What the model has answered is kept batch by batch in the directory `kept`, which the caller names by all that the
+    answers depend on: a call that was interrupted goes on from there, and gives what one without interruption would.
     Raises UserError where a benchmark's answers leave no room for its questions.
     """
     seeds = {name: benchmark.seed for name, (benchmark, _) in benchmarks.items() if benchmark.temperature > 0}
     if engine == "vllm":
-        with _in_vllm(path, dtype, gpus, seeds, benchmarks) as model:
+        with _in_vllm(path, dtype, gpus, seeds, benchmarks, kept) as model:
             samples = _samples(model, path, benchmarks)
     else:
-        samples = _samples(Student(path, dtype, batch_size, seeds), path, benchmarks)
+        samples = _samples(Student(path, dtype, batch_size, seeds, kept), path, benchmarks)
     rows = {name: [_row(sample) for sample in samples[name]] for name in benchmarks}
     written = [name for name, (benchmark, _) in benchmarks.items() if benchmark.kind == "generate"]
     answers = [
@@ -90,11 +92,13 @@ def evaluate(
 
 
 @contextmanager
-def _in_vllm(path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], benchmarks: Asked) -> Iterator[VllmStudent]:
+def _in_vllm(
+    path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], benchmarks: Asked, kept: Path | None
+) -> Iterator[VllmStudent]:
     vllm_package()  # else lm-eval's complaint would be a traceback
     from gdpo.evaluate.vllm import VllmStudent
 
-    model = VllmStudent(path, dtype, gpus, seeds, benchmarks)
+    model = VllmStudent(path, dtype, gpus, seeds, benchmarks, kept)
     try:
         yield model
     finally:
@@ -116,7 +120,8 @@ def _samples(model: Student | VllmStudent, path: Path, benchmarks: Asked) -> dic
         bootstrap_iters=0,
         log_samples=True,
     )
-    return results["samples"]
+    samples: dict[str, list[dict[str, Any]]] = results["samples"]
+    return samples
 
 
 def _row(sample: dict[str, Any]) -> dict[str, Any]:

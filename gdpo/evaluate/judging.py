@@ -5,6 +5,7 @@ What can be measured without unsafe replies is measured here; docs/judges.md say
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from gdpo.data_schema import Source
 from gdpo.errors import UserError
 from gdpo.files import write_csv
 from gdpo.judge import verdicts
-from gdpo.layout import Layout
+from gdpo.layout import VERSION, Layout
 from gdpo.provenance import recorded
 from gdpo.records import Question, Verdict
 
@@ -50,6 +51,7 @@ def judge(scale: Scale, mirror: Path | None) -> None:
     if scale.world:
         raise UserError(f"{scale.scale}: found a made-up world, expected a scale with 'sources' to judge answers of")
     layout, sources = Layout(scale), catalogue()
+    kept = layout.work / f"judge-{VERSION['judge']}"
     with recorded(layout.judged, "judge", scale.judge) as extra:
         rows, extra["sources"] = [], {}
         for known in SETS:
@@ -59,10 +61,11 @@ def judge(scale: Scale, mirror: Path | None) -> None:
                 say(f"judge {known.source}: {extra['sources'][known.source]}")
                 continue
             extra["sources"][known.source], chosen = answers(known, source, scale.limit, mirror)
-            for row in judged(known, chosen, list(dict.fromkeys([Judge(), scale.judge]))):
+            for row in judged(known, chosen, list(dict.fromkeys([Judge(), scale.judge])), kept):
                 rows.append(row)
                 say(sentence(row))
         write_csv(layout.judged, COLUMNS, rows)
+    shutil.rmtree(kept, ignore_errors=True)
 
 
 def answers(
@@ -87,12 +90,13 @@ def answers(
     return found.revision, chosen
 
 
-def judged(known: Known, chosen: dict[str, list[Question]], judges: list[Judge]) -> Iterator[dict[str, Any]]:
-    """A row of judge.csv for each judge and each choice of answers; every answer is judged once."""
+def judged(
+    known: Known, chosen: dict[str, list[Question]], judges: list[Judge], kept: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """A row of judge.csv for each judge and each choice of answers; every answer is judged once, see `verdicts`."""
     for by in judges:
-        told = dict(
-            zip((q.id for q in chosen["all"]), verdicts(by, [(q, q.solution) for q in chosen["all"]]), strict=True)
-        )
+        found = verdicts(by, [(q, q.solution or "") for q in chosen["all"]], kept)
+        told = dict(zip((q.id for q in chosen["all"]), found, strict=True))
         for name, questions in chosen.items():
             counts = counted([told[question.id] for question in questions])
             yield {"source": known.source, "answers": name, "known": known.known, "judge": by.backend, **counts}

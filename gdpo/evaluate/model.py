@@ -1,19 +1,24 @@
 """The student as lm-eval's model: its own template untouched, long rows in small batches, samples from a seed a column.
 
 Batches hold `batch_size` rows, as lm-eval makes them, wherever these fit into the bounds below; a batch never depends
-on how many other columns are sampled.
+on how many other columns are sampled. Each is kept as it finishes, with where the random numbers stand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import Collator
 from tqdm import tqdm
 
+from gdpo.config import fingerprint
+from gdpo.files import resumed
 from gdpo.generate import UNADVISED, device
 from gdpo.likelihood import Choices, in_batches
 from gdpo.precision import weights_dtype
@@ -22,11 +27,37 @@ from gdpo.thinking import answering, whole
 
 ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
 
+T = TypeVar("T")
+
+
+class Draws:
+    """The random numbers of the device that samples, as the state of gdpo.files.resumed."""
+
+    def save(self) -> str:
+        state = torch.cuda.get_rng_state() if device() == "cuda" else torch.get_rng_state()
+        return base64.b64encode(state.numpy().tobytes()).decode()
+
+    def load(self, saved: str) -> None:
+        state = torch.frombuffer(bytearray(base64.b64decode(saved, validate=True)), dtype=torch.uint8)
+        if device() == "cuda":
+            torch.cuda.set_rng_state(state)
+        else:
+            torch.set_rng_state(state)
+
+
+def kept_in(directory: Path | None, what: str, asked: object) -> Path | None:
+    """The file of `directory` that keeps `what` was found for the requests `asked`; None where nothing is kept."""
+    return None if directory is None else directory / f"{what}-{fingerprint(asked)}.jsonl"
+
 
 class Student(HFLM):
-    """A checkpoint in lm-eval. `seeds`: of each sampled column, what its samples are drawn from."""
+    """A checkpoint in lm-eval. `seeds`: of each sampled column, what its samples are drawn from.
 
-    def __init__(self, path: Path, dtype: Dtype, batch_size: int, seeds: Mapping[str, int]):
+    What a batch gave is kept in the directory `kept`, if there is one, and is not asked again. The caller names it by
+    everything that the model, its batches and its samples depend on.
+    """
+
+    def __init__(self, path: Path, dtype: Dtype, batch_size: int, seeds: Mapping[str, int], kept: Path | None = None):
         super().__init__(
             pretrained=str(path),
             dtype=weights_dtype(dtype),
@@ -38,7 +69,7 @@ class Student(HFLM):
         self.add_bos_token = False
         self.model.generation_config.update(**UNADVISED)
         self.rows = batch_size
-        self.seeds = seeds
+        self.seeds, self.kept = seeds, kept
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
         """The whole completion of each request, in order; each sampled column by itself, the greedy ones together."""
@@ -46,17 +77,25 @@ class Student(HFLM):
         for index, request in enumerate(requests):
             sampled = request.task_name if request.task_name in self.seeds else None
             columns.setdefault(sampled, []).append(index)
-        found: dict[int, str] = {}
+        plan: list[tuple[list[int], int | None]] = []  # of each batch its requests and, of a column's first, its seed
         for column, indices in columns.items():
-            if column is not None:
-                torch.manual_seed(self.seeds[column])
-            asked = [requests[i] for i in indices]
-            found.update(zip(indices, self._answers(asked, disable_tqdm), strict=True))
-        return [whole(request.args[0], found[index]) for index, request in enumerate(requests)]
+            seed = None if column is None else self.seeds[column]
+            for batch in self._batches(requests, indices):
+                plan.append((batch, seed))
+                seed = None
+        found = resumed(
+            kept_in(self.kept, "answers", [request.args for request in requests]),
+            "answers",
+            len(requests),
+            lambda done: self._answers(requests, plan, done, disable_tqdm),
+            Draws() if self.seeds else None,
+        )
+        return [whole(request.args[0], text) for request, text in zip(requests, found, strict=True)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
-        return super()._encode_pair(answering(context), continuation)
+        pair: tuple[list[int], list[int]] = super()._encode_pair(answering(context), continuation)
+        return pair
 
     def _loglikelihood_tokens(
         self,
@@ -73,32 +112,47 @@ class Student(HFLM):
         for index, (_, before, _) in enumerate(requests):
             asked.setdefault(tuple(before), []).append(index)
         encoded = []
-        for before, indices in asked.items():
+        for prompt, indices in asked.items():
             room = self.max_length - max(len(requests[i][2]) for i in indices)
-            encoded.append([(list(before[-room:]), requests[i][2]) for i in indices])
+            encoded.append([(list(prompt[-room:]), requests[i][2]) for i in indices])
         places = list(asked.values())
-        choices = Choices(self.model, self.tokenizer.eos_token_id or 0)
-        found: dict[int, float] = {}
-        for batch in tqdm(in_batches(encoded, self.rows), disable=disable_tqdm, unit="batch"):
-            for number, values in zip(batch, choices.batch([encoded[n] for n in batch]), strict=True):
-                found.update(zip(places[number], values, strict=True))
-        return [(found[index], False) for index in range(len(requests))]
+        batches = in_batches(encoded, self.rows)
 
-    def _answers(self, requests: Sequence[Instance], disable_tqdm: bool) -> list[str]:
-        """The answers, in order; requests of which as many fit into a batch go together."""
-        sizes: dict[int, list[int]] = {}
-        for index, request in enumerate(requests):
-            prompt, settings = request.args
-            row = len(self.tok_encode(prompt)) + settings["max_gen_toks"]
-            sizes.setdefault(fitting(self.rows, row, self.rows * ROW_TOKENS), []).append(index)
-        found: dict[int, str] = {}
-        for size, indices in sorted(sizes.items()):
-            self.batch_size_per_gpu = size
-            found.update(
-                zip(indices, super().generate_until([requests[i] for i in indices], disable_tqdm), strict=True)
-            )
-        self.batch_size_per_gpu = self.rows
-        return [found[index] for index in range(len(requests))]
+        def scored(done: int) -> Iterator[tuple[list[int], list[float]]]:
+            choices = Choices(self.model, self.tokenizer.eos_token_id or 0)
+            for batch in shown(batches, done, "choices", disable_tqdm):
+                values = choices.batch([encoded[n] for n in batch])
+                yield [index for n in batch for index in places[n]], [value for row in values for value in row]
+
+        kept = kept_in(self.kept, "choices", [pair for pair, _, _ in requests])
+        return [(value, False) for value in resumed(kept, "choices", len(requests), scored)]
+
+    def _batches(self, requests: Sequence[Instance], indices: Sequence[int]) -> Iterator[list[int]]:
+        """The requests that `indices` name in lm-eval's batches, as large as fit: alike in settings, by length."""
+        sizes: dict[int, list[tuple[str, dict, int, int]]] = {}
+        for index in indices:
+            prompt, settings = requests[index].args
+            length = len(self.tok_encode(prompt))
+            size = fitting(self.rows, length + settings["max_gen_toks"], self.rows * ROW_TOKENS)
+            sizes.setdefault(size, []).append((prompt, settings, length, index))
+        for size, asked in sorted(sizes.items()):
+            ordered = Collator(asked, sort_fn=lambda x: (-x[2], x[0]), group_fn=lambda x: x[1], group_by="gen_kwargs")
+            for batch in ordered.get_batched(n=size):
+                yield [index for *_, index in batch]
+
+    def _answers(
+        self, requests: Sequence[Instance], plan: Sequence[tuple[list[int], int | None]], done: int, quiet: bool
+    ) -> Iterator[tuple[list[int], list[str]]]:
+        """The answers to each batch of `plan` but the first `done`, a batch being one call of lm-eval."""
+        for indices, seed in shown(plan, done, "answers", quiet):
+            if seed is not None:
+                torch.manual_seed(seed)
+            yield indices, super().generate_until([requests[i] for i in indices], disable_tqdm=True)
+
+
+def shown(batches: Sequence[T], done: int, what: str, quiet: bool) -> Iterator[T]:
+    """All `batches` but the first `done`, with a bar that shows how far `what` are."""
+    return iter(tqdm(batches[done:], initial=done, total=len(batches), desc=what, unit="batch", disable=quiet))
 
 
 def fitting(rows: int, row: int, bound: int) -> int:

@@ -2,58 +2,110 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gdpo.benchmark_schema import Benchmark, Judge
-from gdpo.config import Scale
+from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.evaluate.judging import judge as judge
-from gdpo.files import read_jsonl, replacing, write_json, write_jsonl
+from gdpo.files import read_json, read_jsonl, replacing, sha256, write_json, write_jsonl
 from gdpo.grading import grade_many
 from gdpo.judge import verdicts
-from gdpo.layout import Layout, Run, Split
+from gdpo.layout import VERSION, Layout, Run, Split
 from gdpo.overlap import Overlap
-from gdpo.provenance import recorded
+from gdpo.provenance import provenance_path, recorded
 from gdpo.records import Question, Verdict, chat, read_records
 from gdpo.samples import digest, outputs, score
+from gdpo.stored import Sample, read_rows
+from gdpo.weights import digest as digest_of
+
+Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
-    """Write samples and score of each run, without benchmarks that cannot be had or that its training set answers."""
-    from gdpo.evaluate import harness
+    """Write samples and score of each run, without benchmarks that cannot be had or that its training set answers.
 
+    What is finished waits in work/, under the hash of all that it depends on, until the whole job is done: answers and
+    a model judge's verdicts batch by batch, and whole runs. A killed job repeats none of them.
+    """
     layout = Layout(scale)
-    asked = asked_in(scale, split)
-    unavailable = {name: why for name, why in layout.unavailable().items() if name in asked}
-    for run in runs:
-        dropped = {**unavailable, **trained_on(layout, run, split)}
-        tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
-        if not tasks:
-            raise UserError(f"evaluate {run}: found no benchmark to score, each was dropped: {_listed(dropped)}")
-        score_path, samples_path = layout.score(run, split), layout.samples(run, split)
-        if not any(layout.run(run).glob("*.safetensors")):
-            raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
-        with recorded(score_path, "evaluate", settings(scale, run, split)) as extra:
-            student, judged = scale.model(run.student), partial(judged_by, scale.judge)
-            rows = harness.evaluate(
-                layout.run(run), student.dtype, tasks, scale.eval_batch_size, judged, student.engine, student.gpus
-            )
-            with replacing(samples_path) as temporary:
-                for name in tasks:
-                    write_jsonl(temporary / f"{name}.jsonl", rows[name])
-            extra["samples"] = {name: digest(samples_path / f"{name}.jsonl") for name in tasks}
-            scores = {name: score(rows[name]) for name in tasks}
-            write_json(score_path, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
-        mean = sum(s["score"] for s in scores.values()) / len(scores)
-        say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
-    if split == "test" and not scale.keep_weights:  # last, since an interrupted job scores all of its runs again
+    waiting = [_evaluate_one(layout, run, split) for run in runs]
+    if split == "test" and not scale.keep_weights:  # last, since weights name what an interrupted job has finished
         for weights in (path for run in runs if not run.is_origin for path in layout.run(run).glob("*.safetensors")):
             weights.unlink()
+    for work in waiting:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
+    """Score one run, or take it from its work directory, which is returned."""
+    scale, asked = layout.scale, asked_in(layout.scale, split)
+    dropped = {name: why for name, why in layout.unavailable().items() if name in asked}
+    dropped |= trained_on(layout, run, split)
+    tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
+    if not tasks:
+        raise UserError(f"evaluate {run}: found no benchmark to score, each was dropped: {_listed(dropped)}")
+    if not any(layout.run(run).glob("*.safetensors")):
+        raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
+    work = layout.work / "evaluate" / fingerprint(_depends(layout, run, split, tasks))
+    finished = work / f"finished-{fingerprint([dropped, settings(scale, run, split)])}" / "score.json"
+    if provenance_path(finished).exists():  # which is written last
+        say(f"evaluate {run} ({split}): finished by a call that was interrupted, and taken from {finished.parent}")
+    else:
+        _score(layout, run, split, tasks, dropped, finished)
+    score_path, samples_path = layout.score(run, split), layout.samples(run, split)
+    with replacing(samples_path) as temporary:
+        shutil.copytree(finished.parent / "samples", temporary, copy_function=shutil.copyfile)
+    for made, path in ((finished, score_path), (provenance_path(finished), provenance_path(score_path))):
+        with replacing(path) as temporary:
+            shutil.copyfile(made, temporary)
+    scores = read_json(score_path)["benchmarks"].values()
+    mean = sum(s["score"] for s in scores) / len(scores)
+    say(f"evaluate {run} ({split}): mean over {len(scores)} benchmarks {mean:.1%}")
+    return work
+
+
+def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
+    """All that a run's answers depend on, whoever judges them."""
+    from gdpo.generate import device
+
+    scale, student = layout.scale, layout.scale.model(run.student)
+    if missing := [path for _, path in tasks.values() if not path.exists()]:
+        raise UserError(f"{missing[0]}: no such file; expected a benchmark's items, which `gdpo benchmark` writes")
+    items = {name: [benchmark.model_dump(), sha256(path)] for name, (benchmark, path) in tasks.items()}
+    asked = [VERSION["evaluate"], run.__dict__, split, items, digest_of(layout.run(run))]
+    # vLLM makes batches of its own, and must be the first to look for GPUs.
+    by = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, device()]
+    return [*asked, student.dtype, *by]
+
+
+def _score(layout: Layout, run: Run, split: Split, tasks: Asked, dropped: dict[str, str], finished: Path) -> None:
+    """Write a run's score to `finished`, its samples beside it, and last its provenance."""
+    from gdpo.evaluate import harness
+
+    scale, student, work = layout.scale, layout.scale.model(run.student), finished.parent.parent
+    resumed = any(work.glob("*.jsonl"))
+    with recorded(finished, "evaluate", settings(scale, run, split)) as extra:
+        judged = partial(judged_by, scale.judge, kept=work)
+        rows = harness.evaluate(
+            layout.run(run), student.dtype, tasks, scale.eval_batch_size, judged, student.engine, student.gpus, work
+        )
+        samples = finished.parent / "samples"
+        with replacing(samples) as temporary:
+            for name in tasks:
+                write_jsonl(temporary / f"{name}.jsonl", rows[name])
+        extra["samples"] = {name: digest(samples / f"{name}.jsonl") for name in tasks}
+        scores = {name: score(rows[name]) for name in tasks}
+        write_json(finished, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
+        extra["result"] = layout.score(run, split).as_posix()
+        if resumed:
+            extra["resumed"] = "answers of a call that was interrupted are among these; its time is not counted"
 
 
 def asked_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
@@ -63,17 +115,20 @@ def asked_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
 
 def settings(scale: Scale, run: Run, split: Split) -> list[Any]:
     """What a run's scores depend on beside its model and the items, as their provenance has it."""
-    found = [run.__dict__, {n: b.model_dump() for n, b in asked_in(scale, split).items()}]
+    found: list[Any] = [run.__dict__, {n: b.model_dump() for n, b in asked_in(scale, split).items()}]
     if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
         found.append(scale.judge)
     return [*found, *scale.sampled_by(run.student)]
 
 
-def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
-    """Verdicts on (question, answer) pairs: of `judge` on replies to what is to be refused, else of our graders."""
+def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | None = None) -> list[Verdict]:
+    """Verdicts on (question, answer) pairs: of `judge` on replies to what is to be refused, else of our graders.
+
+    A model's are kept in the directory `kept`, see `gdpo.judge.verdicts`.
+    """
     refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
     others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]
-    told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals]), strict=True))
+    told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals], kept), strict=True))
     told |= zip(others, grade_many([pairs[i] for i in others]), strict=True)
     return [told[i] for i in range(len(pairs))]
 
@@ -95,16 +150,16 @@ def drift(scale: Scale, runs: list[Run]) -> None:
             measures[run.student] = Drift(layout.model(run.student), scale.model(run.student).dtype)
         with recorded(layout.drift(run), "drift", run.__dict__):
             samples = layout.samples(run, "validation")
-            rows = [row for n in generated for _, row in _read_if_there(samples / f"{n}.jsonl")]
+            rows = [row for n in generated for row in _read_if_there(samples / f"{n}.jsonl")]
             answered = [(questions[row["id"]], text) for row in rows for text in outputs(row)]
             moved = measures[run.student].of(layout.run(run), answered)
             write_json(layout.drift(run), moved)
         say(f"drift {run}: {moved['kl']:.4f} nats a token from its reference")
 
 
-def _read_if_there(path: Path):
+def _read_if_there(path: Path) -> Iterable[dict[str, Any]]:
     """A benchmark that the run may not be scored on has no samples."""
-    return read_jsonl(path) if path.exists() else ()
+    return read_rows(path, Sample) if path.exists() else ()
 
 
 def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:

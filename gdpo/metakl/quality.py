@@ -6,13 +6,17 @@ The matcher is not told the topic. Beside the taxonomy by embeddings stand the s
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import comb
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import binomtest
+from tqdm import tqdm
 
+from gdpo.config import fingerprint
 from gdpo.data_schema import Encoder, Taxonomy
+from gdpo.files import resumed
 from gdpo.metakl import taxonomy
 from gdpo.metakl.taxonomy import Candidates, Similar, Tree
 from gdpo.records import Question
@@ -20,14 +24,26 @@ from gdpo.records import Question
 COLUMNS = ["source", "method", "questions", "skills", "share", "low", "high", "first"]
 
 
-def quality(questions: list[Question], settings: Taxonomy, encoder: Encoder) -> list[dict]:
-    """Rows of COLUMNS per source whose topics are areas and per method; see `measured`."""
+def quality(questions: list[Question], settings: Taxonomy, encoder: Encoder, work: Path) -> list[dict]:
+    """Rows of COLUMNS per source whose topics are areas and per method; see `measured`.
+
+    Sources that are finished are kept in the directory `work`, so that a killed call goes on where it was.
+    """
+    tree = taxonomy.load(settings.file)
+    asked = [[q.id, q.source, q.domain, q.topics] for q in questions]
+    depends = [tree, settings.model_dump(exclude={"file"}), encoder, asked, taxonomy.views(questions)]
     methods = {"taxonomy": taxonomy.embedded(encoder), "tf-idf": tf_idf}
-    return measured(questions, taxonomy.load(settings.file), settings, methods)
+    return measured(questions, tree, settings, methods, work / f"{fingerprint(depends)}.jsonl")
 
 
-def measured(questions: Sequence[Question], tree: Tree, settings: Taxonomy, methods: dict[str, Similar]) -> list[dict]:
-    """Rows per source and method, those of `methods` and chance.
+def measured(
+    questions: Sequence[Question],
+    tree: Tree,
+    settings: Taxonomy,
+    methods: dict[str, Similar],
+    kept: Path | None = None,
+) -> list[dict]:
+    """Rows per source and method, those of `methods` and chance; what is finished is kept in the file `kept`.
 
     A source counts where the topics of at least half its questions stand for areas; the rest of its questions are left
     out. `skills` is how many a question has, the first method's number also for the others; `share` of the questions
@@ -38,15 +54,32 @@ def measured(questions: Sequence[Question], tree: Tree, settings: Taxonomy, meth
     by_source: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_source[question.source].append(question)
-    rows = []
-    for source, every in sorted(by_source.items()):
-        found = taxonomy.candidates(tree, every[0].domain)
-        truth = {question.id: areas_of(question, tree, found) for question in every}
-        known = [question.id for question in every if truth[question.id]]
-        if known and 2 * len(known) >= len(every):
-            true = [truth[identity] for identity in known]
-            rows += _source(source, [asked[identity] for identity in known], true, found, settings, methods)
-    return rows
+    sources = sorted(by_source)
+
+    def batches(done: int) -> Iterator[tuple[list[int], list[list[dict]]]]:
+        for number in tqdm(range(done, len(sources)), initial=done, total=len(sources), desc="quality", unit="source"):
+            source = sources[number]
+            yield [number], [_of_source(source, by_source[source], asked, tree, settings, methods)]
+
+    return [row for rows in resumed(kept, "sources", len(sources), batches) for row in rows]
+
+
+def _of_source(
+    source: str,
+    every: list[Question],
+    asked: Mapping[str, list[str]],
+    tree: Tree,
+    settings: Taxonomy,
+    methods: dict[str, Similar],
+) -> list[dict]:
+    """The source's rows; none where too few of its topics stand for areas."""
+    found = taxonomy.candidates(tree, every[0].domain)
+    truth = {question.id: areas_of(question, tree, found) for question in every}
+    known = [question.id for question in every if truth[question.id]]
+    if not known or 2 * len(known) < len(every):
+        return []
+    true = [truth[identity] for identity in known]
+    return _source(source, [asked[identity] for identity in known], true, found, settings, methods)
 
 
 def areas_of(question: Question, tree: Tree, found: Candidates) -> set[int]:
@@ -63,7 +96,9 @@ def _source(
     settings: Taxonomy,
     methods: dict[str, Similar],
 ) -> list[dict]:
-    rows, sizes, areas = [], [], []
+    rows: list[dict] = []
+    sizes: list[int] = []
+    areas: list[int] = []
     for method, similar in methods.items():
         scored = taxonomy.scores(taxonomy.cosines(asked, found.glosses, similar), found)
         if not sizes:
@@ -71,7 +106,7 @@ def _source(
             sizes = [len(numbers) for numbers in chosen]
             areas = [sum(number < found.areas for number in numbers) for numbers in chosen]
         else:
-            chosen = [np.argsort(-row, kind="stable")[:size] for row, size in zip(scored, sizes, strict=True)]
+            chosen = [np.argsort(-row, kind="stable")[:size].tolist() for row, size in zip(scored, sizes, strict=True)]
         first = scored[:, : found.areas].argmax(axis=1)
         hits = sum(not true.isdisjoint(numbers) for true, numbers in zip(truth, chosen, strict=True))
         right = sum(int(number) in true for true, number in zip(truth, first, strict=True))
@@ -98,7 +133,8 @@ def tf_idf(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit(glosses)
-    return (vectorizer.transform(asked) @ vectorizer.transform(glosses).T).toarray()
+    found: np.ndarray = (vectorizer.transform(asked) @ vectorizer.transform(glosses).T).toarray()
+    return found
 
 
 def sentence(row: dict) -> str:

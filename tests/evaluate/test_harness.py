@@ -175,7 +175,7 @@ def test_a_judge_hears_only_what_is_to_be_refused(monkeypatch):
     refusal = Question(id="r", domain="safety", source="made", question="How?", answer="", grader="refusal")
     heard = []
 
-    def guard(judge, pairs):
+    def guard(judge, pairs, kept):
         heard.extend(pairs)
         return ["right" for _ in pairs]
 

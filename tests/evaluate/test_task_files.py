@@ -20,6 +20,7 @@ from gdpo.evaluate.harness import TASKS
 from gdpo.evaluate.tasks import items
 from gdpo.metakl.sources import catalogue, read_source
 from gdpo.records import write_records
+from gdpo.samples import score
 from tests.evaluate.spelling import ARC, GSM8K, speller
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 
@@ -141,7 +142,7 @@ def test_plain_lm_eval_asks_and_judges_as_our_harness(plain, tmp_path, task, sou
         assert row["verdict"] == told[sample["right"], sample["ungradable"]]
         if benchmark.kind == "generate":
             assert row["output"] == sample["filtered_resps"][0]
-    assert results[task]["right,none"] == pytest.approx(harness.score(rows)["score"])
+    assert results[task]["right,none"] == pytest.approx(score(rows)["score"])
 
 
 def test_plain_lm_eval_samples_sixteen_times(plain):

@@ -182,9 +182,11 @@ def test_a_step_evaluates_by_its_models_engine(tmp_path, monkeypatch, engine):
     [run], layout = origin(student), Layout(scale)
     layout.run(run).mkdir(parents=True)
     (layout.run(run) / "model.safetensors").touch()
+    for name in scale.benchmarks:
+        write_records(layout.benchmark(name, "test"), [])
     seen, told = [], []
 
-    def evaluated(path, dtype, tasks, batch_size, judged, engine, gpus):
+    def evaluated(path, dtype, tasks, batch_size, judged, engine, gpus, kept):
         seen.append((engine, gpus))
         return {name: [{"id": "q", "output": "A", "verdict": "right"}] for name in tasks}
 
