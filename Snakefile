@@ -1,13 +1,20 @@
 # Targets and includes, nothing else. `snakemake --cores all results/table2.csv --config scale=smol limit=16`
+import shlex
 import sys
 import time
 
 from gdpo.config import fingerprint, load_scale
-from gdpo.errors import UserError
+from gdpo.errors import UserError, suggest
 from gdpo.layout import VERSION, Layout, Run, origin
 from gdpo.report import claims, figures
 
 try:
+    for key, value in config.items():
+        if key not in ("scale", "limit", "mirror"):
+            known = suggest(key, ["scale", "limit", "mirror"])
+            raise UserError(f"--config: found '{key}'; {known}")
+        if value is None or value == "":
+            raise UserError(f"--config {key}=: found nothing, expected a value")
     SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
     figures.settings.load()
     claims.load(SCALE)
@@ -17,8 +24,12 @@ except UserError as error:
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
 # What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
-TOLD = " ".join(f"--{key} {config[key]}" for key in ("scale", "limit") if key in config)
-MIRROR = f"--mirror {config['mirror']}" if "mirror" in config else ""
+TOLD = " ".join(
+    f"--{key} {shlex.quote(str(config[key]))}"
+    for key in ("scale", "limit")
+    if key in config
+)
+MIRROR = f"--mirror {shlex.quote(str(config['mirror']))}" if "mirror" in config else ""
 STARTED = time.time()
 
 
@@ -78,6 +89,9 @@ rule figures:
             for name in names
             for path in fragments(kind, name)
         ],
+
+
+include: "workflow/rules/targets.smk"
 
 
 onstart:

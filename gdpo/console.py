@@ -6,12 +6,18 @@ hide text. Files keep them; a terminal is shown their escapes.
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
+from typing import Any
 
 from gdpo import together
+from gdpo.scrub import scrubbed
 
 # All control characters but tab and line feed; marks that turn the direction of what follows; halves of characters.
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -38,11 +44,28 @@ def redirect(log: Path) -> None:
     os.close(target)
 
 
+def keep_keys() -> None:
+    """From here on no key is in what libraries log, nor in the traceback of an error that nobody caught."""
+
+    def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        sys.stderr.write(scrubbed("".join(traceback.format_exception(kind, error, trace))))
+
+    logging.setLogRecordFactory(_scrubbed_record)
+    sys.excepthook = crashed
+
+
+def _scrubbed_record(*arguments: Any, **options: Any) -> logging.LogRecord:
+    record = logging.LogRecord(*arguments, **options)
+    with suppress(TypeError, ValueError, KeyError):  # of a message that its arguments do not fit, logging tells itself
+        record.msg, record.args = scrubbed(record.getMessage()), ()
+    return record
+
+
 def say(text: str) -> None:
     """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
     if not together.first():
         return
-    text = printable(text)
+    text = printable(scrubbed(text))
     print(text, file=_terminal, flush=True)
     if _terminal is not sys.stderr:
         print(text, file=sys.stderr, flush=True)

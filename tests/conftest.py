@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import pytest
+
+from tests.outcomes import Outcomes
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}"
@@ -13,10 +16,34 @@ TEMPLATE = (
 )
 
 
+def pytest_addoption(parser):
+    parser.addoption("--outcomes", type=Path, metavar="DIR", help="write what each case came to as DIR/SUITE.csv")
+
+
+def pytest_configure(config):
+    if directory := config.getoption("--outcomes"):
+        config.pluginmanager.register(Outcomes(directory.absolute(), writes=not hasattr(config, "workerinput")))
+
+
 def pytest_collection_modifyitems(items):
     """Whole workflows first, then what else is slow: what takes longest must not be what a run of two ends with."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path.parent.name != "workflow", item.path not in slow))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def measured(request):
+    """Coverage goes on into what tests start, unless their file is marked as `unmeasured`."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.node.get_closest_marker("unmeasured"):
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def revisions_of_its_own(tmp_path, monkeypatch):
+    """What a test finds on its Hub is not kept for the next one."""
+    monkeypatch.setattr("gdpo.revisions.KEPT", tmp_path / "revisions")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Inputs that chance has changed: a scale's YAML and lines of the files between steps, through their readers.
+"""What chance has changed: a scale, lines between steps, stored results, the command line, through their readers.
 
 Only success and UserError, in one sentence, are allowed; whatever else a reader raises is a bug.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import json
+import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,20 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gdpo import cli
 from gdpo.config import CONFIG, load_scale, merge
 from gdpo.errors import UserError
+from gdpo.layout import Layout, Run
 from gdpo.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
 from gdpo.schema import Import
+from gdpo.stored import Drift, Log, Noise, Provenance, Row, Sample, Score, read_rows, read_stored
 from gdpo.teach.imports import read_imported
+from gdpo.verify.findings import Findings
+from gdpo.verify.outputs import Outputs
+from gdpo.verify.records import Records
+from gdpo.verify.target import target
 from gdpo.yaml_file import parsed
+from tests.test_verify import LIMIT, ROOT, RUN, TABLE, finished  # noqa: F401
 
 MICRO = merge(*(parsed(CONFIG / f"{name}.yaml") for name in ("tiny", "micro"))) | {"scale": "fuzzed"}
 del MICRO["extends"]
@@ -160,12 +170,149 @@ def check_lines(directory: Path, examples: int) -> None:
     check()
 
 
+STORED = {
+    Sample: {"id": "a", "doc_hash": "h", "prompt_hash": "p", "outputs": ["1", "2"], "verdicts": ["right", "wrong"]},
+    Score: {"run": {}, "split": "test", "benchmarks": {"b": {"score": 0.5, "ungradable": 0.0, "n": 2}}, "dropped": {}},
+    Provenance: {
+        "step": "train", "result": "r", "config_hash": "h", "settings": {}, "wall_seconds": 1.5, "cpu_seconds": 1,
+        "peak_memory_mb": 3, "hardware": {"cpus": 2}, "packages": {"torch": "2"}, "code": "c",
+    },
+    Log: {
+        "run": {}, "steps": 2, "seconds": 1.0, "groups": 3, "memory_mb": {"peak": 1.0}, "log": [{"loss": 1.0}],
+        "watch": [{"step": 1, "reward": 0.5, "seconds": 1.0, "completions": 0}],
+    },
+    Noise: {"noise": 1.0, "noise_low": 0.5, "noise_high": None},
+    Drift: {"kl": 0.1},
+    Row: {"domain": "math", "completions": ["1"], "rewards": [1.0], "parts": [{"verdict": "right"}]},
+}  # fmt: skip
+
+
+def check_stored(directory: Path, examples: int) -> None:
+    @fuzzed(examples)
+    @given(st.data(), st.sampled_from(list(STORED.items())))
+    def check(data: st.DataObject, chosen: tuple) -> None:
+        kind, start = chosen
+        text = json.dumps(data.draw(mutated(start)), default=str).encode()
+        path = directory / "fuzzed.json"
+        path.write_bytes(data.draw(broken(text)) + b"\n")
+        survives(lambda: read_stored(path, kind))
+        survives(lambda: list(read_rows(path, kind)))
+
+    check()
+
+
+def check_verified(directory: Path, examples: int) -> None:
+    """One run of a finished table: a file of it is changed, and all is read of it that `gdpo verify` reads."""
+    layout = Layout(load_scale("micro", LIMIT))
+    runs = [Run(*RUN.split("/")[:3], int(RUN.split("/")[3]))]
+    places = [
+        *sorted((directory / ROOT / "samples" / RUN).glob("*.jsonl")), directory / ROOT / f"scores/{RUN}.json",
+        directory / ROOT / f"scores/{RUN}.json.provenance.json", directory / ROOT / f"runs/{RUN}/provenance.json",
+        directory / ROOT / f"runs/{RUN}/train.json", directory / f"{TABLE}.provenance.json",
+    ]  # fmt: skip
+
+    def verified() -> None:
+        findings = Findings()
+        Records(layout, runs, target(layout.scale, TABLE), findings).check()
+        Outputs(layout, runs, findings).check()
+        assert all("\n" not in sentence for sentence in findings.wrong)
+
+    @fuzzed(examples)
+    @given(st.data(), st.sampled_from(places))
+    def check(data: st.DataObject, path: Path) -> None:
+        whole = path.read_bytes()
+        try:
+            if path.suffix == ".json":
+                text = json.dumps(data.draw(mutated(json.loads(whole))), default=str).encode()
+            else:
+                rows = [json.loads(line) for line in whole.splitlines()]
+                text = "".join(json.dumps(row, default=str) + "\n" for row in data.draw(mutated(rows))).encode()
+            path.write_bytes(data.draw(broken(text)))
+            survives(verified)
+        finally:
+            path.write_bytes(whole)
+
+    check()
+
+
+def vocabulary() -> tuple[list[str], list[str]]:
+    """The words of the command line: steps and options, as the parser has them."""
+    steps, options, below = [], [], [cli.parser()]
+    while below:
+        for action in below.pop()._actions:
+            options += action.option_strings
+            if isinstance(action.choices, dict):
+                steps += action.choices
+                below += action.choices.values()
+    return sorted(set(steps)), sorted({*options} - {"-h", "--help", "--version"})
+
+
+VALUES = [
+    "micro", "tiny", "paper", "mirco", "own.yaml", "", "0", "-1", "3", "9" * 30, "x", "none", "origin", "tiny-s",
+    "metakl", "sft", "sft~1", "sft~x", "table2", "results/table2.csv", "/", "..", "a/b", "é", "\ud800", "\x1b[2J",
+    "test", "all",
+]  # fmt: skip
+
+
+def check_commands(directory: Path, examples: int, patch: pytest.MonkeyPatch) -> None:
+    """Arguments up to the step itself, which is not called, nor anything that would start another process."""
+    patch.chdir(directory)
+    for name in ("launch.start", "environment.enter", "console.redirect", "cli.import_module", "caller.watch"):
+        patch.setattr(f"gdpo.{name}", lambda *arguments: Nothing())
+    patch.setattr(os, "environ", dict(os.environ))
+    steps, options = vocabulary()
+    words = st.one_of(st.sampled_from(options), st.sampled_from(VALUES), st.sampled_from(steps), st.text(max_size=4))
+    words = words.filter(lambda word: "\0" not in word)  # which no command line can have
+
+    @fuzzed(examples)
+    @given(st.sampled_from(steps), st.lists(words, max_size=9))
+    def check(first: str, more: list[str]) -> None:
+        arguments = [first, *more]
+        survives(lambda: cli.run(cli.parser().parse_args(arguments)))
+
+    check()
+
+
+class Nothing:
+    """A room of which every step does nothing."""
+
+    def __getattr__(self, name: str) -> Callable:
+        return lambda *arguments, **options: None
+
+
 def test_a_changed_scale_loads_or_ends_in_one_sentence(tmp_path: Path) -> None:
     check_scales(tmp_path, 100)
 
 
 def test_changed_lines_are_read_or_end_in_one_sentence(tmp_path: Path) -> None:
     check_lines(tmp_path, 200)
+
+
+def test_a_changed_result_is_read_or_ends_in_one_sentence(tmp_path: Path) -> None:
+    check_stored(tmp_path, 200)
+
+
+def test_a_command_line_is_obeyed_or_ends_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_commands(tmp_path, 100, monkeypatch)
+
+
+@pytest.mark.slow
+def test_what_verify_reads_is_told_or_ends_in_one_sentence(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(request.getfixturevalue("finished"), tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    check_verified(tmp_path / "copy", 300)
+
+
+@pytest.mark.slow
+def test_so_do_many_results(tmp_path: Path) -> None:
+    check_stored(tmp_path, 2000)
+
+
+@pytest.mark.slow
+def test_so_do_many_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_commands(tmp_path, 1000, monkeypatch)
 
 
 @pytest.mark.slow

@@ -10,15 +10,17 @@ import json
 import logging
 import os
 import pickle
+import queue
 import stat
 import subprocess
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from gdpo import cli, console, weights
+from gdpo import cli, console, grading, weights
 from gdpo.config import load_scale, read_yaml
 from gdpo.errors import UserError
 from gdpo.files import finished_rows, read_json, read_jsonl, write_json, write_jsonl, write_text
@@ -63,6 +65,7 @@ def raw(text: str) -> list[str]:
 # The terminal
 
 
+@pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ESCAPES.values(), ids=ESCAPES)
 def test_nothing_that_is_said_or_displayed_moves_a_terminal(text, capsys, monkeypatch):
     monkeypatch.setattr(console, "_terminal", sys.stderr)
@@ -73,12 +76,14 @@ def test_nothing_that_is_said_or_displayed_moves_a_terminal(text, capsys, monkey
     assert out.count("\n") == 2 and err.count("\n") == 1
 
 
+@pytest.mark.outcome("escaped")
 def test_escapes_are_shown_and_what_prints_is_left():
     assert console.printable("\x1b[31mred\x07 \x9b") == r"\x1b[31mred\x07 \x9b"
     plain = "tab\tand\nline, é, 知識, ∑ ± ↑, 👍"
     assert console.printable(plain) == plain
 
 
+@pytest.mark.outcome("escaped")
 def test_a_shown_case_study_is_escaped_and_its_file_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     answer = "\x1b]0;owned\x07 \x1b[2J"
@@ -89,6 +94,7 @@ def test_a_shown_case_study_is_escaped_and_its_file_is_not(tmp_path, monkeypatch
     assert answer in Path("results/tableA13.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.outcome("escaped")
 def test_an_error_that_quotes_data_is_one_harmless_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     question = {"id": "\x1b[2J\x1b]0;owned\x07", "domain": "math", "source": "s", "question": "?", "answer": "1"}
@@ -106,6 +112,7 @@ def test_an_error_that_quotes_data_is_one_harmless_line(tmp_path, monkeypatch, c
 # Rows
 
 
+@pytest.mark.outcome("read as data")
 def test_a_line_of_thirty_megabytes_is_a_row(tmp_path):
     text = "x" * 30_000_000
     write_jsonl(tmp_path / "f.jsonl", [{"text": text}, {"text": "next"}])
@@ -134,6 +141,7 @@ def files_below(root: Path) -> set[str]:
     return {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
 
 
+@pytest.mark.outcome("read as data")
 def test_an_id_is_never_the_name_of_a_file(tmp_path, monkeypatch):
     """Ids go through annotation, responses and their files: the files are those that harmless ids make."""
     monkeypatch.chdir(tmp_path)
@@ -196,8 +204,21 @@ NESTED = {
 }
 
 
+@pytest.fixture(scope="module")
+def brief():
+    """Graders that give an item 1.5 seconds in place of 5: five of these take all that they are given."""
+    idle = queue.SimpleQueue()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grading, "_idle", idle)
+        patch.setattr(grading, "MathChild", partial(grading.MathChild, seconds=1.5))
+        yield
+    while not idle.empty():
+        idle.get().close()
+
+
+@pytest.mark.outcome("graded, not right")
 @pytest.mark.parametrize("answer", NESTED.values(), ids=NESTED)
-def test_no_answer_hangs_the_grader_or_counts_as_right(answer, tmp_path, monkeypatch):
+def test_no_answer_hangs_the_grader_or_counts_as_right(answer, brief, tmp_path, monkeypatch):
     """An item may cost its time limit and no more; the ones beside it keep their verdicts, and no code runs."""
     monkeypatch.chdir(tmp_path)
     base = {"domain": "math", "source": "s", "question": "?"}
@@ -217,16 +238,19 @@ def test_no_answer_hangs_the_grader_or_counts_as_right(answer, tmp_path, monkeyp
 # Spreadsheets, Markdown, LaTeX
 
 
+@pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+cmd|'x'!A0", "-1+2", "@SUM(A1)", "\t=1+1", " =1", "\r=1"])
 def test_no_cell_of_data_is_a_formula(text):
     assert sheet.inert(text) == f"'{text}"
 
 
+@pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["-3", "+4.5", "a=b", "", "duck", "'=1", "1-2"])
 def test_what_is_no_formula_keeps_its_bytes(text):
     assert sheet.inert(text) == text
 
 
+@pytest.mark.outcome("escaped")
 def test_a_case_study_has_no_formula_in_any_cell(monkeypatch):
     row = dict.fromkeys(cases.HEADER, "=1+1")
     monkeypatch.setattr(cases, "rows", lambda layout, name: [row])
@@ -250,6 +274,7 @@ def cells_of(line: str) -> list[str]:
     return found[1:-1]
 
 
+@pytest.mark.outcome("escaped")
 def test_a_name_stays_in_its_cell_of_a_table():
     made = sheet.Sheet("T", ["row", "a"], [], [INJECTED, "a"], [[sheet.Entry(INJECTED), sheet.Entry("1.0")]], labels=1)
     lines = [line for line in made.markdown().splitlines() if line.startswith("|")]
@@ -259,17 +284,20 @@ def test_a_name_stays_in_its_cell_of_a_table():
     assert r"\input" not in made.texts()[".tex"] and r"\write18" not in made.texts()[".tex"]
 
 
+@pytest.mark.outcome("escaped")
 def test_a_question_stays_in_its_cell_of_the_data_card():
     text = card_text.table(["id", "question"], [["../x", INJECTED]], labels=2)
     assert len(text.splitlines()) == 3 and [len(cells_of(line)) for line in text.splitlines()] == [2, 2, 2]
     assert r"\<script>" in text and r"\[l](" in text and r"\$y\$" in text
 
 
+@pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("character", list(r"\&%$#_{}~^"))
 def test_no_character_of_latex_is_left_to_act(character):
     assert latex.escape(f"a{character}b") not in (f"a{character}b", "ab")
 
 
+@pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["```", "````\n# head", "~~~\n<b>", "`" * 50])
 def test_no_text_ends_the_fence_that_it_stands_in(text):
     first, *_, last = cases.fenced(text).splitlines()
@@ -316,6 +344,7 @@ def test_no_code_of_a_model_runs(student, tmp_path, name, by):
     assert not (tmp_path / "out").exists() and not (tmp_path / "canary").exists()
 
 
+@pytest.mark.outcome("never run")
 def test_the_trainer_asks_nobody_whether_to_run_code(student, tmp_path):
     """Given a model with code by name, in a process whose input would say yes."""
     copy = copied(student, tmp_path / "model")
@@ -339,6 +368,7 @@ def copied(student: Path, to: Path) -> Path:
     return to
 
 
+@pytest.mark.outcome("never run")
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "training_args.bin"])
 def test_a_pickle_is_never_opened(student, tmp_path, name):
     """Alone it is refused; beside safetensors it is left behind."""
@@ -371,6 +401,7 @@ def test_an_adapter_does_not_bring_a_base_of_its_own(student, tmp_path):
         weights.fetch(referred(copy), tmp_path / "out")
 
 
+@pytest.mark.outcome("never run")
 @pytest.mark.parametrize(
     "template",
     ["{{ ''.__class__.__mro__[1].__subclasses__() }}", "{{ cycler.__init__.__globals__.os.mkdir('canary') }}"],
@@ -399,6 +430,7 @@ def wheel(cache: Path, members: dict[str, bytes], links: tuple[str, ...] = ()) -
     return f"wheel:pack==1.0#sha256={weights.sha256(path)}"
 
 
+@pytest.mark.outcome("read as data")
 @pytest.mark.parametrize("beside", ["../../up/", "/absolute/", "pack/../../", "C:\\up/"])
 def test_a_members_path_is_not_where_it_is_put(tmp_path, beside):
     config = {f"{beside}config.json": b"{}", f"{beside}tokenizer.json": b"{}", f"{beside}evil.py": b"raise SystemExit"}
@@ -483,6 +515,7 @@ def test_a_reply_that_obeys_a_question_fits_no_schema(text, tmp_path, monkeypatc
 FAILING = ("ok", "401", "403", "400", "404", "422", "429", "500", "cut", "garbage", "not json", "unfinished", "finish")
 
 
+@pytest.mark.outcome("key nowhere")
 @pytest.mark.parametrize("kind", FAILING)
 def test_a_key_that_is_echoed_is_nowhere(kind, tmp_path, monkeypatch, capfd, caplog):
     """Echoed in replies, thoughts, errors, finish reasons: no file, output, log or error text of any step has it."""
@@ -517,6 +550,7 @@ def spoken(monkeypatch) -> None:
     monkeypatch.setattr(_Handler, "event", echoing)
 
 
+@pytest.mark.outcome("key nowhere")
 @pytest.mark.parametrize("step", ["plan", "metakl annotate"])
 def test_a_key_written_into_a_scale_is_not_repeated(step, tmp_path):
     """Where a variable's name belongs somebody pastes the key itself: the sentence names the place alone."""

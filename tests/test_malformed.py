@@ -30,7 +30,8 @@ from gdpo.report import claims
 from gdpo.report.figures import settings
 
 ROOT = Path(__file__).resolve().parents[1]
-Files = Mapping[str, str | bytes]
+LOOP = Path("..")  # what stands for a link to itself
+Files = Mapping[str, str | bytes | Path | None]  # None: a folder
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,12 @@ SCALES = [
     scale("no part", "trainsets: {union: {parts: []}}", r"trainsets\.union: .*'parts'"),
     scale("world and sources", "sources: {gsm8k-train: {}}", r"expected exactly one of 'world' and 'sources'"),
     scale("no world", "world: null", r"expected exactly one of 'world' and 'sources'"),
+    scale(
+        "no world to learn",
+        "extends: smol\nscale: own\nmodels: {mine: {display: M, pretrain: {hidden_size: 8, layers: 1, heads: 1, "
+        "examples: 1, batch_size: 1, muon_learning_rate: 1, adamw_learning_rate: 1, mix: base, seed: 0}}}",
+        r"models\.mine\.pretrain: found no 'world' to learn, expected a model by 'reference'",
+    ),
     scale("extends itself", "extends: own", r"own\.yaml, extends: found a scale that extends itself"),
     scale("a loop of two", "extends: b", r"extends: found a scale that extends itself", **{"b.yaml": "extends: own\n"}),
     scale(
@@ -104,6 +111,27 @@ SCALES = [
     scale("a tab", "=extends: micro\nrespond:\n\tseed: 1\n", r"own\.yaml, line 3: expected YAML, .*'\\t'"),
     scale("no YAML", "=extends: [micro\n", r"own\.yaml, line \d: expected YAML"),
     scale("empty", "=", r"own\.yaml: expected a mapping at the top, found nothing"),
+    scale("a line break for a key", '? "\\n"\n: 1', r"own\.yaml, '\\n': unknown key; known: "),
+    scale("UTF-16", "extends: micro\n".encode("utf-16"), r"own\.yaml: expected UTF-8, found invalid start byte"),
+    scale("BOM", b"\xef\xbb\xbfextends: micro\nseeeds: [0]\n", r"own\.yaml, seeeds: unknown key; did you mean 'seeds'"),
+    scale("two documents", "---\na: b", r"own\.yaml, line 3: expected YAML, .*another document"),
+    scale("a mapping of itself", "models: &a {b: *a}", r"models\.b\.b: unknown key"),
+    scale("thousands of digits", f"bootstrap_draws: {'9' * 5000}", r"own\.yaml: expected YAML, .*limit .*digits"),
+    scale("huge seed", f"seeds: [{'9' * 20}]", r"seeds\.0: .*less than 4294967296"),
+    scale("no benchmarks", "benchmarks: null", r"benchmarks: .*at least 1 item"),
+    scale("no methods", "methods: null", r"methods: .*found None"),
+    scale("extends nothing", "extends: ''", r"\.yaml: no such scale"),
+    scale("heads of unequal size", "models: {tiny-s: {pretrain: {heads: 7}}}", r"heads: found 7 beside hidden_size 32"),
+    scale(
+        "heads of odd size", "models: {tiny-s: {pretrain: {hidden_size: 34}}}", r"heads: found \d beside hidden_size 34"
+    ),
+    scale("an unknown mix", "models: {tiny-s: {pretrain: {mix: smal}}}", r"mix: found 'smal'; did you mean 'small'"),
+    Case(
+        "scale: a loop of links",
+        "audit --scale own.yaml",
+        r"own\.yaml: expected a YAML file, .*links",
+        {"own.yaml": LOOP},
+    ),
     scale("a list", "=- a\n", r"own\.yaml: expected a mapping at the top, found list"),
     scale("not UTF-8", b"description: caf\xe9\n", r"own\.yaml: expected UTF-8"),
     scale("a date that is none", "description: 2024-13-45", r"own\.yaml: expected YAML, found .*month"),
@@ -302,6 +330,7 @@ def lines(*entries: Mapping) -> str:
     return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
+CONTAMINATION = "source,benchmark,exact,ngram,dropped\n"
 CARD = dict.fromkeys(("pool.jsonl", "annotated.jsonl", "trainsets/metakl.jsonl"), lines(QUESTION))
 STEPS = [
     at_step("groups: none", f"train {RUN}", r"groups/metakl\.jsonl: no such file"),
@@ -407,10 +436,16 @@ STEPS = [
         "metakl card",
         r"units\.json, u: expected 'count'",
         **CARD,
-        **{"contamination.csv": "source,benchmark,exact,ngram,dropped\n", "units.json": '{"u": {}}'},
+        **{"contamination.csv": CONTAMINATION, "units.json": '{"u": {}}'},
     ),
     at_step("card: no inputs", "metakl card", r"results/micro/.*: no such file"),
-    at_step("card: broken units", "metakl card", r"units\.json: expected JSON|no such file", **{"units.json": "{"}),
+    at_step(
+        "card: broken units",
+        "metakl card",
+        r"units\.json: expected JSON",
+        **CARD,
+        **{"contamination.csv": CONTAMINATION, "units.json": "{"},
+    ),
     at_step(
         "import: no tokenizer",
         "teach reward --trainset metakl",
@@ -428,6 +463,134 @@ STEPS = [
         "summary",
         r"provenance\.json, step: found none",
         **{"models/x/provenance.json": "{}"},
+    ),
+    *(
+        at_step(f"pool: {name}", "metakl annotate", says, **{"decontaminated.jsonl": content})
+        for name, content, says in [
+            ("UTF-16", lines(QUESTION).encode("utf-16"), r"decontaminated\.jsonl: expected UTF-8 JSON Lines, found"),
+            (
+                "no number for a difficulty",
+                lines({**QUESTION, "difficulty": float("nan")}),
+                r"line 1, difficulty: .*finite",
+            ),
+            (
+                "an infinite difficulty",
+                lines(QUESTION)[:-2] + ', "difficulty": 1e999}',
+                r"line 1, difficulty: .*finite",
+            ),
+            ("a key twice", lines(QUESTION)[:-2] + ', "id": "b"}', r"line 1: .*the key 'id' a second time"),
+            ("old line ends", lines(QUESTION, QUESTION).replace("\n", "\r"), r"line 2, id: found 'a'"),
+            ("a folder", None, r"decontaminated\.jsonl: found 'Is a directory', expected the path of a file"),
+            ("a loop of links", LOOP, r"decontaminated\.jsonl: found 'Too many levels of symbolic links'"),
+        ]
+    ),
+    at_step(
+        "proficiency: a folder",
+        "metakl select --trainset metakl",
+        r"proficiency\.csv: found 'Is a directory', expected the path of a file",
+        **{"annotated.jsonl": lines(QUESTION), "proficiency.csv/x": ""},
+    ),
+    *(
+        at_step(f"base model: {name}", f"train {RUN}", says, **{"groups/metakl.jsonl": lines(GROUP)}, **files)
+        for name, files, says in [
+            (
+                "a file",
+                {"models/tiny-s": ""},
+                r"tiny-s/provenance\.json: found 'Not a directory', expected directories",
+            ),
+            ("no hash", {"models/tiny-s/provenance.json": "{}"}, r"provenance\.json, config_hash: found none"),
+            ("a list for provenance", {"models/tiny-s/provenance.json": "[]"}, r"expected a JSON object, found list"),
+            (
+                "a hash that is a number",
+                {"models/tiny-s/provenance.json": '{"config_hash": 3}'},
+                r"provenance\.json, config_hash: Input should be a valid string; make the result again",
+            ),
+            (
+                "no tokenizer",
+                {"models/tiny-s/provenance.json": '{"config_hash": "a"}', "models/tiny-s/config.json": "{}"},
+                r"tiny-s: expected a tokenizer, found",
+            ),
+        ]
+    ),
+]
+
+SCORED = "results/micro/scores/tiny-s/none/origin/0.json"
+ANSWERED = "results/micro/samples/tiny-s/none/origin/0/chain2.jsonl"
+ANSWER = {"id": "a", "doc_hash": "d", "prompt_hash": "p", "output": "1", "verdict": "right"}
+
+
+def reported(name: str, says: str, arguments: str = "table --name table2", **files: str | bytes | None) -> Case:
+    """Results of one run, read for a report."""
+    laid = {ANSWERED: lines(ANSWER)} | {
+        {"score": SCORED, "samples": ANSWERED}.get(at, f"results/micro/{at}"): text for at, text in files.items()
+    }
+    return Case(f"result: {name}", f"{arguments} --scale micro", says, laid)
+
+
+RESULTS = [
+    reported("samples of another kind", r"chain2\.jsonl, line 1, id: Field required", samples=lines({"a": 1})),
+    reported("samples without a verdict", r"line 1, expected either a verdict or several", samples=lines({"id": "a"})),
+    reported(
+        "an unknown verdict",
+        r"line 1, verdict: Input should be 'right', 'wrong' or 'ungradable'",
+        samples=lines({**ANSWER, "verdict": "correct"}),
+    ),
+    reported(
+        "more outputs than verdicts",
+        r"line 1, expected as many outputs as verdicts",
+        samples=lines({"id": "a", "outputs": ["1", "2"], "verdicts": ["right"]}),
+    ),
+    reported("samples cut off", r"chain2\.jsonl, line 1: expected a JSON object", samples='{"id": "a", "out'),
+    reported(
+        "a score of text",
+        r"0\.json, benchmarks\.chain3\.score: .*number",
+        score='{"benchmarks": {"chain3": {"score": "x", "n": 1}}}',
+    ),
+    reported("a score that is a list", r"0\.json: expected a JSON object, found list", score="[]"),
+    reported(
+        "samples that a score is of are gone",
+        r"0/chain3\.jsonl: no such file; expected the samples that results/micro/scores/tiny-s/.*/0\.json is of",
+        score='{"benchmarks": {"chain3": {"score": 0.5, "n": 2}}, "dropped": {}}',
+    ),
+    Case(
+        "result: no samples at all",
+        "table --name table2 --scale micro",
+        r"results/micro/samples: found none of the \d+ runs of table2, expected their samples",
+    ),
+    reported(
+        "a log of another kind",
+        r"train\.json, seconds: Input should be a valid number",
+        "runs",
+        **{"runs/tiny-s/metakl/gdpo/0/train.json": '{"seconds": "long"}'},
+    ),
+    reported(
+        "a time of text",
+        r"provenance\.json, wall_seconds: Input should be a valid number",
+        "cost",
+        **{"pool.jsonl.provenance.json": '{"step": "sources", "wall_seconds": "long"}'},
+    ),
+    reported(
+        "a table of other columns",
+        r"table2\.csv: found no column 'model'",
+        "published",
+        **{"tables/table2.csv": "a,b\n1,2\n"},
+    ),
+    *(
+        Case(f"verify: {name}", "verify results/table2.csv", says, {"results/table2.csv.provenance.json": text})
+        for name, text, says in [
+            ("provenance that is a list", "[]", r"provenance\.json, result: found 'None', expected results/SCALE/"),
+            ("provenance cut off", '{"result": ', r"table2\.csv\.provenance\.json: expected JSON"),
+            (
+                "an unknown scale",
+                '{"result": "results/tiyn/tables/table2.csv"}',
+                r"found scale 'tiyn', .*did you mean 'tiny'",
+            ),
+        ]
+    ),
+    Case("verify: a folder", "verify .", r"\.: expected a table's CSV, Markdown or LaTeX"),
+    Case("verify: no provenance", "verify results/table2.csv", r"provenance\.json: no such file; expected a table's"),
+    Case(
+        "verify: no table", "verify results/tabel2.csv --scale micro", r"expected a table's CSV.*did you mean 'table2'"
     ),
 ]
 
@@ -499,6 +662,28 @@ COMMANDS = [
         r"mirror: found 'nowhere', expected a directory",
     ),
     Case(
+        "command: log is a folder",
+        "audit --log d",
+        r"d: found 'Is a directory', expected the path of a file",
+        {"d/x": ""},
+    ),
+    Case(
+        "command: log below a file", "audit --log f/a.log", r"f: found 'File exists', expected a directory", {"f": ""}
+    ),
+    Case("command: no whole number", "audit --limit 1.5", r"--limit: expected a whole number, found '1\.5'"),
+    Case("command: thousands of digits", f"audit --limit {'9' * 5000}", r"--limit: expected a whole number, found '9"),
+    Case(
+        "command: huge seed", f"train {RUN[:-1]}{'9' * 20} --scale micro", r"--seeds: expected whole numbers from 0 to"
+    ),
+    Case("command: workers", "plan --workers 0 --scale micro", r"--workers: expected a whole number above 0, found 0"),
+    Case(
+        "command: plan into a file",
+        "plan --out f --scale micro",
+        r"f: found 'File exists', expected a directory",
+        {"f": ""},
+    ),
+    Case("command: no scale", "audit --scale .yaml", r"\.yaml: no such scale; known: micro"),
+    Case(
         "command: out is a file",
         "metakl sources --scale micro",
         r"results/micro: found 'Not a directory', expected",
@@ -568,6 +753,22 @@ def source(name: str, says: str, manifest: str | None = "good", content: str | b
 
 
 SOURCES = [
+    Case(
+        "source: the mirror is a file",
+        "metakl sources --scale smol --mirror m",
+        r"mirror: found 'm', expected a directory",
+        {"m": ""},
+    ),
+    source(
+        "a file twice in the manifest's row",
+        r"m/manifest\.json: .*the key 'file' a second time",
+        manifest='{"entries": [{"file": "own.jsonl", "file": "own.jsonl"}]}',
+    ),
+    source(
+        "a manifest of numbers for hashes",
+        r"entries\.0: found .*expected file and sha256 as text",
+        manifest='{"entries": [{"file": "own.jsonl", "sha256": 3}]}',
+    ),
     source("no manifest", r"mirror: found no manifest\.json in 'm'", manifest=None),
     source("manifest is no JSON", r"m/manifest\.json: expected JSON", manifest="{"),
     source("manifest without entries", r"m/manifest\.json: found no list 'entries'", manifest="[]"),
@@ -592,13 +793,19 @@ SOURCES = [
     source("not zipped", r"m/own\.jsonl\.gz: expected UTF-8 JSON Lines|found 'own\.jsonl\.gz'", mirror="own.jsonl.gz"),
 ]
 
-CASES = [*SCALES, *MODELS, *IMPORTS, *STEPS, *COMMANDS, *ENDPOINTS, *SOURCES]
+CASES = [*SCALES, *MODELS, *IMPORTS, *STEPS, *RESULTS, *COMMANDS, *ENDPOINTS, *SOURCES]
 
 
 def lay(directory: Path, files: Files) -> None:
     for name, content in files.items():
         path = directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
+        if content is None:
+            path.mkdir()
+            continue
+        if content is LOOP:
+            path.symlink_to(path.name)
+            continue
         content = content.encode() if isinstance(content, str) else content
         path.write_bytes(content.replace(b"FOLDER", directory.name.encode()))
 
@@ -706,11 +913,40 @@ def test_so_it_is_by_the_command_itself(case: Case, tmp_path) -> None:
 )
 def test_through_snakemake_the_sentence_is_what_is_said_last(text: str, says: str, tmp_path) -> None:
     (tmp_path / "own.yaml").write_text(f"extends: micro\nscale: own\n{text}\n")
+    done = snakemake(tmp_path, "results/own/models/tiny-s", "--config", "scale=own.yaml")
+    assert done.returncode
+    assert "Traceback" not in done.stderr
+    assert re.search(says, done.stderr.strip().splitlines()[-1]), done.stderr
+
+
+def snakemake(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     paths = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "--cores", "1"]
+    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--directory", str(directory), "--cores", "1"]
     given = {**os.environ, "PATH": paths, "PYTHONPATH": str(ROOT)}
-    asked = ["results/own/models/tiny-s", "--config", "scale=own.yaml"]
-    done = subprocess.run([*command, *asked], capture_output=True, text=True, env=given)
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, env=given)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        (
+            "results/tableA99.csv --config scale=micro",
+            r"^gdpo: results/tableA99\.csv: .*did you mean 'results/tableA9\.csv'",
+        ),
+        ("tabels --config scale=micro", r"^gdpo: tabels: not made at scale micro; did you mean 'tables'"),
+        (
+            "results/micro/groups/metalk.jsonl --config scale=micro",
+            r"^gdpo: .*did you mean 'results/micro/groups/metakl\.jsonl'",
+        ),
+        ("xyzzy --config scale=micro", r"^gdpo: xyzzy: not made at scale micro; docs/reproducing\.md lists what is$"),
+        ("all --config scale=mirco", r"^gdpo: .*mirco\.yaml: no such scale; did you mean 'micro'"),
+        ("all --config scale=", r"^gdpo: --config scale=: found nothing, expected a value$"),
+        ("all --config limit=x", r"^gdpo: limit: expected a whole number above 0, found x$"),
+        ("all --config scale=micro limt=3", r"^gdpo: --config: found 'limt'; did you mean 'limit'"),
+    ],
+)
+def test_so_is_what_snakemake_is_asked_for(asked: str, says: str, tmp_path) -> None:
+    done = snakemake(tmp_path, *asked.split())
     assert done.returncode
     assert "Traceback" not in done.stderr
     assert re.search(says, done.stderr.strip().splitlines()[-1]), done.stderr

@@ -35,7 +35,7 @@ SAMPLES, SCORE = ROOT / "samples" / RUN / "chain2.jsonl", ROOT / f"scores/{RUN}.
 TABLE = Path("results/table2.csv")
 
 
-def answered(path, dtype, asked, batch_size, judged, engine, gpus):
+def answered(path, dtype, asked, batch_size, judged, engine, gpus, kept=None):
     """In the harness's place: right or wrong by chance, the chance seeded by the model's path."""
     draw, rows = random.Random(str(path)), {}
     for name, (_, items) in asked.items():
@@ -203,6 +203,7 @@ CHANGES = [  # what is done to which file, and what has to be said
     (ROOT / BEHIND, edited(lambda r: r.pop("settings")), f"{BEHIND}: expected an object with step"),
     (ROOT / BEHIND, edited(lambda r: r["samples"].update(hop=1)), f"{BEHIND}, samples.hop: expected a digest"),
     (ROOT / BEHIND, lambda path: path.write_text("{"), f"{BEHIND}: expected JSON"),
+    (ROOT / BEHIND, lambda path: path.write_text("[]"), f"{BEHIND}: expected an object with step, result"),
     (ROOT / BEHIND, Path.unlink, f"{BEHIND}: no such file"),
     (ROOT / f"runs/{RUN}/provenance.json", edited(other_settings), "make the result again"),
     (

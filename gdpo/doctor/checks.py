@@ -203,8 +203,8 @@ def _absent(scale: Scale) -> list[str]:
 
 
 def reached(name: str, url: str, mend: str) -> Check:
-    """Whether a server answers at all; a name and password in its address are neither sent nor shown."""
-    shown = re.sub(r"//[^/@]*@", "//", url)
+    """Whether a server answers at all; a name, a password and a query in its address are neither sent nor shown."""
+    shown = re.sub(r"//.*@", "//", re.sub(r"[?#].*", "", url))
     try:
         host = re.sub(r"^\w+://|[:/].*$", "", shown)
         with urllib.request.urlopen(urllib.request.Request(shown, method="HEAD"), timeout=NETWORK_SECONDS):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from gdpo.grading import grade_many
 from gdpo.layout import Layout, Run
 from gdpo.records import LETTERS, Question, Verdict, read_records
 from gdpo.report.scores import Scores
-from gdpo.samples import outputs, score, verdicts
+from gdpo.samples import Row, outputs, score, verdicts
 from gdpo.verify.findings import Findings
 
 Rows = dict[tuple[Run, str], list[dict[str, Any]]]
@@ -33,7 +33,7 @@ class Regraded(Scores):
         super().__init__(layout)
         self.rows = rows
 
-    def items(self, run: Run, benchmark: str) -> list[dict[str, Any]] | None:
+    def items(self, run: Run, benchmark: str) -> Sequence[Row] | None:
         return self.rows.get((run, benchmark))
 
 
@@ -43,7 +43,8 @@ class Outputs:
     def __init__(self, layout: Layout, runs: Iterable[Run], findings: Findings):
         self.layout, self.runs, self.findings = layout, list(runs), findings
         self.complete = True  # whether a table can be made from `rows`
-        self.questions: dict[str, list[Question] | None] = {}
+        self.questions: dict[str, list[Question]] = {}
+        self.unread: set[str] = set()  # benchmarks whose questions cannot be read
         self.hashes: dict[str, list[set[str]]] = {}
         self.prompts: dict[tuple[str, str, str], tuple[str, Path]] = {}
         self.closed: dict[str, dict[str, str] | None] = {}
@@ -68,10 +69,12 @@ class Outputs:
         try:
             found = read_json(path)
         except UserError as error:
-            return self._wrong(str(error), blocks=True)
+            self._wrong(str(error), blocks=True)
+            return None
         kinds = {"run": dict, "split": str, "benchmarks": dict, "dropped": dict}
         if not isinstance(found, dict) or not all(isinstance(found.get(key), kind) for key, kind in kinds.items()):
-            return self._wrong(f"{path}: expected an object with {', '.join(kinds)}", blocks=True)
+            self._wrong(f"{path}: expected an object with {', '.join(kinds)}", blocks=True)
+            return None
         if found["run"] != run.__dict__ or found["split"] != "test":
             self._wrong(f"{path}: found run {found['run']}, {found['split']}, expected {run.__dict__}, test")
         return found
@@ -121,18 +124,19 @@ class Outputs:
 
     def _items(self, name: str) -> list[Question] | None:
         """A benchmark's questions; None, told once, where they cannot be read."""
-        if name not in self.questions:
+        if name not in self.questions and name not in self.unread:
             path = self.layout.benchmark(name, "test")
             try:
-                self.questions[name] = questions = read_records(path, Question)
+                questions = read_records(path, Question)
                 # As written and as read today: a record may have got a field since.
                 written = [row for _, row in read_jsonl(path)]
                 pairs = zip(written, questions, strict=True)
                 self.hashes[name] = [{doc_hash(row), doc_hash(question.model_dump())} for row, question in pairs]
+                self.questions[name] = questions
             except UserError as error:
                 self._wrong(str(error), blocks=True)
-                self.questions[name] = None
-        return self.questions[name]
+                self.unread.add(name)
+        return self.questions.get(name)
 
     def _same_prompt(self, run: Run, name: str, path: Path, number: int, row: Mapping[str, Any]) -> None:
         """All runs of a student are asked alike."""
@@ -158,6 +162,7 @@ class Outputs:
     def _judged(self, run: Run, name: str, number: int, row: dict[str, Any], graded: Graded) -> dict[str, Any]:
         """`row` with verdicts given anew; one that differs is told."""
         question, found = self.questions[name][number - 1], verdicts(row)
+        expected: list[Verdict]
         if self.layout.scale.benchmark(name).kind != "generate":
             expected = ["right" if letter == question.answer else "wrong" for letter in outputs(row)]
             self.findings.unseen["choices, whose likelihoods are not kept: their letters are graded"] += len(found)

@@ -55,9 +55,15 @@ class Records:
         try:
             record = read_json(path)
         except UserError as error:
-            return self._wrong(str(error))
-        if not isinstance(record, dict) or (absent := [key for key in KEYS if key not in record]):
-            return self._wrong(f"{path}: expected an object with {', '.join(KEYS)}" + f", found no {absent[0]}")
+            self._wrong(str(error))
+            return None
+        expected_keys = f"{path}: expected an object with {', '.join(KEYS)}"
+        if not isinstance(record, dict):
+            self._wrong(f"{expected_keys}, found {type(record).__name__}")
+            return None
+        if absent := [key for key in KEYS if key not in record]:
+            self._wrong(f"{expected_keys}, found no {absent[0]}")
+            return None
         self.findings.checked["provenance records"] += 1
         if record["step"] == "model" and _is_tuned(record["settings"]):
             self.findings.unseen["hashes of tuned models, which hold what they were tuned on"] += 1
@@ -135,7 +141,9 @@ class Records:
             return self._wrong(str(error))
         if not isinstance(log, dict):
             return self._wrong(f"{path}: expected an object")
-        for key, value in log.items() if record else ():
+        if record is None:
+            return
+        for key, value in log.items():
             if key not in ("run", "log") and record.get(key) != value:
                 self._wrong(f"{path}, {key}: found {value}, expected {record.get(key)} as in its provenance")
 

@@ -30,6 +30,8 @@ def scale_of(result: Path) -> tuple[str, int | None]:
 
     Raises UserError where that does not say, or names a scale that is none of ours.
     """
+    if result.suffix not in tables.ALL_ENDS:
+        raise UserError(f"{result}: expected a table's CSV, Markdown or LaTeX, such as results/table2.csv")
     path = provenance_path(result.with_suffix(".csv"))
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a table's provenance, or its scale by --scale")
