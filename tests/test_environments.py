@@ -44,10 +44,11 @@ def locked(name: str) -> dict[str, Version]:
     return {canonicalize_name(package): Version(version) for package, version in pairs}
 
 
-def asked() -> list[Requirement]:
-    """What pyproject.toml asks for."""
+def asked(*extras: str) -> list[Requirement]:
+    """What pyproject.toml asks for, with these extras."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [Requirement(line) for line in project["dependencies"]]
+    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
+    return [Requirement(line) for line in lines]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -62,9 +63,9 @@ def test_a_conda_environment_is_its_lock_and_nothing_else(name):
     assert not any("/" in pin or "+" in pin for pin in pip["pip"])  # no local version, which only one machine has
 
 
-def test_the_lock_has_what_the_package_asks_for():
+def test_the_lock_has_what_the_package_and_its_tests_ask_for():
     pins = locked("gdpo")
-    for requirement in asked():
+    for requirement in asked("cluster", "test"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
