@@ -113,8 +113,12 @@ class Packing:
 
     def _forward(self, rows: list[Row], several: bool) -> dict[str, Tensor]:
         width = sum(map(len, rows)) if self.padding_free else max(map(len, rows))
-        ids, positions, segments = [], [], []
-        sources, targets, owners = [], [], []
+        ids: list[int] = []
+        positions: list[int] = []
+        segments: list[int] = []
+        sources: list[int] = []
+        targets: list[int] = []
+        owners: list[int] = []
         for number, row in enumerate(rows):
             start = len(ids) if self.padding_free else number * width
             ids += row.prompt
@@ -177,8 +181,10 @@ def attention_tokens(config: PretrainedConfig, parameters: int) -> float:
     A layer multiplies 2 N / L numbers a token by its weights and 4 T d by the other tokens, so T = N / (2 L d).
     """
     text = config.get_text_config()
-    width = text.num_attention_heads * (getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
-    return parameters / (2 * text.num_hidden_layers * width)
+    heads: int = text.num_attention_heads
+    width: int = heads * (getattr(text, "head_dim", None) or text.hidden_size // heads)
+    layers: int = text.num_hidden_layers
+    return parameters / (2 * layers * width)
 
 
 @dataclass

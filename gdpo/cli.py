@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gdpo import __version__
+from gdpo import __version__, caller, threads
 from gdpo.errors import UserError, disk_error, suggest
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog.removeprefix('gdpo ')}: {message}")
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         known, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(f"found '{rest[0]}'; {suggest(rest[0], self._option_string_actions)}")
@@ -46,7 +47,7 @@ def whole(text: str) -> int:
         raise argparse.ArgumentTypeError(f"expected a whole number, found '{text}'") from None
 
 
-def step(parent, name: str, does: str, target: str) -> argparse.ArgumentParser:
+def step(parent: argparse._SubParsersAction[Parser], name: str, does: str, target: str) -> Parser:
     """A subcommand that calls `target`, ROOM:FUNCTION of that room's steps, with the options that are added to it."""
     command = parent.add_parser(name, help=does, description=does)
     command.set_defaults(target=target)
@@ -87,8 +88,8 @@ def parser() -> argparse.ArgumentParser:
     steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
     step(steps, "model", "make a base model or teacher", "students:model").add_argument("--name", required=True)
     mirror(step(steps, "benchmark", "write the benchmarks' items, and all that are guarded", "metakl:benchmark"))
-    data = steps.add_parser("metakl", help="the training data: pool to training sets")
-    data = data.add_subparsers(dest="substep", required=True, metavar="STEP")
+    room = steps.add_parser("metakl", help="the training data: pool to training sets")
+    data = room.add_subparsers(dest="substep", required=True, metavar="STEP")
     mirror(step(data, "sources", "write the question pool from its sources", "metakl:sources"))
     step(data, "decontaminate", "drop what a benchmark asks", "metakl:decontaminate")
     step(data, "annotate", "name the skills that each question needs", "metakl:annotate")
@@ -101,8 +102,8 @@ def parser() -> argparse.ArgumentParser:
     step(data, "export", "write a training set as a Hugging Face data set", "metakl:export").add_argument(
         "--trainset", default="metakl"
     )
-    teach = steps.add_parser("teach", help="the teacher's responses and their rewards")
-    teach = teach.add_subparsers(dest="substep", required=True, metavar="STEP")
+    room = steps.add_parser("teach", help="the teacher's responses and their rewards")
+    teach = room.add_subparsers(dest="substep", required=True, metavar="STEP")
     step(teach, "respond", "sample each question's group", "teach:respond").add_argument("--trainset", required=True)
     imported = mirror(step(teach, "import", "take groups from a file", "teach:import_groups"))
     imported.add_argument("--trainset", required=True)
@@ -174,7 +175,10 @@ def check_names(scale: Scale, given: dict[str, Any]) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Load the scale and call the step's function with the rest of the arguments."""
     from gdpo.config import load_scale
+    from gdpo.console import keep_keys
 
+    caller.watch()
+    keep_keys()
     given = vars(arguments)
     if given["step"] == "verify" and given["scale"] is None:
         from gdpo.verify.target import scale_of
@@ -182,7 +186,8 @@ def run(arguments: argparse.Namespace) -> None:
         given["scale"], given["limit"] = scale_of(given["result"])
     scale = load_scale(given["scale"], given["limit"])
     check_names(scale, given)
-    os.environ["OMP_NUM_THREADS"] = str(scale.threads)
+    threads.one()
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # else it would outdo the scale's dtype
     if given["step"] == "train":
         from gdpo import launch
 

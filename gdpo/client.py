@@ -11,13 +11,17 @@ import logging
 import math
 import os
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from gdpo.errors import UserError
 from gdpo.journal import Entry
 from gdpo.schema import Endpoint
+from gdpo.scrub import masked
 
-SECRET = 12  # ours: a shorter key is the placeholder of a local server, and may be a word of a reply
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
+
 UNSEEN = (408, 504, 524)  # a gateway gave up waiting: the model behind it may have answered, and charged
 PASSING = (408, 409, 429)  # the 4xx that another attempt may not meet
 OF_THE_REQUEST = (400, 413, 422)  # what one request may be refused for while others are answered
@@ -86,8 +90,10 @@ class Client:
         await self._openai.__aenter__()
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._openai.__aexit__(*error)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._openai.__aexit__(kind, error, trace)
 
     async def answer(self, sent: Entry, messages: list[Message]) -> Entry:
         """The reply to `messages` with what it cost. Raises Failure, whatever the server does."""
@@ -112,15 +118,19 @@ class Client:
     async def _stream(self, sent: Entry, messages: list[Message], limit: str) -> Entry:
         import openai
 
-        content, reasoning, finish, tokens = [], [], "", None
+        content: list[str] = []
+        reasoning: list[str] = []
+        finish, tokens = "", None
+        most = self.endpoint.max_tokens
         stream = await self._openai.chat.completions.create(
             model=self.endpoint.model,
-            messages=messages,
+            messages=cast("list[ChatCompletionMessageParam]", messages),  # a type for each role in openai
             temperature=self.endpoint.temperature,
             top_p=self.endpoint.top_p,
             stream=True,
             stream_options={"include_usage": True},
-            **{limit: self.endpoint.max_tokens},
+            max_tokens=most if limit == "max_tokens" else openai.omit,
+            max_completion_tokens=most if limit == "max_completion_tokens" else openai.omit,
         )
         async with stream:
             try:
@@ -171,15 +181,15 @@ class Client:
 
     def _clean(self, text: str) -> str:
         """`text` without the key, and without halves of characters, which no file could hold."""
-        if len(self._key) >= SECRET:
-            text = text.replace(self._key, "***")
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return masked(text, self._key).encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _tokens(usage: Any) -> tuple[int, int] | None:
     """Prompt and completion tokens as reported; None where that is no report."""
-    counts = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
-    return counts if all(type(count) is int and count >= 0 for count in counts) and sum(counts) else None
+    prompt, completion = getattr(usage, "prompt_tokens", None), getattr(usage, "completion_tokens", None)
+    if type(prompt) is not int or type(completion) is not int or min(prompt, completion) < 0:
+        return None
+    return (prompt, completion) if prompt + completion else None
 
 
 def retry_after(header: str | None) -> float:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
@@ -21,24 +22,13 @@ from gdpo.errors import UserError, suggest
 from gdpo.expected_schema import Expected
 from gdpo.files import read_csv
 from gdpo.records import Domain
-from gdpo.schema import (
-    Method,
-    Model,
-    Name,
-    Positive,
-    Respond,
-    Reward,
-    Seeds,
-    Strict,
-    TrainSet,
-    World,
-    unsaid,
-)
+from gdpo.schema import Method, Model, Name, Positive, Respond, Reward, Seeds, Strict, TrainSet, World, unsaid
 from gdpo.table_schema import Cell, Study, Sweep, Table, Watch
 from gdpo.yaml_file import first_problem, parsed
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
 DROPPABLE = ("tables", "studies", "benchmarks")  # entries that a scale sets to null it does not have
+Entry = TypeVar("Entry")
 SHARED = ("tables", "studies", "claims", "figures", "sources")  # of all scales
 
 
@@ -60,10 +50,10 @@ class Scale(Strict):
     encoder: Encoder | None = None
     annotate: Annotate = Annotate()
     merge: Merge = Merge()
-    benchmarks: dict[Name, Benchmark]
+    benchmarks: Annotated[dict[Name, Benchmark], Field(min_length=1)]
     eval_batch_size: Positive
     judge: Judge = Field(**unsaid(Judge()))
-    threads: Positive = 1
+    threads: Positive = 1  # CPUs that a scheduler is asked for; what is computed there takes one (gdpo.threads)
     needs: dict[Step, Needs] = Field(default_factory=dict)
     launch: Launch = Launch()
     expected: Expected | None = None  # what `gdpo plan` takes for granted before anything is made
@@ -87,12 +77,16 @@ class Scale(Strict):
     def _names_resolve(self) -> Scale:
         if (self.world is None) == (not self.sources):
             raise ValueError("expected exactly one of 'world' and 'sources'")
+        if self.world is None and (made := [n for n, model in self.models.items() if model.pretrain]):
+            raise ValueError(f"models.{made[0]}.pretrain: found no 'world' to learn, expected a model by 'reference'")
         origins = self.world.skills if self.world else self.sources
-        known = {
+        known: dict[str, tuple[Sequence[str], Collection[str]]] = {
             "students": (self.students, self.models),
             "proficiency.models": (self.proficiency.models, self.models),
             "respond.teacher": ([self.respond.teacher], self.models),
         }
+        mixes = self.world.popularity if self.world else {}
+        known |= {f"models.{n}.pretrain.mix": ([m.pretrain.mix], mixes) for n, m in self.models.items() if m.pretrain}
         tuned = {n: model.tuned for n, model in self.models.items() if model.tuned}
         known |= {f"models.{n}.tuned.base": ([t.base], self.models) for n, t in tuned.items()}
         known |= {f"models.{n}.tuned.sources": (t.sources, origins) for n, t in tuned.items()}
@@ -100,9 +94,7 @@ class Scale(Strict):
         known |= {f"trainsets.{n}.parts": (t.parts, self.trainsets) for n, t in self.trainsets.items()}
         known |= {f"trainsets.{n}.respond.teacher": ([self.respond_of(n).teacher], self.models) for n in self.trainsets}
         known |= {f"student_sets.{n}": (names, self.models) for n, names in self.student_sets.items()}
-        selections = {f"tables.{n}": t for n, t in self.tables.items()}
-        selections |= {f"studies.{n}": s for n, s in self.studies.items()}
-        known |= {f"{n}.students": ([s.students], {"main", *self.student_sets}) for n, s in selections.items()}
+        known |= {f"{n}.students": ([s.students], {"main", *self.student_sets}) for n, s in self.selections.items()}
         known |= {f"trainsets.{n}.sources": (t.sources, origins) for n, t in self.trainsets.items()}
         known["decontaminate.protect"] = (self.decontaminate.protect, origins)
         for name, cell in self._cells():
@@ -110,9 +102,8 @@ class Scale(Strict):
             known[f"{name}.method"] = ([cell.method], {"origin", *self.methods})
             known[f"{name}.model"] = ([cell.model] if cell.model else [], self.models)
         for key, (names, options) in known.items():
-            for name in names:
-                if name not in options:
-                    raise ValueError(f"{key}: found '{name}'; {suggest(name, options)}")
+            if unknown := [name for name in names if name not in options]:
+                raise ValueError(f"{key}: found '{unknown[0]}'; {suggest(unknown[0], options)}")
         trained = {"students": self.students} | {f"student_sets.{n}": names for n, names in self.student_sets.items()}
         trained |= {f"{name}.model": [cell.model] for name, cell in self._cells() if cell.model}
         trained |= {f"models.{n}.tuned.base": [t.base] for n, t in tuned.items()}
@@ -155,8 +146,7 @@ class Scale(Strict):
                 seen.add(part)
 
     def _cells(self) -> list[tuple[str, Cell]]:
-        cells = [(f"tables.{n}", cell) for n, table in self.tables.items() for cell in table.rows]
-        cells += [(f"studies.{n}", cell) for n, study in self.studies.items() for cell in study.rows]
+        cells = [(key, cell) for key, selection in self.selections.items() for cell in selection.rows]
         return cells + [("sweep.extra", cell) for cell in self.sweep.extra]
 
     @property
@@ -169,7 +159,7 @@ class Scale(Strict):
         model = self.model(name).model_copy(update={"engine": "hf"})  # whatever samples it
         if model.tuned:
             return [model, self.model_settings(model.tuned.base)]
-        if not model.pretrain:
+        if not (model.pretrain and self.world):
             return [model]
         mix = model.pretrain.mix
         shares = {skill: entry.mix.get(mix, 0.0) for skill, entry in self.world.skills.items()}
@@ -194,6 +184,18 @@ class Scale(Strict):
         """What models, training sets, methods and benchmarks are called in print."""
         shown = (self.models, self.trainsets, self.methods, self.benchmarks)
         return [{name: entry.display for name, entry in entries.items()} for entries in shown]
+
+    @property
+    def needed_encoder(self) -> Encoder:
+        """That of backends taxonomy and embedding, which have one."""
+        assert self.encoder is not None
+        return self.encoder
+
+    @property
+    def selections(self) -> dict[str, Table | Study]:
+        """Every table and study, by its key."""
+        tables: dict[str, Table | Study] = {f"tables.{n}": table for n, table in self.tables.items()}
+        return tables | {f"studies.{n}": study for n, study in self.studies.items()}
 
     def table(self, name: str) -> Table:
         return _entry(self.tables, name, "tables")
@@ -231,7 +233,7 @@ class Scale(Strict):
         return sorted(found, key=lambda name: self.benchmarks[name].ours)
 
 
-def _entry(entries: dict[str, Any], name: str, key: str) -> Any:
+def _entry(entries: dict[str, Entry], name: str, key: str) -> Entry:
     if name not in entries:
         raise UserError(f"{key}: found '{name}'; {suggest(name, entries)}")
     return entries[name]
@@ -349,7 +351,8 @@ def _lower(entry: dict[str, Any], key: str, limit: int) -> None:
 
 def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The YAML at `path`, laid over what it extends: a scale's file beside it, or else one of ours."""
-    if path.resolve() in above:
+    place = Path(os.path.realpath(path))  # which, unlike Path.resolve, leaves a loop of links for the reader to name
+    if place in above:
         raise UserError(f"{path}, extends: found a scale that extends itself")
     raw = read_yaml(path)
     if "extends" not in raw:
@@ -359,7 +362,7 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise UserError(f"{path}, extends: expected the name of a scale, found {type(extends).__name__}")
     name = f"{extends}.yaml"
     beside = path.parent / name
-    return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, path.resolve())), raw)
+    return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, place)), raw)
 
 
 def load_scale(name: str | Path, limit: int | None = None) -> Scale:
@@ -373,7 +376,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
     raw = _extended(path)
     if limit is not None:
-        if limit < 1:
+        if not isinstance(limit, int) or limit < 1:  # Snakemake passes on what --config has
             raise UserError(f"limit: expected a whole number above 0, found {limit}")
         raw = _limited(raw, limit, path)
     for key in ("tables", "studies"):

@@ -138,6 +138,12 @@ class Annotate(Strict):
             raise ValueError("backend openai needs an 'endpoint'")
         return self
 
+    @property
+    def needed_endpoint(self) -> Endpoint:
+        """That of backend openai, which has one."""
+        assert self.endpoint is not None
+        return self.endpoint
+
 
 MergeBackend = Literal["source", "embedding", "openai"]
 
@@ -159,6 +165,12 @@ class Merge(Strict):
         if "openai" in (self.backend, *self.compare) and self.endpoint is None:
             raise ValueError("backend openai needs an 'endpoint'")
         return self
+
+    @property
+    def needed_endpoint(self) -> Endpoint:
+        """That of backend openai, which has one."""
+        assert self.endpoint is not None
+        return self.endpoint
 
 
 class Proficiency(Strict):

@@ -58,8 +58,8 @@ class SentenceEncoder:
             for start in range(0, len(order), self.settings.batch_size):
                 chosen = order[start : start + self.settings.batch_size]
                 batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
-                batch = self.tokenizer.pad(batch, return_tensors="pt")
-                vectors[chosen] = pooled(self.model(**batch)[0], batch["attention_mask"]).numpy()
+                padded = self.tokenizer.pad(batch, return_tensors="pt")
+                vectors[chosen] = pooled(self.model(**padded)[0], padded["attention_mask"]).numpy()
                 progress.update(len(chosen))
         return vectors
 

@@ -255,6 +255,7 @@ class _Asking(Generic[T]):
             if reply is None:
                 return
             if self._take(request, reply):
+                assert self.bar is not None  # there before anything is asked
                 self.bar.update()
                 return
         self._give_up(id, request.key, self._unfit[id][1])
@@ -330,6 +331,7 @@ class _Asking(Generic[T]):
             spent = f"{totals.prompt_tokens + totals.completion_tokens:,} of {budget.tokens:,} tokens"
             most = f"{prompt + completion:,}"
         else:
+            assert price is not None  # gdpo.schema.Endpoint: a budget of money has one
             spent = f"{totals.money:.4f} of {budget.money:g}"
             most = f"{cost(prompt, completion, price):.4f}"
         raised = f"raise 'budget.{exceeded}' of its endpoint"
@@ -354,7 +356,7 @@ def wait(attempt: int, backoff: float, jitter: random.Random) -> float:
     The jitter keeps requests that failed together from coming back together (Brooker, "Exponential Backoff And
     Jitter", 2015).
     """
-    return min(LONGEST_WAIT, backoff * 2**attempt) * jitter.uniform(0.5, 1.0)
+    return min(LONGEST_WAIT, backoff * 2.0**attempt) * jitter.uniform(0.5, 1.0)
 
 
 def again(messages: list[Message], reply: Entry, why: str) -> list[Message]:

@@ -21,9 +21,9 @@ def sampled(scale: Scale, given: dict[str, Any]) -> str | None:
     """The model that a step samples, by the command's arguments; None of a step that samples none, or its own way."""
     match given.get("step"), given.get("substep"):
         case "evaluate", _:
-            return given["student"]
+            return str(given["student"])
         case "metakl", "answer":
-            return given["model"]
+            return str(given["model"])
         case "teach", "respond":
             return scale.respond_of(given["trainset"]).teacher
     return None

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gdpo.scrub import scrubbed
+
 
 class UserError(Exception):
     """Bad input. The message names the file, the line or key, what was found and what was expected."""
@@ -21,8 +23,15 @@ class Unreachable(UserError):
 # What the place of a file is to blame for, and no code of ours.
 _OF_THE_DISK = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
+_EXPECTED = {
+    errno.EISDIR: "the path of a file",
+    errno.EEXIST: "a directory, or nothing yet",
+    errno.ENOTDIR: "directories above it",
+    errno.ENAMETOOLONG: "a shorter path",
+    errno.ELOOP: "links that end somewhere",
+}
 
 
 @contextmanager
@@ -38,25 +47,26 @@ def writing(path: Path | str) -> Iterator[None]:
 
 def disk_error(error: Exception, path: Path | str = "a file") -> str | None:
     """What a full, read-only or forbidden disk did to `path`, in a sentence; None where no disk is to blame."""
-    said = None
+    said, expected = None, "a disk with room and the rights to it"
     if isinstance(error, OSError):
+        expected = _EXPECTED.get(error.errno or 0, expected)
         said = os.strerror(error.errno) if error.errno in _OF_THE_DISK else None
         path = error.filename or path
     elif type(error).__name__ == "SafetensorError" and "os error" in str(error):
         said = first_line(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
     elif isinstance(error, RuntimeError) and "inline_container" in str(error):  # how torch says that it could not write
         said = first_line(error)
-    return said and f"{path}: found '{said}', expected a disk with room and the rights to it"
+    return said and f"{path}: found '{said}', expected {expected}"
 
 
 def first_line(error: Exception) -> str:
     """What another library's error says, on one line."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+    return next(iter(scrubbed(str(error)).strip().splitlines()), type(error).__name__)
 
 
 def last_line(said: str) -> str:
     """What a command that failed said last, to quote in a sentence."""
-    return next(iter(reversed(said.strip().splitlines())), "nothing")
+    return next(iter(reversed(scrubbed(said).strip().splitlines())), "nothing")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

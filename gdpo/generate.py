@@ -13,15 +13,16 @@ from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
 
 from gdpo.config import fingerprint
 from gdpo.errors import UserError
 from gdpo.files import resumed
+from gdpo.memory import placed
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype, Model
-from gdpo.thinking import whole
-from gdpo.weights import check_whole
+from gdpo.thinking import rendered, whole
+from gdpo.weights import check_whole, tokenizer_of
 
 Conversation = list[dict[str, str]]
 Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conversations, and their completions
@@ -57,8 +58,7 @@ class Completer(Protocol):
 
     def prompts(self, conversations: list[Conversation]) -> list[str]:
         """The text that each conversation is completed from."""
-        render = self.tokenizer.apply_chat_template
-        return [render(c, tokenize=False, add_generation_prompt=True) for c in conversations]
+        return [rendered(self.tokenizer, conversation) for conversation in conversations]
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
         """Yield, batch after batch, (indices into `conversations`, their completions); skip the first `done` batches.
@@ -74,10 +74,10 @@ class Generator(Completer):
 
     def __init__(self, path: Path, dtype: Dtype):
         check_whole(path)
-        self.tokenizer = AutoTokenizer.from_pretrained(path, padding_side="left")
+        self.tokenizer = tokenizer_of(path, padding_side="left")
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
-        self.model = model.to(device()).eval()
+        self.model = placed(model, device()).eval()
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
@@ -95,7 +95,7 @@ class Generator(Completer):
     def _batch(self, prompts: list[str], sampling: Sampling) -> list[list[str]]:
         inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
         inputs = {key: inputs[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
-        sampled = {"do_sample": False}
+        sampled: dict[str, bool | int | float] = {"do_sample": False}
         if sampling.temperature > 0:
             sampled = {
                 "do_sample": True,
@@ -150,13 +150,13 @@ class VllmGenerator(Completer):
 
     def __init__(self, path: Path, dtype: Dtype, gpus: int = 1):
         self.vllm, self.path, self.dtype, self.gpus = vllm_package(), path, weights_dtype(dtype), gpus
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.tokenizer = tokenizer_of(path)
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
         """See Completer. Each conversation has its own seed: with one for all, their samples would go hand in hand."""
         # Token ids, since vLLM would put a second beginning-of-sequence token before a rendered template.
-        rendered = self.prompts(conversations)
-        prompts = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        texts = self.prompts(conversations)
+        prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         longest = max(map(len, prompts)) + sampling.max_new_tokens
         # Room for what is asked: keys and values for a model's whole context may not fit into memory.
         engine = self.vllm.LLM(
@@ -168,7 +168,7 @@ class VllmGenerator(Completer):
                 [{"prompt_token_ids": prompts[i]} for i in indices], [self._params(sampling, i) for i in indices]
             )
             pairs = zip(indices, outputs, strict=True)
-            yield indices, [[whole(rendered[i], s.text).strip() for s in output.outputs] for i, output in pairs]
+            yield indices, [[whole(texts[i], s.text).strip() for s in output.outputs] for i, output in pairs]
 
     def _params(self, sampling: Sampling, index: int) -> Any:
         return self.vllm.SamplingParams(
@@ -200,6 +200,7 @@ def complete(
         return complete_all_endpoint(model.endpoint, conversations, sampling, cache, extra)
 
     def engine() -> Completer:
+        assert path is not None  # only a model at an endpoint has none
         return VllmGenerator(path, model.dtype, model.gpus) if model.engine == "vllm" else Generator(path, model.dtype)
 
     return resumed(

@@ -125,8 +125,9 @@ def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: A
     A last message of the assistant is the reply's beginning, which the completion goes on with.
     """
     if isinstance(prompt, str):
-        return tokenizer(prompt)["input_ids"]
-    return _rendered(tokenizer, prompt, tokenize=True, return_dict=False, **template)
+        ids: list[int] = tokenizer(prompt)["input_ids"]
+        return ids
+    return _templated(tokenizer, prompt, **_turn(prompt), **template)
 
 
 def completion_ids(
@@ -143,11 +144,14 @@ def completion_ids(
         if tokenizer.eos_token_id is None:
             raise DataError("processing_class: expected an end-of-sequence token, found none; set its eos_token")
         if not (isinstance(prompt, str) or _begun(prompt)):
-            completion = behind(_rendered(tokenizer, prompt, **template), completion)
-        ids = tokenizer(completion, add_special_tokens=False)["input_ids"]
+            text = tokenizer.apply_chat_template(prompt, tokenize=False, **_turn(prompt), **template)
+            assert isinstance(text, str)  # the other types are of token ids
+            completion = behind(text, completion)
+        ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
         return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
     start = prompt_ids(tokenizer, prompt, **template)
-    whole = tokenizer.apply_chat_template([*prompt, *completion], return_dict=False, **template)
+    assert not isinstance(prompt, str)  # check_group: messages answer messages
+    whole = _templated(tokenizer, [*prompt, *completion], **template)
     if whole[: len(start)] != start:
         raise DataError(
             "completions: the chat template does not render the prompt as a prefix of prompt and completion; "
@@ -160,9 +164,13 @@ def _begun(prompt: Messages) -> bool:
     return prompt[-1]["role"] == "assistant"
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase, prompt: Messages, tokenize: bool = False, **settings: Any) -> Any:
-    turn = {"continue_final_message": True} if _begun(prompt) else {"add_generation_prompt": True}
-    return tokenizer.apply_chat_template(prompt, tokenize=tokenize, **turn, **settings)
+def _turn(prompt: Messages) -> dict[str, Any]:
+    return {"continue_final_message": True} if _begun(prompt) else {"add_generation_prompt": True}
+
+
+def _templated(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> list[int]:
+    ids: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **settings)
+    return list(ids)
 
 
 def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:

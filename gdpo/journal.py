@@ -69,7 +69,7 @@ class Totals:
         )
 
 
-def cost(prompt: int, completion: int, price: Price) -> float:
+def cost(prompt: float, completion: float, price: Price) -> float:
     """The money that so many tokens cost; prices are by the million."""
     return (prompt * price.prompt + completion * price.completion) / 1e6
 
@@ -173,8 +173,9 @@ class Journal:
         budget = endpoint.budget
         if budget.tokens is not None and prompt + completion > budget.tokens:
             return "tokens"
-        if budget.money is not None and cost(prompt, completion, endpoint.price) > budget.money:
-            return "money"
+        if budget.money is not None:
+            assert endpoint.price is not None  # gdpo.schema.Endpoint: a budget of money has one
+            return "money" if cost(prompt, completion, endpoint.price) > budget.money else None
         return None
 
     def totals(self, price: Price | None) -> Totals:

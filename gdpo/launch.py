@@ -84,8 +84,14 @@ def across_nodes(launch: Launch, arguments: Sequence[str], environ: Mapping[str,
 
 
 def first_host(nodelist: str) -> str:
-    """The first of the hosts that Slurm writes in short: gpu[03-05,09],big1 begins with gpu03."""
-    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", re.match(r"(?:\[[^\]]*\]|[^,\[])+", nodelist).group())
+    """The first of the hosts that Slurm writes in short: gpu[03-05,09],big1 begins with gpu03.
+
+    Raises UserError where there is none.
+    """
+    first = re.match(r"(?:\[[^\]]*\]|[^,\[])+", nodelist)
+    if first is None:
+        raise UserError(f"launch.nodes: expected hosts in SLURM_STEP_NODELIST, found '{nodelist}'")
+    return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first.group())
 
 
 def _on_this_node(command: Sequence[str]) -> int:

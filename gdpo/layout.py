@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gdpo.config import Scale, best_rate, swept
-from gdpo.files import read_json
 from gdpo.provenance import provenance_path
+from gdpo.stored import Provenance, read_stored
 from gdpo.table_schema import Cell, Study, Table
 
 Split = Literal["test", "validation"]
@@ -143,8 +143,9 @@ class Layout:
         That is what its weights depend on, of a tuned one also what it was tuned on, and its engine.
         """
         settings = [*self.scale.model_settings(name), *self.scale.sampled_by(name)]
-        tuned = self.scale.model(name).tuned
-        return [*settings, read_json(provenance_path(self.model(name)))["config_hash"]] if tuned else settings
+        if not self.scale.model(name).tuned:
+            return settings
+        return [*settings, read_stored(provenance_path(self.model(name)), Provenance)["config_hash"]]
 
     def checkpoint(self, name: str) -> list[Path]:
         """The directory of a model that is used, as a rule's input; a model at an endpoint has none to make."""
@@ -167,7 +168,7 @@ class Layout:
         found = {}
         for name in self.scale.benchmarks:
             path = provenance_path(self.benchmark(name, "test"))
-            record = read_json(path) if path.exists() else {}
+            record = read_stored(path, Provenance) if path.exists() else {}
             if "unavailable" in record:
                 found[name] = record["unavailable"]
         return found
@@ -279,8 +280,8 @@ class Layout:
         Those that are recorded already are left out, so that a new method or student is swept alone; but where the
         best that is recorded is the grid's largest, the further rates remain to be tried.
         """
-        selections = [*self.scale.tables.values(), *self.scale.studies.values()]
-        cells = [(s, c) for x in selections for s in self.scale.student_set(x.students) for c in x.rows]
+        selected = self.scale.selections.values()
+        cells = [(s, c) for x in selected for s in self.scale.student_set(x.students) for c in x.rows]
         cells += [(student, cell) for student in self.scale.students for cell in self.scale.sweep.extra]
         trained = [(s, c) for s, c in cells if c.method != "origin" and not c.model]
         recorded, sweep = swept(self.scale.scale), self.scale.sweep

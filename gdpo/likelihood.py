@@ -12,16 +12,17 @@ from pathlib import Path
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from gdpo.batches import Packing, attention_tokens
+from gdpo.batches import Packing, Share, attention_tokens
 from gdpo.files import resumed
 from gdpo.generate import Conversation, device
+from gdpo.memory import placed
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
 from gdpo.scoring import completion_log_probs, share_faithfully
-from gdpo.thinking import answering
-from gdpo.weights import check_whole
+from gdpo.thinking import answering, rendered
+from gdpo.weights import check_whole, tokenizer_of
 
 MAX_TOKENS = 4096  # ours: of one forward pass, padding included
 LABELS = 20  # ours: questions from which on choices that they share are labels, with a mean to speak of
@@ -61,10 +62,10 @@ class Scorer:
 
     def __init__(self, path: Path, dtype: Dtype):
         check_whole(path)
-        self.tokenizer = AutoTokenizer.from_pretrained(path)
+        self.tokenizer = tokenizer_of(path)
         weights = getattr(torch, weights_dtype(dtype))
-        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
-        self.choices = Choices(model.to(device()).eval(), self.tokenizer.eos_token_id or 0)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
+        self.choices = Choices(placed(model, device()).eval(), self.tokenizer.eos_token_id or 0)
 
     def encode(self, asked: Asked) -> list[tuple[list[int], list[int]]]:
         """The token ids before each choice and of it.
@@ -73,7 +74,7 @@ class Scorer:
         an answer: where the prompt opens a thought, it stands behind an empty one.
         """
         conversation, choices = asked
-        prompt = answering(self.tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True))
+        prompt = answering(rendered(self.tokenizer, conversation))
         texts = [prompt.rstrip(), *(prompt + choice for choice in choices)]
         stem, *whole = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [(ids[: len(stem)], ids[len(stem) :]) for ids in whole]
@@ -111,7 +112,7 @@ def _packing(model: PreTrainedModel, pad: int) -> Packing:
     # Layers that see a part of a row only would need a mask of their own.
     local = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
     whole = not local and getattr(config, "sliding_window", None) is None
-    share = "auto" if whole and share_faithfully(model, pad) else "never"
+    share: Share = "auto" if whole and share_faithfully(model, pad) else "never"
     return Packing(pad, MAX_TOKENS, share=share, attention_tokens=attention_tokens(config, body))
 
 

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
+
+
+def placed(model: Module, device: str | torch.device) -> Module:
+    """`model`, moved to the memory of `device`; transformers hides the types of its own `to` behind a decorator."""
+    return model.to(device)
 
 
 def name(device: str) -> str:

@@ -13,12 +13,13 @@ from itertools import accumulate
 from typing import Any
 
 import torch
+from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
 from torch.utils.data import DataLoader, Sampler
 from transformers import Trainer
 
-from gdpo.shuffle import Filled, filled_loader
+from gdpo.shuffle import Filled, Order, filled_loader
 
 
 class Parallel(Trainer):
@@ -29,6 +30,8 @@ class Parallel(Trainer):
 
     # What sharded weights are gathered in, and so computed in, where training is in bfloat16; None: as they are kept.
     gathered_in: torch.dtype | None = torch.bfloat16
+    model: nn.Module
+    train_dataset: Dataset
 
     def create_accelerator_and_postprocess(self) -> None:
         super().create_accelerator_and_postprocess()
@@ -54,11 +57,12 @@ class Parallel(Trainer):
             return super()._get_train_sampler(train_dataset)
         return Filled(self._order(len(self.train_dataset) - 1), self._train_batch_size * processes)
 
-    def _order(self, items: int) -> Sampler[int]:
+    def _order(self, items: int) -> Order:
         """The order in which one process takes its items: accelerate's, from the seed that is set."""
         from accelerate.data_loader import SeedableRandomSampler
 
-        return SeedableRandomSampler(range(items), data_seed=self.args.data_seed)
+        order: Order = SeedableRandomSampler(range(items), data_seed=self.args.data_seed)
+        return order
 
 
 def inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor) -> Tensor:
@@ -77,7 +81,8 @@ def inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor],
 
     model.forward = once
     try:
-        return wrapper(token)
+        found: Tensor = wrapper(token)
+        return found
     finally:
         model.forward = forward
 
@@ -97,9 +102,9 @@ def planned(sizes: Sequence[int], limit: float, others: Callable[[list[int]], Se
     return [any(total > limit for so_far in kept for total in so_far[place : place + 1]) for place in range(most)]
 
 
-def whole_state(trainer: Trainer) -> dict[str, Tensor]:
+def whole_state(trainer: Trainer) -> dict[str, Any]:
     """The trained model's state dict; where weights are sharded all processes must ask, and the first one is told."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
     if not isinstance(model, FSDPModule):
         return model.state_dict()
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict

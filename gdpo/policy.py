@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokeni
 from transformers.utils import logging
 
 from gdpo.batches import Packing, attention_tokens
-from gdpo.scoring import share_faithfully
+from gdpo.scoring import is_adapted, share_faithfully
 from gdpo.trainer_config import GDPOConfig
 
 logger = logging.get_logger(__name__)
@@ -20,20 +20,22 @@ def load_policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any
     """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if so asked."""
     if isinstance(model, str):
         given = {"dtype": torch.float32, "trust_remote_code": False, **(args.model_init_kwargs or {})}
-        model = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
-    elif args.model_init_kwargs:
-        logger.warning("model_init_kwargs are for a model given by name, and ignored for one that is loaded already")
+        policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **given)
+    else:
+        policy = model
+        if args.model_init_kwargs:
+            logger.warning("model_init_kwargs are for a model given by name, and ignored for one already loaded")
     if peft_config is not None:
         from peft import get_peft_model
 
-        if hasattr(model, "disable_adapter"):
+        if is_adapted(policy):
             raise ValueError("peft_config: expected a model without an adapter, found a PeftModel; merge it first")
-        model = get_peft_model(model, peft_config)
-    if getattr(getattr(model, "active_peft_config", None), "is_prompt_learning", False):
+        policy = get_peft_model(policy, peft_config)
+    if getattr(getattr(policy, "active_peft_config", None), "is_prompt_learning", False):
         raise ValueError("peft_config: expected an adapter of weights such as LoRA, found prompt learning")
     if args.disable_dropout:
-        disable_dropout(model)
-    return model
+        disable_dropout(policy)
+    return policy
 
 
 def packing(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrainedTokenizerBase) -> Packing:

@@ -54,7 +54,7 @@ class Question(Record):
     answer: str
     grader: Grader
     solution: str | None = None
-    difficulty: float = 0.0
+    difficulty: FiniteFloat = 0.0
     topics: list[str] = []
     units: list[str] = []
 
@@ -106,10 +106,10 @@ class Parts(Record):
     """The graded parts of one completion's reward; `total` is their weighted sum, in [0, 2]."""
 
     verdict: Verdict
-    correctness: float
-    format: float
-    length: float
-    total: float
+    correctness: FiniteFloat
+    format: FiniteFloat
+    length: FiniteFloat
+    total: FiniteFloat
 
 
 class Group(Record):
@@ -151,7 +151,7 @@ def read_records(path: Path | str, kind: type[R]) -> list[R]:
     return records
 
 
-def misfit(error: ValidationError, kind: type[Record]) -> str:
+def misfit(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first field that made pydantic refuse a `kind`, and why."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")

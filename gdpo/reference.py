@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gdpo.files import replacing
+from gdpo.scoring import is_adapted
 
 VERSION = 1  # raised when what a shard holds changes its meaning
 SHARD_COMPLETIONS = 4096  # a shard's least size: minutes of a large model's time. Ours.
@@ -74,7 +75,7 @@ def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Gr
     for name, tensor in sorted(reference, key=lambda named: named[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         # Through uint8, since numpy knows no bfloat16.
-        digest.update(tensor.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy())
+        digest.update(tensor.detach().contiguous().cpu().view(-1).view(torch.uint8).numpy().data)
     for group in groups:
         digest.update(json.dumps([group["prompt_ids"], group["sequences"]]).encode())
     return digest.hexdigest()[:32]
@@ -83,9 +84,9 @@ def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Gr
 def frozen(model: nn.Module, aside: bool = True) -> list[tuple[str, Tensor]]:
     """The weights that a model's reference is made of: all of them, or those below an adapter that is put aside."""
     named = model.state_dict(keep_vars=True).items()
-    if not (aside and hasattr(model, "disable_adapter")):
+    if not (aside and is_adapted(model)):
         return list(named)
-    added = (model.base_model.prefix, "modules_to_save")
+    added = (str(model.base_model.prefix), "modules_to_save")
     return [(name, tensor) for name, tensor in named if not any(part in name for part in added)]
 
 
@@ -98,7 +99,7 @@ def _read(path: Path, shard: Groups) -> np.ndarray | None:
     return values if values.shape == (sum(len(group["sequences"]) for group in shard),) else None
 
 
-def _shards(groups: Groups) -> list[Groups]:
+def _shards(groups: Groups) -> list[list[dict[str, Any]]]:
     shards: list[list[dict[str, Any]]] = []
     size = SHARD_COMPLETIONS
     for group in groups:

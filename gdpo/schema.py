@@ -50,6 +50,13 @@ class Pretrain(Strict):
     seed: Seed
     thoughts: bool = True  # whether the worked responses that it learns from show their thinking
 
+    @model_validator(mode="after")
+    def _divides(self) -> Pretrain:
+        if self.hidden_size % (2 * self.heads):
+            found = f"found {self.heads} beside hidden_size {self.hidden_size}"
+            raise ValueError(f"heads: {found}; expected heads of an equal, even size")  # rotary positions turn pairs
+        return self
+
 
 class Budget(Strict):
     """What may be spent at an endpoint, in tokens or in the money of its `price`; absent: no limit."""

@@ -7,6 +7,7 @@ body runs once; the head runs on those positions alone, in chunks whose logits f
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import torch
@@ -14,7 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from gdpo.batches import Packing, tree_mask
+from gdpo.batches import Packing, Share, tree_mask
+
+if TYPE_CHECKING:
+    from peft import PeftModel
 
 # 2^26 float32 logits are 256 MiB: 441 tokens at a vocabulary of 151,936. Ours.
 MAX_LOGITS = 1 << 26
@@ -54,13 +58,21 @@ def token_log_probs(
     if torch.is_autocast_enabled(hidden.device.type):
         low = torch.get_autocast_dtype(hidden.device.type)
         hidden, weight, bias = hidden.to(low), weight.to(low), None if bias is None else bias.to(low)
-    return _ChunkedLogProbs.apply(hidden, weight, bias, targets, size)
+    scored: Tensor = _ChunkedLogProbs.apply(hidden, weight, bias, targets, size)
+    return scored
+
+
+def is_adapted(model: nn.Module) -> TypeGuard[PeftModel]:
+    """Whether `model` is one with an adapter; by its method, so that only who makes an adapter imports peft."""
+    return hasattr(model, "disable_adapter")
 
 
 def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
     """A causal language model's body, which gives hidden states, and its head; None for a head of another kind."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = inner.get_output_embeddings() if isinstance(inner, PreTrainedModel) else None
+    inner = model.get_base_model() if is_adapted(model) else model
+    if not isinstance(inner, PreTrainedModel):
+        return model, None
+    head = inner.get_output_embeddings()
     scaled = any(getattr(inner.config.get_text_config(), name, None) not in (None, 1.0) for name in SCALED_LOGITS)
     if type(head) is not nn.Linear or scaled or inner.base_model is inner:
         return model, None
@@ -100,7 +112,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, hidden, weight, bias, targets, size):
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, size: int) -> Tensor:
         scored, normalisers = [], []
         for part, target in zip(hidden.split(size), targets.split(size), strict=True):
             logits = _wide(functional.linear(part, weight, bias))
@@ -111,7 +123,7 @@ class _ChunkedLogProbs(torch.autograd.Function):
         return torch.cat(scored)
 
     @staticmethod
-    def backward(ctx, upstream):
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, normalisers = ctx.saved_tensors
         needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
         to_hidden = torch.empty_like(hidden) if needs_hidden else None
@@ -122,12 +134,12 @@ class _ChunkedLogProbs(torch.autograd.Function):
             logits = _wide(functional.linear(hidden[part], weight, bias))
             slope = logits.sub_(normalisers[part].unsqueeze(-1)).exp_().mul_(-upstream[part].unsqueeze(-1))
             slope.scatter_add_(-1, targets[part].unsqueeze(-1), upstream[part].unsqueeze(-1))
-            if needs_bias:
+            if to_bias is not None:
                 to_bias += slope.sum(0)
             slope = slope.to(hidden.dtype)
-            if needs_hidden:
+            if to_hidden is not None:
                 torch.mm(slope, weight, out=to_hidden[part])
-            if needs_weight:
+            if to_weight is not None:
                 _accumulate(to_weight, slope.t(), hidden[part])
         cast = [
             None if grad is None else grad.to(tensor.dtype)
@@ -161,7 +173,8 @@ def share_faithfully(model: PreTrainedModel, token: int) -> bool:
     training = model.training
     model.eval()
     scores = []
-    for share in ("always", "never"):
+    shares: tuple[Share, ...] = ("always", "never")
+    for share in shares:
         _, forwards = Packing(token, max_tokens=64, share=share, bucket=False).forwards([group])
         placed = [{name: tensor.to(model.device) for name, tensor in forward.items()} for forward in forwards]
         scored = [(forward["owners"], completion_log_probs(model, forward)) for forward in placed]

@@ -6,7 +6,8 @@ nothing: it is scored, since every process must take part in every exchange of g
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 from datasets import Dataset, concatenate_datasets
@@ -31,10 +32,20 @@ class Shuffle(Sampler[int]):
         self.epoch = epoch
 
 
+class Order(Protocol):
+    """A sampler that knows its length and its epoch: a `Shuffle`, or accelerate's."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[int]: ...
+
+    def set_epoch(self, epoch: int) -> None: ...
+
+
 class Filled(Sampler[int]):
     """What `order` yields of its n items, then n, the place of a blank, up to a multiple of `multiple`."""
 
-    def __init__(self, order: Sampler[int] | Sized, multiple: int):
+    def __init__(self, order: Order, multiple: int):
         self.order, self.blanks = order, -len(order) % multiple
 
     def __len__(self) -> int:
@@ -50,14 +61,15 @@ class Filled(Sampler[int]):
 
 def filled_loader(loader: DataLoader) -> DataLoader:
     """A process's part of the batches that a `Filled` sampler orders, as accelerate has prepared it."""
-    parts = loader.batch_sampler
+    parts: Any = loader.batch_sampler  # accelerate's, which has no types
     if hasattr(parts, "batch_sampler"):
         # In an epoch resumed midway accelerate looks for the sampler here, and where it finds none the epoch takes
         # the first one's order.
         parts.sampler = parts.batch_sampler.sampler
         # TRL gathers what it logs by way of accelerate, which would cut off the last batch what a dataset of this
         # length repeats in it; nothing is repeated.
-        loader.dataset.total_dataset_length = len(parts.sampler)
+        repeated: Any = loader.dataset
+        repeated.total_dataset_length = len(parts.sampler)
     return loader
 
 

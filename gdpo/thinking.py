@@ -8,10 +8,21 @@ generated (`whole`), and left out of what is trained on (`behind`). Templates th
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 OPEN, CLOSE = "<think>", "</think>"
 # As Qwen3's template writes it where thinking is switched off, and R1 itself where it does not think.
 NO_THOUGHT = "\n</think>\n\n"
+
+
+def rendered(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
+    """The text that an answer to `conversation` is written behind, by the tokenizer's chat template."""
+    prompt = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
+    assert isinstance(prompt, str)  # the other types are of token ids
+    return prompt
 
 
 def opening(prompt: str) -> str:

@@ -15,7 +15,7 @@ import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from accelerate.utils import gather_object
@@ -25,15 +25,17 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from gdpo.batches import GroupCollator, by_tokens
 from gdpo.groups import DataError, RewardFunc, informative, rewarded, tokenize_groups
+from gdpo.memory import placed
 from gdpo.objective import gdpo_loss, pair_weights
 from gdpo.parallel import Parallel, inside, planned
 from gdpo.policy import disable_dropout, load_policy, packing
 from gdpo.reference import cache_key, frozen, reference_log_probs
-from gdpo.scoring import completion_log_probs
+from gdpo.scoring import completion_log_probs, is_adapted
 from gdpo.shuffle import Shuffle, with_blank
 from gdpo.trainer_config import GDPOConfig
 
@@ -41,7 +43,7 @@ logger = logging.get_logger(__name__)
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
-Rows = Dataset | Sequence[dict[str, Any]]
+Rows: TypeAlias = Dataset | Sequence[dict[str, Any]]
 
 
 class GDPOTrainer(Parallel):
@@ -67,6 +69,10 @@ class GDPOTrainer(Parallel):
     Raises DataError, a ValueError of one sentence, on rows that do not fit.
     """
 
+    args: GDPOConfig
+    model: PreTrainedModel
+    ref_model: PreTrainedModel | None
+    processing_class: PreTrainedTokenizerBase
     loss_is_scaled_for_ga = True  # by the groups of the whole step: parts of any size add up to it
     gathered_in = None  # autocast computes in bfloat16, as in the reference's pass before sharding: ratios start at 0
 
@@ -121,16 +127,16 @@ class GDPOTrainer(Parallel):
         self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
         self._since: float | None = None
         self._uncounted = 0
-        self.ref_model = None if ref_model is None else ref_model.to(self.args.device).eval()
+        self.ref_model = None if ref_model is None else placed(ref_model, self.args.device).eval()
         if self.is_fsdp_enabled:
-            self.model.to(self.args.device)  # weights that are yet to be dealt out score the reference before
+            placed(self.model, self.args.device)  # weights that are yet to be dealt out score the reference before
         if self.args.n_gpu > 1:
             raise ValueError("GDPOTrainer: found several GPUs in one process; expected one each, by accelerate launch")
         if args.precompute_ref_log_probs:
             self.train_dataset = self._with_reference(self.train_dataset)
             self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
             self.ref_model = None
-        elif ref_model is None and hasattr(self.model, "disable_adapter"):
+        elif ref_model is None and is_adapted(self.model):
             if any(p.requires_grad for _, p in frozen(self.model)):
                 raise ValueError(
                     "precompute_ref_log_probs: expected True, or a ref_model: weights below the adapter are trained too"
@@ -145,15 +151,16 @@ class GDPOTrainer(Parallel):
             return super()._get_train_sampler(train_dataset)
         return self._order(len(self.train_dataset))
 
-    def _order(self, items: int) -> Sampler[int]:
+    def _order(self, items: int) -> Shuffle:
         return Shuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
-    def _load_from_checkpoint(self, resume_from_checkpoint, model=None):
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_renamed(resume_from_checkpoint, model)
 
-    def _load_best_model(self):
+    def _load_best_model(self) -> None:
         super()._load_best_model()
+        assert self.state.best_model_checkpoint is not None  # Trainer calls this where there is one
         self._load_renamed(self.state.best_model_checkpoint)
 
     def _load_renamed(self, checkpoint: str, model: nn.Module | None = None) -> None:
@@ -190,6 +197,7 @@ class GDPOTrainer(Parallel):
         settings = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
         precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
         key = cache_key(frozen(model, aside=self.ref_model is None), [settings, precision], groups)
+        assert self.args.output_dir is not None  # TrainingArguments names one where none is given
         cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
 
         def score(shard: Sequence[dict[str, Any]]) -> Tensor:
@@ -208,7 +216,7 @@ class GDPOTrainer(Parallel):
 
     def _scored_apart(self, rows: Rows) -> Dataset:
         """Groups that come after construction, ready to evaluate. Raises DataError where their reference is gone."""
-        if self.args.precompute_ref_log_probs and not hasattr(self.model, "disable_adapter"):
+        if self.args.precompute_ref_log_probs and not is_adapted(self.model):
             raise DataError(
                 "eval_dataset: the reference is gone after its pass; "
                 "expected these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False"
@@ -219,14 +227,14 @@ class GDPOTrainer(Parallel):
     @torch.no_grad()
     def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
         """log pi_ref of the batch's distinct completions, (C,): the sum over tokens."""
-        model = self.accelerator.unwrap_model(self.model) if self.ref_model is None else self.ref_model
-        aside = self.ref_model is None and hasattr(model, "disable_adapter")
+        model: nn.Module = self.accelerator.unwrap_model(self.model) if self.ref_model is None else self.ref_model
+        adapted = model if self.ref_model is None and is_adapted(model) else None
         training = model.training
         model.eval()
         trained = [p for p in model.parameters() if p.requires_grad]
-        with model.disable_adapter() if aside else contextlib.nullcontext():
+        with adapted.disable_adapter() if adapted else contextlib.nullcontext():
             log_probs = inside(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
-        if aside:  # leaving the context makes every weight of the adapter trainable
+        if adapted:  # leaving the context makes every weight of the adapter trainable
             model.requires_grad_(False)
             for p in trained:
                 p.requires_grad_(True)
@@ -241,7 +249,6 @@ class GDPOTrainer(Parallel):
         What exceeds `max_activation_tokens` keeps no activations and is computed again in the backward pass. The
         gradient through a completion's log-probability is the same either way.
         """
-        total: Tensor | None = None
         forwards = batch["forwards"]
         sizes = [forward["input_ids"].numel() for forward in forwards]
         others = gather_object if isinstance(model, FSDPModule) else list
@@ -256,13 +263,19 @@ class GDPOTrainer(Parallel):
                     if again
                     else completion_log_probs(*given)
                 )
-            if total is None:
+            if place == 0:
                 total = tokens.new_zeros(len(batch["lengths"]))
             # A pass beyond its own is one that a process makes for the others: they gather their weights with it.
             total = total.index_add(0, forward["owners"], tokens if place < len(forwards) else 0.0 * tokens)
         return total
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor | tuple[Tensor, dict[str, Tensor]]:
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
@@ -285,14 +298,15 @@ class GDPOTrainer(Parallel):
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
         """The groups of one optimizer step, over its parts and all processes."""
         groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batch_samples), device=device)
-        return self.accelerator.reduce(groups, "sum")
+        everywhere: Tensor = self.accelerator.reduce(groups, "sum")
+        return everywhere
 
-    def train(self, *args, **kwargs):
+    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self._since, self._uncounted = None, 0
         self._sums["train"].clear()
         return super().train(*args, **kwargs)
 
-    def evaluate(self, eval_dataset=None, *args, **kwargs):
+    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         if eval_dataset is not None and "sequences" not in getattr(eval_dataset, "column_names", ()):
             eval_dataset = self._scored_apart(eval_dataset)
         self._sums["eval"].clear()
@@ -302,10 +316,18 @@ class GDPOTrainer(Parallel):
             self._since += time.perf_counter() - began  # it is no time of training
         return metrics
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor, None, None]:
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad():
-            return self.compute_loss(model, inputs).detach(), None, None
+            loss = self.compute_loss(model, inputs)
+        assert isinstance(loss, Tensor)  # no outputs were asked for
+        return loss.detach(), None, None
 
     # The log
 
@@ -340,7 +362,7 @@ class GDPOTrainer(Parallel):
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(real, "sum"))
         self._uncounted = 0
 
-    def _save_checkpoint(self, *args, **kwargs):
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         self._count()
         super()._save_checkpoint(*args, **kwargs)
 
@@ -355,7 +377,7 @@ class GDPOTrainer(Parallel):
             means = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
             means["kl"] = sums["kl"] / sums["completions"]
             means["padding_share"] = 1 - sums["real"] / sums["processed"]
-            if mode == "train":
+            if mode == "train" and self._since is not None:
                 now = time.perf_counter()
                 means["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
                 self._since = now

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
@@ -12,11 +12,12 @@ from gdpo.errors import suggest
 from gdpo.objective import Advantage, Link, Pairs
 from gdpo.scoring import MAX_LOGITS
 
+Length = Literal["sum", "mean"]
 CHOICES = {
     "pairs": get_args(Pairs),
     "link": get_args(Link),
     "advantage": get_args(Advantage),
-    "length": ("sum", "mean"),
+    "length": get_args(Length),
     "share_prompts": get_args(Share),
 }
 # TrainingArguments that would be ignored, or fail where nobody looks for the reason.
@@ -45,14 +46,14 @@ class GDPOConfig(TrainingArguments):
 
     # The objective; see gdpo.objective
     beta: float = field(default=0.1, metadata={"help": "Inverse temperature. Paper: 'beta = 0.1'."})
-    pairs: str = field(
+    pairs: Pairs = field(
         default="adjacent", metadata={"help": "Eq. 13's pairs or eq. 12's.", "choices": CHOICES["pairs"]}
     )
-    link: str = field(
+    link: Link = field(
         default="sigmoid",
         metadata={"help": "The pair loss; the paper prints sigmoid.", "choices": CHOICES["link"]},
     )
-    advantage: str = field(
+    advantage: Advantage = field(
         default="shifted",
         metadata={
             "help": "How the advantage weighs a log-ratio: 'literal' divides by it as printed, 'unweighted' "
@@ -61,7 +62,7 @@ class GDPOConfig(TrainingArguments):
             "choices": CHOICES["advantage"],
         },
     )
-    length: str = field(
+    length: Length = field(
         default="sum",
         metadata={"help": "Log-ratio of a completion: sum or mean over its tokens.", "choices": CHOICES["length"]},
     )
@@ -106,7 +107,7 @@ class GDPOConfig(TrainingArguments):
         default=True,
         metadata={"help": "Sequences of like length share a forward pass, so that at most 5% of it is padding."},
     )
-    share_prompts: str = field(
+    share_prompts: Share = field(
         default="auto",
         metadata={
             "help": "Compute a group's prompt once for several completions: where it is cheaper ('auto'), 'always', "
@@ -119,7 +120,7 @@ class GDPOConfig(TrainingArguments):
         metadata={"help": "Lay sequences end to end without padding. Needs a flash attention implementation."},
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:

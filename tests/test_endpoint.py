@@ -290,21 +290,25 @@ def test_two_processes_at_one_journal_pay_once_for_what_both_ask(tmp_path):
         "from tests.test_endpoint import *\n"
         "talks = [request.messages for request in requests(30)[int(sys.argv[3]):][:20]]\n"
         "sampling = SimpleNamespace(samples=2, temperature=0.7, top_p=0.9, max_new_tokens=50)\n"
+        "print('ready', flush=True), input()\n"
         "texts = complete_all_endpoint(endpoint(sys.argv[1]), talks, sampling, Path(sys.argv[2]))\n"
         "print(json.dumps(texts))"
     )
-    with FaultServer(reply, delay=0.1) as server:
+    with FaultServer(reply, delay=0.3) as server:
         command = [sys.executable, "-c", code, server.url, str(tmp_path / "j")]
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        first = subprocess.Popen([*command, "0"], **streams)
+        streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+        first, second = (subprocess.Popen([*command, start], text=True, **streams) for start in ("0", "10"))
+        # Both have imported before the first asks: that takes longer than all of its requests.
+        assert [process.stdout.readline() for process in (first, second)] == ["ready\n"] * 2
+        first.stdin.write("\n")
+        first.stdin.flush()
         server.wait_for(1)
-        second = subprocess.Popen([*command, "10"], **streams)
-        texts, told = zip(*(process.communicate(timeout=60) for process in (first, second)), strict=True)
+        told = [process.communicate(given, timeout=60) for process, given in ((second, "\n"), (first, None))]
+        (texts_second, said), (texts_first, _) = told
     assert (first.returncode, second.returncode) == (0, 0), told
     assert len(server.received) == len(server.answered) == 60
-    first, second = map(json.loads, texts)
-    assert second[:10] == first[10:]
-    assert told[1].count("waiting for it") == 1
+    assert json.loads(texts_second)[:10] == json.loads(texts_first)[10:]
+    assert said.count("waiting for it") == 1
 
 
 def test_a_completion_keeps_one_think_block():

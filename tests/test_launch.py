@@ -81,6 +81,11 @@ def test_first_host(nodelist, first):
     assert first_host(nodelist) == first
 
 
+def test_a_list_without_hosts_is_refused():
+    with pytest.raises(UserError, match="expected hosts in SLURM_STEP_NODELIST, found ','"):
+        first_host(",")
+
+
 def test_other_processes_than_asked_for_are_refused(monkeypatch):
     """A launcher that starts one process in silence leaves WORLD_SIZE unset, which counts as one."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)

@@ -26,6 +26,7 @@ from gdpo.paper_sources import PUBLISHED
 from gdpo.provenance import provenance_path
 from gdpo.records import Domain, Question, read_records
 from gdpo.schema import TrainSet
+from gdpo.stored import Provenance, read_stored
 
 MOST_UNITS = 5  # paper, appendix figure 3: the last bin is 5 or more
 UNITS_SHOWN = 15
@@ -98,7 +99,7 @@ def gather(layout: Layout, trainset: str) -> Facts:
     named = {name: source.domain for name, source in layout.scale.sources.items() if source.pool}
     domain_of = {s: d for domain in get_args(Domain) for s, d in {**named, **found}.items() if d == domain}
     origin = provenance_path(layout.pool)
-    read = (read_json(origin).get("sources") if origin.exists() else None) or {}
+    read = (read_stored(origin, Provenance).get("sources") if origin.exists() else None) or {}
     return Facts(
         layout=layout,
         name=trainset,
@@ -176,11 +177,11 @@ def sources(facts: Facts) -> str:
         told = [facts.read[source][key] for key in read]
         return [*told, facts.pool[source], facts.benchmark_items(source), kept[source], chosen[source]]
 
-    rows = [[domain, source, *counts(source)] for source, domain in facts.domain_of.items()]
-    columns = zip(*(row[2:] for row in rows), strict=True)
-    rows.append([ALL, "total", *map(sum, columns)])
+    labels = [*((domain, source) for source, domain in facts.domain_of.items()), (ALL, "total")]
+    rows = [counts(source) for source in facts.domain_of]
+    rows.append([sum(column) for column in zip(*rows, strict=True)])
     heads = [*read.values(), "pool", "benchmark items", "annotated", "selected", "share of the set"]
-    lines = ([*row, percent(row[-1], len(facts.chosen))] for row in rows)
+    lines = ([*label, *row, percent(row[-1], len(facts.chosen))] for label, row in zip(labels, rows, strict=True))
     return "## Questions by source\n\n" + table(["domain", "source", *heads], lines, labels=2)
 
 
@@ -222,8 +223,8 @@ def units_per_question(facts: Facts) -> str:
             bins = Counter(min(size, MOST_UNITS) for size in sizes)
             mean = f"{sum(sizes) / len(sizes):.2f}" if sizes else None
             lines.append([title, domain, len(sizes), *(bins[n] for n in range(1, MOST_UNITS + 1)), mean])
-    bins = [*map(str, range(1, MOST_UNITS)), f"{MOST_UNITS} or more"]
-    heads = ["questions", "domain", "all", *bins, "mean"]
+    titles = [*map(str, range(1, MOST_UNITS)), f"{MOST_UNITS} or more"]
+    heads = ["questions", "domain", "all", *titles, "mean"]
     return "## Units per question\n\n" + table(heads, lines, labels=2)
 
 
@@ -382,7 +383,7 @@ def files(facts: Facts) -> str:
 
 def _settings(path: Path) -> str | None:
     origin = provenance_path(path)
-    return read_json(origin)["config_hash"] if origin.exists() else None
+    return read_stored(origin, Provenance)["config_hash"] if origin.exists() else None
 
 
 def _content(path: Path) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from gdpo.data_schema import Mapped
 from gdpo.metakl.readers import BadField, Fields, Row, letter_of, response, topics_of
 from gdpo.records import LETTERS
 
@@ -28,7 +29,7 @@ def at(row: Any, path: str, field: str) -> Any:
     return value
 
 
-def mapped(row: Row, paths: Mapping[str, str], refused: bool) -> Fields:
+def mapped(row: Row, paths: Mapping[Mapped, str], refused: bool) -> Fields:
     """A row whose fields of a Question lie at `paths`. The index of a choice becomes its letter.
 
     Questions that are to be `refused` need no answer.
@@ -53,11 +54,11 @@ def mapped(row: Row, paths: Mapping[str, str], refused: bool) -> Fields:
     return fields | {"topics": topics_of(found.get("topics"))}
 
 
-def _at(field: str, paths: Mapping[str, str]) -> str:
+def _at(field: Mapped, paths: Mapping[Mapped, str]) -> str:
     return f"{field} ({paths[field]})"
 
 
-def _worded(value: Any, field: str, paths: Mapping[str, str]) -> str:
+def _worded(value: Any, field: Mapped, paths: Mapping[Mapped, str]) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str) or not value.strip():

@@ -50,7 +50,7 @@ def _decontaminate(scale: Scale) -> str:
 def _annotate(scale: Scale) -> str:
     settings = scale.annotate
     if settings.backend == "openai":
-        named = f"Skills are named by {escaped(settings.endpoint.model)}, asked at an endpoint by our prompts."
+        named = f"Skills are named by {escaped(settings.needed_endpoint.model)}, asked at an endpoint by our prompts."
         if settings.fallback == "taxonomy":
             named += " Questions to which it gave no fitting reply have those of a taxonomy."
     elif settings.backend == "taxonomy":
@@ -59,7 +59,8 @@ def _annotate(scale: Scale) -> str:
         file = f" {escaped(matching.file)}" if matching.file else " of this project"
         named = (
             f"Skills are the {matching.least} to {matching.most} of a taxonomy{file} that lie nearest to the question "
-            f"by sentence embeddings (`{scale.encoder.reference}`), within {matching.margin:g} of the best cosine.{own}"
+            f"by sentence embeddings (`{scale.needed_encoder.reference}`), within {matching.margin:g} of the best "
+            f"cosine.{own}"
         )
     else:
         named = "Skills are what the source says of its own questions."
@@ -69,11 +70,13 @@ def _annotate(scale: Scale) -> str:
 def _merge(scale: Scale, agreement: Sequence[Mapping[str, str]]) -> str:
     settings = scale.merge
     if settings.backend == "openai":
-        said = f"{escaped(settings.endpoint.model)}, asked at an endpoint by our prompt, merges skills into units."
+        said = (
+            f"{escaped(settings.needed_endpoint.model)}, asked at an endpoint by our prompt, merges skills into units."
+        )
     elif settings.backend == "embedding":
         said = (
             "Skills of equal word stems are one unit, and so are those in a cluster of average cosine of at least "
-            f"{settings.threshold:g} by sentence embeddings (`{scale.encoder.reference}`)."
+            f"{settings.threshold:g} by sentence embeddings (`{scale.needed_encoder.reference}`)."
         )
     else:
         said = "Skills are not merged: each is a unit."

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from gdpo.config import Scale
 from gdpo.data_schema import MergeBackend
@@ -48,10 +48,10 @@ def merge(skills: Skills, backend: MergeBackend, scale: Scale, work: Path, extra
     if backend == "openai":
         from gdpo.metakl.ask_merge import merge_skills
 
-        return merge_skills(sorted(counts), scale.merge.endpoint, work / "merge.jsonl", extra)
+        return merge_skills(sorted(counts), scale.merge.needed_endpoint, work / "merge.jsonl", extra)
     from gdpo.encoder import SentenceEncoder
 
-    return by_embedding(counts, SentenceEncoder(scale.encoder), scale.merge.threshold, extra)
+    return by_embedding(counts, SentenceEncoder(scale.needed_encoder), scale.merge.threshold, extra)
 
 
 def units(names: Sequence[str], unit_of: UnitOf) -> list[str]:
@@ -71,7 +71,13 @@ def report(annotated: Sequence[Question], unit_of: UnitOf) -> dict[str, dict]:
 # The embedding backend
 
 
-def by_embedding(counts: Mapping[str, int], encoder, threshold: float, extra: dict) -> dict[str, str]:
+class Embeds(Protocol):
+    """What gives each of n texts a vector of norm 1, (n, d), as gdpo.encoder.SentenceEncoder does."""
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray: ...
+
+
+def by_embedding(counts: Mapping[str, int], encoder: Embeds, threshold: float, extra: dict) -> dict[str, str]:
     """skill -> unit. Skills of equal `stems` are one; of these, clusters of average cosine >= `threshold` are one.
 
     A unit, as every group of equal stems that is embedded, is called by its most frequent skill (`first_name`).
@@ -155,7 +161,7 @@ def components(embeddings: np.ndarray, threshold: float) -> list[list[int]]:
 # Agreement between backends
 
 
-def agreement(merged: Mapping[str, UnitOf], skills: Skills) -> list[dict]:
+def agreement(merged: Mapping[MergeBackend, UnitOf], skills: Skills) -> list[dict]:
     """A row for each pair of backends: how far they agree on which skills are one unit; none where one backend ran.
 
     Over pairs of skills, each pair counted once however often it is asked for: `precision` is the share of the pairs

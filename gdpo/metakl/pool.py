@@ -53,6 +53,8 @@ class Items:
         if self.scale.world:
             from gdpo.tiny.world import benchmark_questions
 
+            if wanted is None:
+                raise UserError(f"benchmarks.{name}.items: found none, expected how many the made-up world is to give")
             return benchmark_questions(self.scale.world, benchmark.source, split, wanted)
         if split == "validation":
             raise UserError(

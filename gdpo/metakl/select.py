@@ -71,7 +71,8 @@ class Pool:
         if free is not None:
             gaps[~free] = 0
         gaps[np.array(chosen, dtype=np.intp)] = 0
-        left, added = wanting.tolist(), []
+        left: list[int] = wanting.tolist()
+        added: list[int] = []
         for gap in range(gaps.max(initial=0), 0, -1):
             for question in np.flatnonzero(gaps == gap).tolist():
                 if gaps[question] != gap:
@@ -92,7 +93,8 @@ def quotas(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
     needed = np.ceil(ratios * counts)  # at most one off, since product and quotient are rounded
     needed -= (needed - 1) / counts >= ratios
     needed += needed / counts < ratios
-    return np.maximum(needed, 0).astype(int)
+    smallest: np.ndarray = np.maximum(needed, 0).astype(int)
+    return smallest
 
 
 def keep_ratios(counts: np.ndarray, proficiency: np.ndarray, reminders: int, slope: float) -> np.ndarray:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from gdpo import revisions
 from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError, first_line, suggest
@@ -22,7 +22,6 @@ from gdpo.metakl.readers import READERS, BadField, Fields, Row
 from gdpo.records import Question, misfit
 from gdpo.yaml_file import first_problem
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 ANSWER_SECONDS = 10  # how long the Hub may take to say which commit a branch is at
 
 
@@ -95,6 +94,7 @@ def read(name: str, source: Source, mirror: Path | None) -> Read:
     a gated source is in no mirror and the Hub does not give it.
     """
     reader = reader_of(name, source)
+    rows: Iterator[tuple[int, Row]]
     if mirror is not None and source.mirror and (expected := _expected(name, source, mirror)):
         path, digest = _checked(source.mirror, mirror, expected)
         found, where, rows = Read(f"mirror:{source.mirror}@sha256:{digest}"), str(path), read_jsonl(path)
@@ -170,7 +170,7 @@ def _checked(file: str, mirror: Path, expected: str) -> tuple[Path, str]:
     path, manifest = mirror / file, mirror / "manifest.json"
     try:
         digest = sha256(path)
-    except OSError:
+    except (OSError, UserError):
         raise UserError(f"{path}: no such file; {manifest} has it") from None
     if digest != expected:
         raise UserError(f"{path}: found sha256 {digest}, expected {expected} as {manifest} says")
@@ -222,12 +222,16 @@ def _closed(hub: HubSource) -> str:
 
 
 def _commit(hub: HubSource) -> str | None:
-    """The commit that the revision stands for now; the revision itself where the Hub does not say."""
-    if hub.revision and COMMIT.fullmatch(hub.revision):
-        return hub.revision
+    """The commit that the revision stood for at its first use here; the revision itself where the Hub does not say."""
+    named = hub.revision or "main"
+    if revisions.COMMIT.fullmatch(at := revisions.kept("dataset", hub.path, named)):
+        return at
     from huggingface_hub import HfApi
 
     try:
-        return HfApi().dataset_info(hub.path, revision=hub.revision, timeout=ANSWER_SECONDS).sha or hub.revision
+        found = HfApi().dataset_info(hub.path, revision=hub.revision, timeout=ANSWER_SECONDS).sha
     except Exception:  # offline, what is cached under the branch's name can still be read; else loading says why not
-        return hub.revision
+        found = None
+    if found:
+        revisions.keep("dataset", hub.path, named, found)
+    return found or hub.revision

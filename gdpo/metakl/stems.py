@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from functools import cache
-from typing import Any
+from typing import Protocol
 
 
 def words(skill: str) -> list[str]:
@@ -21,8 +21,13 @@ def stem(word: str) -> str:
     return _stemmer().stem(word)
 
 
+class Stemmer(Protocol):
+    def stem(self, token: str) -> str: ...
+
+
 @cache
-def _stemmer() -> Any:
+def _stemmer() -> Stemmer:
     from nltk.stem.snowball import SnowballStemmer
 
-    return SnowballStemmer("english")
+    stemmer: Stemmer = SnowballStemmer("english")
+    return stemmer

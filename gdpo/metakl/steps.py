@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.files import read_csv, write_csv, write_json, write_text
-from gdpo.layout import Layout, Split
+from gdpo.layout import VERSION, Layout, Split
 from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
 from gdpo.metakl import select as selection
@@ -78,16 +79,17 @@ def annotate(scale: Scale) -> None:
     with recorded(layout.skills, "annotate", [scale.annotate, scale.encoder]) as extra:
         questions = read_records(layout.decontaminated, Question)
         if backend == "openai":
-            from gdpo.metakl.ask_skills import annotate
+            from gdpo.metakl import ask_skills
 
             taxonomy = _by_taxonomy(scale) if scale.annotate.fallback == "taxonomy" else None
-            skills = annotate(questions, scale.annotate.endpoint, layout.work / "annotate.jsonl", extra, taxonomy)
+            journal = layout.work / "annotate.jsonl"
+            skills = ask_skills.annotate(questions, scale.annotate.needed_endpoint, journal, extra, taxonomy)
         elif backend == "taxonomy":
             skills = _by_taxonomy(scale)(questions)
         else:
-            from gdpo.metakl.own_units import annotate
+            from gdpo.metakl import own_units
 
-            skills = annotate(questions)
+            skills = own_units.annotate(questions)
         write_records(layout.skills, skills)
     say(f"annotate: {len({s for entry in skills for s in entry.skills})} skills over {len(questions)} questions")
 
@@ -96,7 +98,7 @@ def _by_taxonomy(scale: Scale) -> Callable[[list[Question]], list[Skills]]:
     def named(questions: list[Question]) -> list[Skills]:
         from gdpo.metakl.taxonomy import annotate
 
-        return annotate(questions, scale.annotate.taxonomy, scale.encoder, Layout(scale).work)
+        return annotate(questions, scale.annotate.taxonomy, scale.needed_encoder, Layout(scale).work)
 
     return named
 
@@ -109,8 +111,10 @@ def quality(scale: Scale) -> None:
         raise UserError("encoder: found none, expected the sentence encoder that the taxonomy is matched with")
     layout = Layout(scale)
     with recorded(layout.quality, "quality", [scale.annotate, scale.encoder]):
-        rows = measure.quality(read_records(layout.decontaminated, Question), scale.annotate.taxonomy, scale.encoder)
+        questions, work = read_records(layout.decontaminated, Question), layout.work / f"quality-{VERSION['quality']}"
+        rows = measure.quality(questions, scale.annotate.taxonomy, scale.encoder, work)
         write_csv(layout.quality, measure.COLUMNS, rows)
+    shutil.rmtree(work, ignore_errors=True)
     for row in rows:
         say(measure.sentence(row))
 

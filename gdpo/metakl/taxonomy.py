@@ -134,14 +134,16 @@ def scores(near: np.ndarray, found: Candidates) -> np.ndarray:
         other[:, area] = skills[:, numbers].max(axis=1)
     for number, parents in enumerate(found.parents):
         other[:, found.areas + number] = areas[:, parents].max(axis=1)
-    return (near + other) / 2
+    averaged: np.ndarray = (near + other) / 2
+    return averaged
 
 
 def nearest(row: np.ndarray, settings: Taxonomy) -> list[int]:
     """The candidates within `margin` of the best score, `least` to `most`, best first; of equal ones the earlier."""
     order = np.argsort(-row, kind="stable")
     within = int((row >= row[order[0]] - settings.margin).sum())
-    return order[: min(max(within, settings.least), settings.most)].tolist()
+    chosen: list[int] = order[: min(max(within, settings.least), settings.most)].tolist()
+    return chosen
 
 
 def views(questions: Sequence[Question]) -> list[list[str]]:
@@ -184,7 +186,8 @@ def embedded(encoder: Encoder) -> Similar:
     def similar(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
         if tuple(glosses) not in known:
             known[tuple(glosses)] = model.embed(glosses)
-        return model.embed(asked) @ known[tuple(glosses)].T
+        found: np.ndarray = model.embed(asked) @ known[tuple(glosses)].T
+        return found
 
     return similar
 

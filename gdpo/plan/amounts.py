@@ -14,7 +14,7 @@ from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.layout import Run
 from gdpo.plan.jobs import Job
-from gdpo.plan.sizes import Sizes
+from gdpo.plan.sizes import Counts, Groups, Sizes
 from gdpo.schema import Method
 
 REFERENCE = 1 / 3  # of an epoch's training: the forward pass of its three passes' worth
@@ -77,7 +77,7 @@ class Amounts:
         pool, settings = self.sizes.pool(), self.scale.annotate
         questions = sum(pool.values())
         if settings.backend == "openai":
-            return [self._ask("annotate", settings.endpoint.model, questions)]
+            return [self._ask("annotate", settings.needed_endpoint.model, questions)]
         return [Work("encode", "encoder", questions, 0)] if settings.backend == "taxonomy" else []
 
     def _quality(self, _: Job) -> list[Work]:
@@ -86,7 +86,7 @@ class Amounts:
     def _merge(self, _: Job) -> list[Work]:
         settings = self.scale.merge
         asks = "openai" in (settings.backend, *settings.compare)
-        return [self._ask("merge", settings.endpoint.model, 0)] if asks else []
+        return [self._ask("merge", settings.needed_endpoint.model, 0)] if asks else []
 
     def _ask(self, step: str, model: str, questions: float) -> Work:
         ask = getattr(self.sizes.expected, step)
@@ -101,7 +101,7 @@ class Amounts:
         model, found = self.scale.model(name), []
         if settings.choices == "likelihood" and not model.endpoint and "general" in counts:
             # ours: a pool's general questions are the lettered ones
-            lettered = {"general": counts.pop("general")}
+            lettered: Counts = {"general": counts.pop("general")}
             tokens = lettered["general"] * (self.sizes.prompt(lettered) + CHOICES_TOKENS)
             found.append(Work("score", name, tokens, tokens, self.sizes.prompt(lettered)))
         rows = sum(counts.values()) * settings.samples
@@ -145,14 +145,13 @@ class Amounts:
         found = []
         for run in job.runs:
             method = self.scale.method(run.method, student, trainset)
-            found.append(self.training(method, student, trainset))
+            found.append(self.training(method, student, self.sizes.groups(trainset)))
             if self.sizes.layout.is_watched(run):
                 found += self._watched(run, method)
         return found
 
-    def training(self, method: Method, student: str, trainset: str, epochs: float | None = None) -> Work:
+    def training(self, method: Method, student: str, groups: Groups, epochs: float | None = None) -> Work:
         """One run's training; the noise measurement's of part of an epoch."""
-        groups = self.sizes.groups(trainset)
         epochs = method.epochs if epochs is None else epochs
         prompt, response = groups.prompt, groups.response
         size = min(method.group_size or groups.size, groups.size)
@@ -189,10 +188,10 @@ class Amounts:
 
     def _noise(self, job: Job) -> list[Work]:
         student, trainset = job.arguments.student, job.arguments.trainset
-        watch, count = self.scale.watch, self.sizes.groups(trainset).count
-        epochs = min(1.0, watch.noise_batches * watch.noise_batch_size / max(1.0, count))
+        watch, groups = self.scale.watch, self.sizes.groups(trainset)
+        epochs = min(1.0, watch.noise_batches * watch.noise_batch_size / max(1.0, groups.count))
         methods = [self.scale.method(run.method, student, trainset) for run in job.runs]
-        return [self.training(method, student, trainset, epochs) for method in methods]
+        return [self.training(method, student, groups, epochs) for method in methods]
 
     def _evaluate(self, job: Job) -> list[Work]:
         test = job.arguments.split == "test"

@@ -15,9 +15,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Generic, TypeVar
 
 from gdpo import memory
 from gdpo.config import Scale, fingerprint
@@ -43,16 +45,22 @@ IMPORTS = {
 }  # fmt: skip
 
 
-class Piece:
-    """A measured piece: seconds of the clock and of the processor, and memory, of one call."""
+Found = TypeVar("Found", covariant=True)
 
-    def __init__(self, call: Callable[[], object]):
+
+class Piece(Generic[Found]):
+    """A measured piece: seconds of the clock and of the processor, and memory, of one call and what it found."""
+
+    def __init__(self, call: Callable[[], Found]):
         memory.reset(_device())
         _forget_peak()
         started, cpu = time.perf_counter(), time.process_time()
         self.value = call()
         self.seconds, self.cpu = time.perf_counter() - started, time.process_time() - cpu
         self.memory_mb = _peak() // 2**20
+
+
+Sized = tuple[float, Piece[object]]  # so many units, and what they took
 
 
 def line(small: tuple[float, float], large: tuple[float, float]) -> tuple[float, float]:
@@ -83,18 +91,18 @@ class Calibration:
         questions = self._questions()
         for name in self._distinct(students):
             for kind, method in kinds.items():
-                self._try(f"train {kind}", name, lambda n=name, m=method: self._train(n, m, questions))
+                self._try(f"train {kind}", name, partial(self._train, name, method, questions))
         for name in self._distinct(scored):
-            self._try("evaluate", name, lambda n=name: self._evaluate(n))
-            self._try("score", name, lambda n=name: self._score(n, questions))
+            self._try("evaluate", name, partial(self._evaluate, name))
+            self._try("score", name, partial(self._score, name, questions))
         for name in self._distinct(dict.fromkeys([*answering, teacher])):
-            self._try("sample", name, lambda n=name: self._sample(n, questions, n == teacher))
+            self._try("sample", name, partial(self._sample, name, questions, name == teacher))
 
     def _student_sets(self) -> list[list[str]]:
         return [self.scale.students, *self.scale.student_sets.values()]
 
     def _cells(self) -> list[Cell]:
-        return [cell for s in (*self.scale.tables.values(), *self.scale.studies.values()) for cell in s.rows]
+        return [cell for selection in self.scale.selections.values() for cell in selection.rows]
 
     def _distinct(self, names: dict[str, None]) -> list[str]:
         """One model of each label that has a checkpoint."""
@@ -113,7 +121,7 @@ class Calibration:
             self.skipped[f"{what}/{label(self.scale, name)}"] = str(error)
             say(f"calibrate {what} {name}: not measured: {error}")
 
-    def _keep(self, what: str, name: str, small: tuple[float, Piece], large: tuple[float, Piece]) -> None:
+    def _keep(self, what: str, name: str, small: Sized, large: Sized) -> None:
         rate, begin = line((small[0], small[1].seconds), (large[0], large[1].seconds))
         cpu, cpu_begin = line((small[0], small[1].cpu), (large[0], large[1].cpu))
         key = f"{what}/{label(self.scale, name)}"
@@ -137,9 +145,10 @@ class Calibration:
     def _model(self, name: str) -> None:
         """A checkpoint of `name`: the one that is made, or a few batches of pretraining, measured."""
         model, key = self.scale.model(name), label(self.scale, name)
+        world = self.scale.world
         if key in self.models or model.endpoint:
             return
-        if not model.pretrain:
+        if not (model.pretrain and world):
             made = self.layout.model(name)
             if made.exists():
                 self.models[key] = made
@@ -153,7 +162,7 @@ class Calibration:
         for batches in (PRETRAIN[0], *PRETRAIN):  # the first one warms up
             examples = batches * model.pretrain.batch_size
             short = model.pretrain.model_copy(update={"examples": examples})
-            pieces.append((examples, Piece(lambda s=short: pretrain(s, self.scale.world, self.work / name))))
+            pieces.append((examples, Piece(partial(pretrain, short, world, self.work / name))))
         self._keep("pretrain", name, pieces[1], pieces[2])
         self.models[key] = self.work / name
 
@@ -172,9 +181,9 @@ class Calibration:
         for number, epochs in enumerate(EPOCHS if warm else (EPOCHS[0], *EPOCHS)):
             short = method.model_copy(update={"epochs": epochs})
             out, work = self.work / f"out-{number}", self.work / f"work-{number}"
-            run = Piece(lambda s=short, o=out, w=work: train_run(
-                base=self.models[label(self.scale, name)], method=s, groups=groups, out=o, work=w, seed=0,
-                dtype=self.scale.model(name).dtype, reward_fn=_lengths if s.trainer == "grpo" else None,
+            run = Piece(partial(
+                train_run, base=self.models[label(self.scale, name)], method=short, groups=groups, out=out, work=work,
+                seed=0, dtype=self.scale.model(name).dtype, reward_fn=_lengths if short.trainer == "grpo" else None,
             ))  # fmt: skip
             pieces.append((self._tokens(name, short, groups), run))
         self._keep(trained(method), name, pieces[-2], pieces[-1])
@@ -188,11 +197,7 @@ class Calibration:
             len(groups), len(groups[0].completions), 1.0, sizes.expected.distinct, sizes.prompt(counts),
             sizes.response(counts), counted=False,
         )  # fmt: skip
-        known, sizes.groups = sizes.groups, lambda _: one
-        try:
-            return self.amounts.training(method, name, "calibration").amount
-        finally:
-            sizes.groups = known
+        return self.amounts.training(method, name, one).amount
 
     def _groups(self, name: str, questions: list[Question]) -> list[Group]:
         """Groups of the expected size, lengths and number of distinct completions, of pieces of solutions."""
@@ -207,7 +212,7 @@ class Calibration:
         for number, question in enumerate(questions):
             length = max(1, round(expected.response_tokens[question.domain]) - 1)  # and the end of sequence
             starts = [(number * size + place) * 7 % max(1, len(ids) - length) for place in range(distinct)]
-            texts = [tokenizer.decode(ids[start : start + length]) for start in starts]
+            texts = tokenizer.batch_decode([ids[start : start + length] for start in starts])
             chosen = [text for text, _ in zip(cycle(texts), range(size), strict=False)]
             rewards = [2.0 if text == texts[0] else 0.5 for text in chosen]
             found.append(
@@ -234,7 +239,7 @@ class Calibration:
                 tasks[benchmark] = (settings, file)
                 charged += len(items) * settings.max_new_tokens
             model, dtype = self.models[label(self.scale, name)], self.scale.model(name).dtype
-            run = Piece(lambda m=model, d=dtype, t=tasks: harness.evaluate(m, d, t, self.scale.eval_batch_size))
+            run = Piece(partial(harness.evaluate, model, dtype, tasks, self.scale.eval_batch_size))
             pieces.append((charged, run))
         self._keep("evaluate hf", name, pieces[1], pieces[2])
 
@@ -254,7 +259,7 @@ class Calibration:
             answered = [(chat(q), q.solution or q.question) for q in questions[:rows]]
             drift = Drift(path, self.scale.model(name).dtype)
             tokens = sum(end for _, ends in drift._batches(answered) for _, end in ends)
-            pieces.append((2.0 * tokens, Piece(lambda d=drift, a=answered: d.of(path, a))))
+            pieces.append((2.0 * tokens, Piece(partial(drift.of, path, answered))))
         self._keep("score", name, pieces[1], pieces[2])
 
     def _sample(self, name: str, questions: list[Question], teacher: bool) -> None:
@@ -267,20 +272,21 @@ class Calibration:
         temperature = respond.temperature if teacher else answer.temperature
         sampling = Sampling(samples, temperature, respond.top_p if teacher else answer.top_p, most, batch, 0)
         path = self.models[label(self.scale, name)]
-        loaded = Piece(lambda: Generator(path, self.scale.model(name).dtype))
+        loaded = Piece(partial(Generator, path, self.scale.model(name).dtype))
         conversations = [chat(q) for q in questions[: max(1, batch // samples)]]
+
+        def answers(count: int) -> int:
+            return sum(1 for _ in loaded.value.complete(conversations[:count], replace(sampling, samples=samples)))
+
         pieces = []
         for count in (1, 1, len(conversations)):
-            run = Piece(
-                lambda c=count: list(loaded.value.complete(conversations[:c], replace(sampling, samples=samples)))
-            )
-            pieces.append((count * samples * most, run))
+            pieces.append((count * samples * most, Piece(partial(answers, count))))
         self._keep("sample hf", name, *_apart(pieces[1], pieces[2], loaded))
 
 
-def _apart(small: tuple[float, Piece], large: tuple[float, Piece], loaded: Piece) -> tuple:
+def _apart(small: Sized, large: Sized, loaded: Piece[object]) -> tuple[Sized, Sized]:
     """Batches cost alike whatever their rows, nearly: the full batch alone tells the rate, loading the beginning."""
-    nothing = Piece(lambda: None)
+    nothing: Piece[object] = Piece(lambda: None)
     nothing.seconds, nothing.cpu, nothing.memory_mb = loaded.seconds, loaded.cpu, loaded.memory_mb
     large[1].seconds += loaded.seconds
     large[1].cpu += loaded.cpu
@@ -300,7 +306,7 @@ def start_up() -> dict[str, Start]:
     return {step: known[module] for step, module in IMPORTS.items()}
 
 
-def _lengths(prompts: list, completions: list, **_) -> list[float]:
+def _lengths(prompts: list, completions: list, **_: object) -> list[float]:
     """A reward for an untrained student's rollouts: by their places, so that every group has a contrast."""
     return [float(place % 2) for place, _ in enumerate(completions)]
 

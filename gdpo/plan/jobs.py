@@ -22,6 +22,7 @@ from gdpo.config import CONFIG, Scale
 from gdpo.errors import UserError, last_line
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path
+from gdpo.stored import Provenance, read_stored
 
 SHELL = "Shell command: "
 SNAKEFILE = CONFIG.parents[1] / "Snakefile"
@@ -44,7 +45,8 @@ class Job:
     @property
     def step(self) -> str:
         """The step's name: of `gdpo metakl answer` answer."""
-        return getattr(self.arguments, "substep", None) or self.arguments.step
+        step: str = getattr(self.arguments, "substep", None) or self.arguments.step
+        return step
 
     @property
     def runs(self) -> list[Run]:
@@ -87,7 +89,7 @@ def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str
     if not SNAKEFILE.exists():
         raise UserError(f"{SNAKEFILE}: no such file; expected the workflow beside the package, as in a checkout")
     config = [f"scale={scale}", *([f"limit={limit}"] if limit else [])]
-    command = [sys.executable, "-m", "snakemake", "-s", SNAKEFILE, "-n", "-p", "--nocolor", *targets, *options]
+    command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "-p", "--nocolor", *targets, *options]
     done = subprocess.run(
         [*command, "--config", *config],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -95,7 +97,7 @@ def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str
     if done.returncode:
         # Behind an error in a Snakefile stands where it is.
         said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("  File ")]
-        raise UserError(f"snakemake -n {' '.join(targets)}: {last_line(chr(10).join(said))}")
+        raise UserError(f"snakemake -n {' '.join(targets)}: {last_line(chr(10).join(said)).removeprefix('gdpo: ')}")
     return done.stdout + done.stderr
 
 
@@ -137,7 +139,7 @@ class Took:
 def took(layout: Layout, job: Job, kept: dict[str, tuple[float, float]]) -> Took | None:
     """What a job took as far as is recorded; `kept` as `times` has it."""
     found = [provenance_path(path) for path in results(layout, job)]
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in found if path.exists()]
+    records = [read_stored(path, Provenance) for path in found if path.exists()]
     cpu = sum(record["cpu_seconds"] for record in records)
     if normal(job.command) in kept:
         begun, ended = kept[normal(job.command)]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gdpo.compute_schema import Needs
 from gdpo.config import Scale
 from gdpo.journal import cost
 from gdpo.layout import Layout, Run
@@ -18,7 +19,7 @@ from gdpo.plan.amounts import Amounts, Work
 from gdpo.plan.jobs import Job, Took
 from gdpo.plan.rates import Rates
 from gdpo.plan.shapes import GIB, sampling_memory, shape_of, training_memory
-from gdpo.schema import Endpoint
+from gdpo.schema import Endpoint, Model
 
 # ours: GPUs of a node, where a plan is not told how many
 NODE = 8
@@ -107,6 +108,7 @@ class Planner:
         self.work = {job.command: self.amounts.of(job) for job in jobs}
         self.rates = Rates(scale)
         self.rates.learn(self._finished())
+        self.needs: dict[str, Needs] = dict(scale.needs.items())
         self.warnings: dict[str, None] = {}
         self.memory: dict[str, dict[str, float]] = {}
 
@@ -171,7 +173,7 @@ class Planner:
             line.to_do += seconds * gpus if self.scale.uses_gpus else seconds
             line.longest_to_do = max(line.longest_to_do, seconds)
         self._memory(line, job, gpus)
-        asked = self.scale.needs.get(job.step)
+        asked = self.needs.get(job.step)
         if asked and seconds > 3600 * asked.hours:
             self.warnings[
                 f"{line.step}: a job takes up to {seconds / 3600:.0f} hours; needs.{job.step}.hours is {asked.hours:g}"
@@ -197,16 +199,25 @@ class Planner:
             line.money += cost(work.prompt, work.tokens, price) if price else 0.0
 
     def _endpoint(self, model: str, step: str) -> Endpoint:
-        if model in self.scale.models:
-            return self.scale.models[model].endpoint
-        return getattr(self.scale, step).endpoint
+        """Annotation's and merging's own, whatever models it is called like; of other steps that of the scale's model.
+
+        Only what has an endpoint is asked (gdpo.plan.amounts).
+        """
+        if step == "annotate":
+            return self.scale.annotate.needed_endpoint
+        if step == "merge":
+            return self.scale.merge.needed_endpoint
+        endpoint = self.scale.model(model).endpoint
+        assert endpoint is not None
+        return endpoint
 
     def gpus(self, job: Job) -> int:
         """How many GPUs a job asks for, as `needs` of workflow/rules/jobs.smk says; of training, on all its nodes."""
-        asked = self.scale.needs.get(job.step)
+        asked = self.needs.get(job.step)
         if asked is None or not asked.gpus:
             return 0
-        given, sampled = job.arguments, None
+        given = job.arguments
+        sampled: Model | None = None
         if job.step == "model":
             return asked.gpus if self.scale.model(given.name).tuned else 0
         if job.step in ("answer", "evaluate"):
@@ -236,22 +247,23 @@ class Planner:
                 ] = None
 
     def _held(self, job: Job, gpus: int) -> list[tuple[str, dict[str, float]]]:
-        given, found = job.arguments, []
-        if job.step in ("train", "noise"):
-            shape = shape_of(self.scale, given.student)
-            for name in given.method if shape else ():
-                method = self.scale.method(name, given.student, given.trainset)
-                group = min(method.group_size or math.inf, self.amounts.sizes.group_size(given.trainset))
-                # The noise measurement is one process.
-                shards = gpus if self.scale.launch.strategy == "fsdp2" and job.step == "train" else 1
-                parts = training_memory(shape, method, int(group), shards, checkpointing=True)
-                found.append((f"{job.step} {given.student} by {name.partition('~')[0]}", parts))
+        given = job.arguments
+        shape = shape_of(self.scale, given.student) if job.step in ("train", "noise", "evaluate") else None
+        if shape is None:
+            return []
         if job.step == "evaluate":
-            shape, most = shape_of(self.scale, given.student), self.scale.eval_batch_size
             longest = max(benchmark.max_new_tokens for benchmark in self.scale.benchmarks.values())
-            if shape:  # vLLM takes as many rows as fit; one of the longest must
-                rows = 1 if self.scale.model(given.student).engine == "vllm" else most
-                found.append((f"evaluate {given.student}", sampling_memory(shape, rows, longest, gpus)))
+            # vLLM takes as many rows as fit; one of the longest must
+            rows = 1 if self.scale.model(given.student).engine == "vllm" else self.scale.eval_batch_size
+            return [(f"evaluate {given.student}", sampling_memory(shape, rows, longest, gpus))]
+        found = []
+        for name in given.method:
+            method = self.scale.method(name, given.student, given.trainset)
+            group = min(method.group_size or math.inf, self.amounts.sizes.group_size(given.trainset))
+            # The noise measurement is one process.
+            shards = gpus if self.scale.launch.strategy == "fsdp2" and job.step == "train" else 1
+            parts = training_memory(shape, method, int(group), shards, checkpointing=True)
+            found.append((f"{job.step} {given.student} by {name.partition('~')[0]}", parts))
         return found
 
     def _check_money(self, lines: dict[str, Line]) -> None:

@@ -120,5 +120,5 @@ class Rates:
 
 def written(rates: Mapping[str, Rate], starts: Mapping[str, Start]) -> dict[str, Any]:
     """The content of throughput.json."""
-    found = {"rates": rates, "start": starts}
+    found: dict[str, Mapping[str, Rate | Start]] = {"rates": rates, "start": starts}
     return {name: {key: asdict(one) for key, one in sorted(entries.items())} for name, entries in found.items()}

@@ -17,8 +17,9 @@ from gdpo.schema import Method, Model
 
 FILE = Path(__file__).with_name("shapes.yaml")
 GIB = 2**30
-LOGITS = 1 << 26  # GDPOTrainer's max_logits, of a method that does not say
-FORWARD_TOKENS = 16384  # GDPOTrainer's max_forward_tokens, likewise
+# What GDPOConfig has where a method does not say; its module loads torch, which a plan does not need.
+LOGITS = 1 << 26  # max_logits
+FORWARD_TOKENS = 16384  # max_forward_tokens
 TRL_TILE = 4096 * 32768  # logits that TRL 1.16 computes at once (add_fused_lm_head)
 SAVED = 4  # bytes a number of weights, gradients and each of AdamW's two moments: float32
 LOW = 2  # bytes a number of bfloat16
@@ -94,7 +95,8 @@ def shape_of(scale: Scale, name: str, vocabulary: int = 640) -> Shape | None:
 
 def repository(model: Model) -> str:
     """OWNER/NAME of a model on the Hub; empty for others."""
-    return model.reference[4:].rpartition("@")[0] if (model.reference or "").startswith("hub:") else ""
+    kind, _, place = (model.reference or "").partition(":")
+    return place.rpartition("@")[0] if kind == "hub" else ""
 
 
 def training_memory(shape: Shape, method: Method, group: int, shards: int, checkpointing: bool) -> dict[str, float]:

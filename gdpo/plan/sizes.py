@@ -72,10 +72,10 @@ class Sizes:
         path, wanted = self.layout.benchmark(name, "test"), self.scale.benchmark(name).items
         if path.exists():
             return sum(1 for _ in read_jsonl(path))
-        known = self.expected.items.get(name) if self.scale.expected else None
-        if wanted is None and known is None:
+        known = [wanted, self.expected.items.get(name) if self.scale.expected else None]
+        if not (counts := [count for count in known if count is not None]):
             raise UserError(f"{self.scale.scale}, expected.items.{name}: found none, expected how many there are")
-        return min(wanted or known, known or wanted)
+        return min(counts)
 
     def _trainset(self, name: str) -> Counts:
         """Questions of a training set, by domain."""

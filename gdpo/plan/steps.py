@@ -6,7 +6,7 @@ from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.console import display, say
-from gdpo.errors import UserError
+from gdpo.errors import UserError, writing
 from gdpo.files import write_csv, write_json, write_text
 from gdpo.plan import rates as known
 from gdpo.provenance import recorded
@@ -40,6 +40,9 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
         raise UserError(f"--workers: expected a whole number above 0, found {workers}")
     if docs and not PAGE.exists():
         raise UserError(f"{PAGE}: no such file; expected --docs in a checkout's root")
+    if out:  # before minutes are spent on what cannot be kept
+        with writing(out):
+            out.mkdir(parents=True, exist_ok=True)
     made = planned(scale, source, targets, workers)
     text = report.markdown(made)
     display(text)

@@ -60,10 +60,14 @@ class Disagreement:
 def averages(rows: Sequence[Printed]) -> list[Average]:
     """Every printed average beside the mean of its columns."""
     return [
-        Average(row.table, row.model, row.row, name, row.cells[name], sum(row.cells[c] for c in columns) / len(columns))
+        Average(row.table, row.model, row.row, name, row.cells[name], _mean([row.cells[c] for c in columns]))
         for row in rows
         for name, columns in AVERAGES.items()
     ]
+
+
+def _mean(cells: Sequence[Decimal]) -> Decimal:
+    return sum(cells, Decimal()) / len(cells)
 
 
 def shared(rows: Sequence[Printed]) -> dict[tuple[str, str], list[Printed]]:

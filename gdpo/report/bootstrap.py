@@ -31,7 +31,8 @@ def redraw(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray
         size = min(CHUNK, draws - start)
         per_seed = _counts(items, size, seed, f"items of {name}", start) @ right  # 0 and 1: exact below 2^24
         means.append((per_seed * _counts(seeds, size, seed, "seeds", start)).sum(axis=1, dtype=np.float64))
-    return np.concatenate(means) / (seeds * items)
+    redrawn: np.ndarray = np.concatenate(means) / (seeds * items)
+    return redrawn
 
 
 @lru_cache(maxsize=512)

@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, origin
 from gdpo.records import Question, chat, read_records
 from gdpo.report.columns import OURS, title
@@ -22,6 +21,7 @@ from gdpo.report.scores import Scores
 from gdpo.report.sheet import csv_text, inert, plain
 from gdpo.report.tables import is_origin, row_title, scored
 from gdpo.samples import RIGHT_BEFORE, outputs, share_right, verdicts
+from gdpo.stored import Sample, read_rows
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
 HEADER = [
@@ -67,7 +67,7 @@ def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str
     for name in names:
         paths = [layout.samples(run, "test") / f"{name}.jsonl" for run in (*origin(student), *runs)]
         if all(path.exists() for path in paths):
-            before, *after = ({row["id"]: row for _, row in read_jsonl(path)} for path in paths)
+            before, *after = ({row["id"]: row for row in read_rows(path, Sample)} for path in paths)
             for question in read_records(layout.benchmark(name, "test"), Question):
                 if all(question.id in answered for answered in (before, *after)):
                     answers = tuple(answered[question.id] for answered in after)

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gdpo.files import read_json, read_jsonl
 from gdpo.layout import Layout
 from gdpo.provenance import provenance_path
 from gdpo.report.bootstrap import interval
 from gdpo.report.columns import averaged, left_out, paper
-from gdpo.report.scores import Scores
+from gdpo.report.scores import Redrawn, Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import is_origin, row_title, scored
+from gdpo.stored import Log, Noise, Provenance, Row, read_rows, read_stored
 from gdpo.table_schema import Cell, Table
 
 SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
@@ -136,7 +136,7 @@ def measured(
         "seconds_to_reward": spread([reaches(watch, reward, "seconds") for watch in watches]),
         "final_reward": spread([watch[-1]["reward"] if watch else None for watch in watches]),
         "memory": spread([memory_above(logs)]),
-        "score": _interval(scores.mean(runs, overall), scores.draws(runs, overall)),
+        "score": _interval(scores.scored(runs, overall)),
     }
 
 
@@ -146,25 +146,28 @@ def _taught(layout: Layout, cell: Cell) -> Values:
         return {"teacher_completions": spread([0]), "teacher_seconds": spread([0])}
     if (asked := layout.taught_by(cell)) is None:
         return {"teacher_completions": None, "teacher_seconds": None}
-    sampled = sum(len(row["completions"]) - row.get("gold", 0) for _, row in read_jsonl(asked))
+    sampled = sum(len(row["completions"]) - row.get("gold", 0) for row in read_rows(asked, Row))
     return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked))}
 
 
 def _wall(record: Path) -> Value | None:
-    return spread([read_json(record)["wall_seconds"]]) if record.exists() else None
+    return spread([read_stored(record, Provenance)["wall_seconds"]]) if record.exists() else None
 
 
 def _noise(path: Path) -> Value | None:
     if not path.exists():
         return None
-    found = read_json(path)
+    found = read_stored(path, Noise)
     if found["noise"] is None:  # too few groups
         return None
     return Value(found["noise"], found["noise_low"], found["noise_high"])
 
 
-def _interval(mean: float | None, draws) -> Value | None:
-    return None if mean is None else Value(mean, *interval(draws))
+def _interval(found: Redrawn | None) -> Value | None:
+    if found is None:
+        return None
+    mean, draws = found
+    return Value(mean, *interval(draws))
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
@@ -180,7 +183,7 @@ def sheet(scores: Scores, name: str) -> Sheet:
     rows, body, targets = [], [], []
     for student in scale.student_set(table.students):
         logs = {
-            title: [read_json(layout.run(run) / "train.json") for run in layout.cell_runs(student, cell)]
+            title: [read_stored(layout.run(run) / "train.json", Log) for run in layout.cell_runs(student, cell)]
             for title, cell in cells.items()
         }
         reward = target([[log.get("watch") or [] for log in found] for found in logs.values()])
@@ -214,7 +217,7 @@ def _csv(title: str, value: Value | None, digits: int) -> dict[str, str]:
 
 def _text(value: Value | None, digits: int) -> str:
     if value is None or value.low == value.high:
-        return number(value and value.mean, digits)
+        return number(value.mean if value else None, digits)
     return f"{number(value.mean, digits)} [{number(value.low, digits)}, {number(value.high, digits)}]"
 
 

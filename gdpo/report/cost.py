@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.provenance import provenance_below
+from gdpo.stored import Provenance, read_stored
 
 FILE = "cost.csv"
 COLUMNS = ["step", "results", "runs", "wall_seconds", "cpu_seconds", "peak_memory_mb"]
@@ -19,7 +19,7 @@ def records(layout: Layout) -> list[tuple[Path, Record]]:
     """(path below the scale's directory, provenance) of every result but this."""
     ours = layout.root / f"{FILE}.provenance.json"
     found = [path for path in provenance_below(layout.root) if path != ours]
-    return [(path.relative_to(layout.root), read_json(path)) for path in found]
+    return [(path.relative_to(layout.root), read_stored(path, Provenance)) for path in found]
 
 
 def rows(found: Iterable[tuple[Path, Record]]) -> list[dict[str, str]]:
@@ -44,9 +44,10 @@ def _run(path: Path) -> str | None:
 
 
 def _step(path: Path, record: Record) -> str:
+    step: str = record["step"]
     run = _run(path)
-    if record["step"] != "train" or run is None:
-        return record["step"]
+    if step != "train" or run is None:
+        return step
     method, _, rate = run.split("/")[2].partition("~")
     return f"train {method}, sweep" if rate else f"train {method}"
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,6 +24,8 @@ from gdpo.report.columns import title
 from gdpo.report.figures import names as drawable
 from gdpo.report.figures import settings as figure_settings
 from gdpo.report.tables import columns
+from gdpo.schema import Method, Model, TrainSet
+from gdpo.stored import Provenance, Row, read_rows, read_stored
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -128,7 +131,7 @@ def _trainset(layout: Layout, name: str) -> dict[str, Any]:
     path = layout.groups(name)
     if not path.exists():
         return row
-    groups = [group for _, group in read_jsonl(path)]
+    groups = list(read_rows(path, Row))
     verdicts = [part["verdict"] for group in groups for part in group.get("parts", [])]
     row |= {
         "questions": len(groups),
@@ -175,7 +178,11 @@ def _sweep(layout: Layout) -> dict[str, Any]:
 def _swept(layout: Layout, row: dict[str, str]) -> dict[str, Any]:
     """A chosen row of the sweep with the names that people read; a name that the scale has no more stays as it is."""
     scale = layout.scale
-    entries = {"student": scale.models, "trainset": scale.trainsets, "method": scale.methods}
+    entries: dict[str, Mapping[str, Model | TrainSet | Method]] = {
+        "student": scale.models,
+        "trainset": scale.trainsets,
+        "method": scale.methods,
+    }
     shown = {key: known[row[key]].display if row[key] in known else row[key] for key, known in entries.items()}
     return shown | {
         "trainer": scale.methods[row["method"]].trainer if row["method"] in scale.methods else "",
@@ -224,7 +231,7 @@ def _number(text: str) -> float | None:
 
 def _origins(layout: Layout) -> dict[str, Any]:
     """The machines, package versions and code that made this scale's results, from their provenance."""
-    records = [read_json(path) for path in provenance_below(layout.root)]
+    records = [read_stored(path, Provenance) for path in provenance_below(layout.root)]
     machines = Counter(_machine(record.get("hardware", {})) for record in records)
     packages: dict[str, set[str]] = {}
     for record in records:

@@ -102,8 +102,8 @@ def listing(root: Path) -> str:
     return json.dumps(sorted(path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()))
 
 
-def compiled(root: Path, format: str = "pdf", ppi: float | None = None) -> bytes | list[bytes]:
-    """The document `root`/main.typ: a PDF, or with format png its pages, `ppi` points an inch.
+def compiled(root: Path) -> bytes:
+    """The document `root`/main.typ, a PDF.
 
     Only files below `root` can be read. Raises UserError with Typst's message where the source is wrong.
     """
@@ -114,8 +114,7 @@ def compiled(root: Path, format: str = "pdf", ppi: float | None = None) -> bytes
             str(root / "main.typ"),
             root=str(root),
             ignore_system_fonts=True,  # the fonts of the package alone: the same pages everywhere
-            format=format,
-            ppi=ppi,
+            format="pdf",
             sys_inputs={"files": listing(root)},
             timestamp=0,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from gdpo.report.columns import DAGGER, OURS
 from gdpo.report.sheet import ARROWS
@@ -12,7 +12,7 @@ LABELS = ("model", "row")
 Rows = Sequence[dict[str, str]]
 
 
-def score_table(parts: dict[str, Rows], width: int, ours: Collection[str] = ()) -> str:
+def score_table(parts: Mapping[str, Rows], width: int, ours: Collection[str] = ()) -> str:
     """Scores and retention, mean ± half of the 95% interval, then a line a trained row on what it forgot.
 
     Lines of at most `width` characters, as far as the widest column lets them be; columns `ours` carry a dagger.

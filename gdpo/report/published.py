@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.files import read_csv
 from gdpo.layout import Layout
+from gdpo.records import Domain
 from gdpo.report.columns import averaged, paper
 
 MATH = ("AIME24", "AMC23", "MATH500", "GSM8K", "OlympiadBench", "Minerva")
@@ -95,7 +97,9 @@ def beside(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> lis
     found = []
     for row in rows:
         match = printed.get((same_name(row["model"]), same_name(row["row"])))
-        for column, number in match.cells.items() if match else ():
+        if match is None:
+            continue
+        for column, number in match.cells.items():
             ours = row.get(keys.get(same_name(column), ""), "")
             if ours and (column not in AVERAGES or _has_all(layout, column)):
                 found.append(Beside(table, match.model, match.row, column, number, float(ours)))
@@ -109,8 +113,8 @@ def named(scale: Scale) -> dict[str, str]:
 
 def benchmarks_of(layout: Layout, average: str) -> list[str]:
     """The scale's benchmarks that `average`, one of AVERAGES, is over."""
-    domain = average.removesuffix("_avg")
-    return averaged(layout, None if domain == "overall" else domain)
+    of = average.removesuffix("_avg")
+    return averaged(layout, next((domain for domain in get_args(Domain) if domain == of), None))
 
 
 def _has_all(layout: Layout, average: str) -> bool:
@@ -127,7 +131,7 @@ def inputs(layout: Layout) -> list[Path]:
 def all_beside(layout: Layout) -> list[Beside]:
     """`beside` over every table of the scale that has been made."""
     made = [path for path in inputs(layout) if path.exists()]
-    return [pair for path in made for pair in beside(layout, path.stem, read_csv(path))]
+    return [pair for path in made for pair in beside(layout, path.stem, read_csv(path, "model", "row"))]
 
 
 COLUMNS = ["table", "model", "row", "column", "published", "ours", "difference"]

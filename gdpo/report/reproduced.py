@@ -13,7 +13,6 @@ from pathlib import Path
 
 from gdpo.config import Scale
 from gdpo.errors import UserError
-from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.report import runs, score_tables
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
@@ -21,6 +20,7 @@ from gdpo.report.score_tables import Estimate, Line
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import number, plain
 from gdpo.report.tables import row_title, scored
+from gdpo.stored import Score, read_stored
 from gdpo.table_schema import Table
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
@@ -113,7 +113,7 @@ def _ours(scores: Scores, line: Line, column: str, estimates: Mapping[tuple[Line
     estimate = estimates.get((line, key))
     if estimate is None:
         return {"note": _why(layout, line, names)}
-    n = sum(scores.outcomes(line.runs, name).shape[1] for name in names)
+    n = scores.items_behind(line.runs, names)
     found = {"ours": number(estimate.mean), "low": number(estimate.low), "high": number(estimate.high), "n": str(n)}
     of = len(AVERAGES[column]) if average else 1
     return found | ({"note": f"over {len(names)} of the paper's {of} columns"} if len(names) < of else {})
@@ -135,8 +135,9 @@ def _why(layout: Layout, line: Line, names: Sequence[str]) -> str:
         for path in (layout.score(run, "test") for run in line.runs):
             if not path.exists():
                 return "not made yet"
-            if name in (dropped := read_json(path).get("dropped", {})):
-                return dropped[name]
+            if name in (dropped := read_stored(path, Score).get("dropped", {})):
+                why: str = dropped[name]
+                return why
     return "not made yet"
 
 

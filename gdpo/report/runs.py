@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdpo.files import read_json
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path
+from gdpo.stored import Log, Provenance, read_stored
 from gdpo.table_schema import Study, Table
 
 COLUMNS = [
@@ -47,7 +47,7 @@ def rows(layout: Layout) -> list[dict[str, str]]:
 
 
 def _row(layout: Layout, run: Run) -> dict[str, str]:
-    log, record = read_json(layout.run(run) / "train.json"), train_record(layout, run)
+    log, record = read_stored(layout.run(run) / "train.json", Log), train_record(layout, run)
     memory = log.get("memory_mb", {})
     found = {**run.__dict__, **{key: log.get(key) for key in LOGGED}}
     found |= {"memory_before_mb": memory.get("before"), "memory_peak_mb": memory.get("peak")}
@@ -66,10 +66,11 @@ def evaluate_record(layout: Layout, run: Run) -> Record:
 
 
 def _record(path: Path) -> Record:
-    return read_json(path) if path.exists() else {}
+    return read_stored(path, Provenance) if path.exists() else {}
 
 
 def machine(record: Record) -> str:
     """The name of the GPU that a result was made on, or of the processor where there was none."""
     hardware = record.get("hardware", {})
-    return hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine", "")
+    name: str = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine", "")
+    return name

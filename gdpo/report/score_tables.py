@@ -7,19 +7,17 @@ table's cells.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
-from gdpo.files import read_json
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.columns import notes as column_notes
-from gdpo.report.scores import Scores
+from gdpo.report.scores import Redrawn, Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
+from gdpo.stored import Score, read_stored
 from gdpo.table_schema import Cell, Table
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
@@ -62,17 +60,12 @@ def lines(layout: Layout, table: Table) -> list[Line]:
 
 def estimates(scores: Scores, name: str) -> Cells:
     """Every cell's score."""
-    return _estimates(scores, name, lambda line, names: (scores.mean(line.runs, names), scores.draws(line.runs, names)))
+    return _estimates(scores, name, lambda line, names: scores.scored(line.runs, names))
 
 
 def retention(scores: Scores, name: str) -> Cells:
     """Every cell's share of what the untrained student had right and the row still has."""
-
-    def kept(line: Line, names: tuple[str, ...]) -> tuple[float | None, np.ndarray | None]:
-        before = origin(line.student)
-        return scores.retained_mean(line.runs, before, names), scores.retained_draws(line.runs, before, names)
-
-    return _estimates(scores, name, kept)
+    return _estimates(scores, name, lambda line, names: scores.kept(line.runs, origin(line.student), names))
 
 
 def differences(scores: Scores, name: str) -> Cells:
@@ -80,22 +73,21 @@ def differences(scores: Scores, name: str) -> Cells:
     found: Cells = {}
     p_values = []
     for line, column in _places(scores.layout, name):
-        before = origin(line.student)
-        draws = scores.difference(line.runs, before, column.benchmarks)
-        if is_origin(line.cell) or draws is None:
+        changed = scores.difference(line.runs, origin(line.student), column.benchmarks)
+        if is_origin(line.cell) or changed is None:
             continue
-        mean = scores.mean(line.runs, column.benchmarks) - scores.mean(before, column.benchmarks)
+        mean, draws = changed
         found[line, column.key] = Estimate(mean, *interval(draws))
         p_values.append(p_value(draws))
     adjusted = holm(p_values)
     return {place: replace(cell, p=p) for (place, cell), p in zip(found.items(), adjusted, strict=True)}
 
 
-def _estimates(scores: Scores, name: str, of) -> Cells:
-    found = {}
+def _estimates(scores: Scores, name: str, of: Callable[[Line, tuple[str, ...]], Redrawn | None]) -> Cells:
+    found: Cells = {}
     for line, column in _places(scores.layout, name):
-        mean, draws = of(line, column.benchmarks)
-        if mean is not None:
+        if (redrawn := of(line, column.benchmarks)) is not None:
+            mean, draws = redrawn
             found[line, column.key] = Estimate(mean, *interval(draws))
     return found
 
@@ -154,7 +146,7 @@ def _csv(cell: Estimate | None, key: str, part: str, marks: dict[str, str], best
     if not part:
         row |= {f"{key}_mark": marks.get(key, ""), f"{key}_best": "1" if best else ""}
     if part == "_forgetting":
-        row[f"{key}_p"] = number(cell and cell.p, 4)
+        row[f"{key}_p"] = number(cell.p if cell else None, 4)
     return row
 
 
@@ -252,7 +244,7 @@ def dropped(layout: Layout, table: Table) -> list[str]:
     reasons, empty = {}, layout.unavailable()
     for run in layout.selected_runs(table):
         path = layout.score(run, "test")
-        for benchmark, why in (read_json(path).get("dropped", {}) if path.exists() else {}).items():
+        for benchmark, why in (read_stored(path, Score).get("dropped", {}) if path.exists() else {}).items():
             if benchmark not in empty:
                 reasons[(run.student, run.trainset, benchmark)] = why
     return [f"{s}, {t}: column {b} left empty: {why}" for (s, t, b), why in reasons.items()]

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from gdpo.errors import UserError
-from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, Split
 from gdpo.report.bootstrap import redraw
 from gdpo.samples import RIGHT_BEFORE, Row, share_right
+from gdpo.stored import Sample, Score, read_rows, read_stored
 
 Runs = Sequence[Run]
+Redrawn = tuple[float, np.ndarray]  # a mean or a difference in percent, and what its redraws give, (bootstrap_draws,)
 
 
 class Scores:
@@ -44,10 +45,15 @@ class Scores:
             self._outcomes[key] = np.array(rows, dtype=np.float32) if complete else None
         return self._outcomes[key]
 
-    def items(self, run: Run, benchmark: str) -> list[Row] | None:
+    def items(self, run: Run, benchmark: str) -> Sequence[Row] | None:
         """The rows of a run's samples, in the items' order; None where the column was dropped."""
         path = self._path(run, benchmark)
-        return [row for _, row in read_jsonl(path)] if path.exists() else None
+        if path.exists():
+            return list(read_rows(path, Sample))
+        score = self.layout.score(run, self.split)
+        if score.exists() and benchmark in read_stored(score, Score).get("benchmarks", {}):
+            raise UserError(f"{path}: no such file; expected the samples that {score} is of")
+        return None
 
     def _path(self, run: Run, benchmark: str) -> Path:
         return self.layout.samples(run, self.split) / f"{benchmark}.jsonl"
@@ -67,6 +73,10 @@ class Scores:
         before, after = self.outcomes(origin, benchmark), self.outcomes(runs, benchmark)
         return None if before is None or after is None else after[:, before[0] >= RIGHT_BEFORE]
 
+    def items_behind(self, runs: Runs, benchmarks: Sequence[str]) -> int:
+        """How many items `benchmarks` have together, of which none was dropped."""
+        return sum(found.shape[1] for name in benchmarks if (found := self.outcomes(runs, name)) is not None)
+
     def mean(self, runs: Runs, benchmarks: Sequence[str]) -> float | None:
         """Percent, macro over `benchmarks`; None where one of them was dropped or has no item."""
         return _mean([self.outcomes(runs, name) for name in benchmarks])
@@ -74,6 +84,19 @@ class Scores:
     def retained_mean(self, runs: Runs, origin: Runs, benchmarks: Sequence[str]) -> float | None:
         """As `mean`, of the items that `origin` had right."""
         return _mean([self.retained(runs, origin, name) for name in benchmarks])
+
+    def scored(self, runs: Runs, benchmarks: Sequence[str]) -> Redrawn | None:
+        """`mean` and `draws`; None where they are."""
+        return _both(self.mean(runs, benchmarks), self.draws(runs, benchmarks))
+
+    def kept(self, runs: Runs, origin: Runs, benchmarks: Sequence[str]) -> Redrawn | None:
+        """`retained_mean` and `retained_draws`; None where they are."""
+        return _both(self.retained_mean(runs, origin, benchmarks), self.retained_draws(runs, origin, benchmarks))
+
+    def difference(self, runs: Runs, base: Runs, benchmarks: Sequence[str]) -> Redrawn | None:
+        """`runs` minus `base` in percent points, on the same redrawn items; None where one of them has no score."""
+        after, before = self.scored(runs, benchmarks), self.scored(base, benchmarks)
+        return None if after is None or before is None else (after[0] - before[0], after[1] - before[1])
 
     def draws(self, runs: Runs, benchmarks: Sequence[str]) -> np.ndarray | None:
         """Redrawn means in percent, (bootstrap_draws,), paired across runs; None where `mean` is."""
@@ -83,25 +106,31 @@ class Scores:
         """As `draws`, of the items that `origin` had right; paired across runs of the same origin."""
         return self._average(lambda name: self.retained(runs, origin, name), (tuple(runs), tuple(origin)), benchmarks)
 
-    def difference(self, runs: Runs, base: Runs, benchmarks: Sequence[str]) -> np.ndarray | None:
-        """Redrawn differences `runs` minus `base` in percent points, (bootstrap_draws,), on the same redrawn items."""
-        after, before = self.draws(runs, benchmarks), self.draws(base, benchmarks)
-        return None if after is None or before is None else after - before
-
     def _average(
         self, outcomes: Callable[[str], np.ndarray | None], key: tuple, benchmarks: Sequence[str]
     ) -> np.ndarray | None:
-        found = {name: outcomes(name) for name in benchmarks}
-        if not found or any(array is None or not array.size for array in found.values()):
+        names = list(dict.fromkeys(benchmarks))
+        found = _whole([outcomes(name) for name in names])
+        if found is None:
             return None
         scale = self.layout.scale
-        for name, array in found.items():
+        for name, array in zip(names, found, strict=True):
             if (*key, name) not in self._redrawn:
                 self._redrawn[(*key, name)] = redraw(array, scale.bootstrap_draws, scale.bootstrap_seed, name)
-        return 100 * np.mean([self._redrawn[(*key, name)] for name in found], axis=0)
+        average: np.ndarray = 100 * np.mean([self._redrawn[(*key, name)] for name in names], axis=0)
+        return average
 
 
-def _mean(found: list[np.ndarray | None]) -> float | None:
-    if not found or any(array is None or not array.size for array in found):
-        return None
-    return 100 * float(np.mean([array.mean(dtype=np.float64) for array in found]))
+def _both(mean: float | None, draws: np.ndarray | None) -> Redrawn | None:
+    return None if mean is None or draws is None else (mean, draws)
+
+
+def _whole(found: Sequence[np.ndarray | None]) -> list[np.ndarray] | None:
+    """`found`; None where it is empty, or one of it is missing or has no item."""
+    there = [array for array in found if array is not None and array.size]
+    return there if there and len(there) == len(found) else None
+
+
+def _mean(found: Sequence[np.ndarray | None]) -> float | None:
+    whole = _whole(found)
+    return None if whole is None else 100 * float(np.mean([array.mean(dtype=np.float64) for array in whole]))

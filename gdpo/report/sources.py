@@ -6,12 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from gdpo.files import read_jsonl
 from gdpo.layout import Layout
 from gdpo.paper_sources import PUBLISHED
 from gdpo.records import Domain
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet
+from gdpo.stored import Row, read_rows
+from gdpo.table_schema import Study
 
 Source = tuple[str, str]  # domain, name
 
@@ -19,7 +20,7 @@ Source = tuple[str, str]  # domain, name
 def trainsets(layout: Layout) -> list[str]:
     """Every training set that a table of scores or a study is about, in the configuration's order."""
     scale = layout.scale
-    selections = [*(t for t in scale.tables.values() if t.kind == "scores"), *scale.studies.values()]
+    selections = [s for s in scale.selections.values() if isinstance(s, Study) or s.kind == "scores"]
     named = {cell.trainset for selection in selections for cell in selection.rows if not cell.model}
     return [name for name in scale.trainsets if name in named]
 
@@ -42,7 +43,7 @@ def _file(layout: Layout, trainset: str) -> Path:
 
 def counts(path: Path, title: str) -> Counter[Source]:
     """Questions by source; those that name none, as groups do, are counted under `title`."""
-    return Counter((row["domain"], row.get("source", title)) for _, row in read_jsonl(path))
+    return Counter((row["domain"], row.get("source", title)) for row in read_rows(path, Row))
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:

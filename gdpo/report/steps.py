@@ -8,12 +8,13 @@ from pathlib import Path
 from gdpo.config import Scale, best_rate, sweep_file, swept
 from gdpo.console import display, say
 from gdpo.errors import UserError, suggest
-from gdpo.files import read_csv, read_json, replacing, write_csv, write_json, write_text
+from gdpo.files import read_csv, replacing, write_csv, write_json, write_text
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_below, provenance_path, recorded
 from gdpo.report import plain, tables
 from gdpo.report.columns import averaged
 from gdpo.report.scores import Scores
+from gdpo.stored import Provenance, Score, read_stored
 
 
 def table(scale: Scale, name: str) -> None:
@@ -21,13 +22,16 @@ def table(scale: Scale, name: str) -> None:
     layout = Layout(scale)
     shown = scale.table(name)
     settings = [shown, scale.bootstrap_draws, scale.bootstrap_seed]
+    runs = layout.selected_runs(shown)
+    if runs and not any(layout.samples(run, "test").exists() for run in runs):
+        raise UserError(f"{layout.root}/samples: found none of the {len(runs)} runs of {name}, expected their samples")
     scores = Scores(layout)
     for part in tables.parts(shown):
         path = layout.table(name + part)
         with recorded(path, "table", settings, {"bootstrap": scale.bootstrap_seed}) as extra:
             for end, text in tables.texts(scores, name, part).items():
                 write_text(path.with_suffix(end), text)
-            extra["runs"] = [str(run) for run in layout.selected_runs(shown)]
+            extra["runs"] = [str(run) for run in runs]
         say(f"table {path}")
 
 
@@ -85,9 +89,10 @@ def sweep(scale: Scale) -> None:
         cells.setdefault(cell, {}).update(means)
     rows = []
     for (student, trainset, method), means in cells.items():
-        for rate, mean in sorted(means.items()):
-            row = {"student": student, "trainset": trainset, "method": method, "learning_rate": f"{rate:g}"}
-            rows.append(row | {"validation_mean": f"{mean:.2f}", "chosen": int(rate == best_rate(means))})
+        best = best_rate(means)
+        for tried, mean in sorted(means.items()):
+            row = {"student": student, "trainset": trainset, "method": method, "learning_rate": f"{tried:g}"}
+            rows.append(row | {"validation_mean": f"{mean:.2f}", "chosen": int(tried == best)})
     seeds = {f"sweep_{i}": seed for i, seed in enumerate(scale.sweep.seeds)}
     with recorded(path, "sweep", scale.sweep, seeds) as extra:
         write_csv(path, ["student", "trainset", "method", "learning_rate", "validation_mean", "chosen"], rows)
@@ -97,8 +102,8 @@ def sweep(scale: Scale) -> None:
 
 def _validation_mean(layout: Layout, run: Run) -> float:
     known = averaged(layout)
-    found = read_json(layout.score(run, "validation"))["benchmarks"]
-    scores = [entry["score"] for name, entry in found.items() if name in known]
+    found = read_stored(layout.score(run, "validation"), Score)["benchmarks"]
+    scores: list[float] = [entry["score"] for name, entry in found.items() if name in known]
     if not scores:
         raise UserError(f"{layout.score(run, 'validation')}: found no benchmark, expected validation scores")
     return sum(scores) / len(scores)
@@ -109,10 +114,7 @@ def summary(scale: Scale, since: float) -> None:
     steps: dict[str, list[dict]] = {}
     for path in provenance_below(Layout(scale).root):
         if path.stat().st_mtime >= since:
-            record = read_json(path)
-            for key in ("step", "wall_seconds", "peak_memory_mb"):
-                if not isinstance(record, dict) or key not in record:
-                    raise UserError(f"{path}, {key}: found none, expected one; make its result again")
+            record = read_stored(path, Provenance)
             steps.setdefault(record["step"], []).append(record)
     if not steps:
         return

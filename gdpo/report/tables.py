@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
@@ -83,12 +84,14 @@ def files(table: Table, stem: Path) -> list[Path]:
 
 def inputs(layout: Layout, name: str) -> list[Path]:
     """Every file and directory that table `name` reads."""
-    return _maker(layout.scale.tables[name]).inputs(layout, name)
+    found: list[Path] = _maker(layout.scale.tables[name]).inputs(layout, name)
+    return found
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of one part of table `name`."""
-    return _maker(scores.layout.scale.tables[name]).texts(scores, name, part)
+    found: dict[str, str] = _maker(scores.layout.scale.tables[name]).texts(scores, name, part)
+    return found
 
 
 def scored(layout: Layout, table: Table) -> list[Path]:
@@ -97,5 +100,5 @@ def scored(layout: Layout, table: Table) -> list[Path]:
     return layout.scored([*layout.selected_runs(table), *untrained])
 
 
-def _maker(table: Table):
+def _maker(table: Table) -> ModuleType:
     return import_module(f"gdpo.report.{MAKERS[table.kind]}")

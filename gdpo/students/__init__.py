@@ -104,7 +104,8 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
         "processes": together.processes(),
         "completions": completions,
         "device": memory.name(device()),
-        "memory_mb": {"before": before // 2**20, "peak": memory.peak(device()) // 2**20},
+        # A system counts the pages held only roughly, and may see more than at its own peak.
+        "memory_mb": {"before": before // 2**20, "peak": max(before, memory.peak(device())) // 2**20},
         **({"watch": watched} if watched else {}),
         "log": log,
     }

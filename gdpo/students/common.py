@@ -29,6 +29,7 @@ from transformers import (
 from transformers.utils import logging
 
 from gdpo import together
+from gdpo.console import say
 from gdpo.errors import UserError, writing
 from gdpo.files import read_json, replacing
 from gdpo.groups import DataError, prompt_ids, tokenize_groups
@@ -36,7 +37,7 @@ from gdpo.parallel import whole_state
 from gdpo.precision import autocasts, weights_dtype
 from gdpo.records import Group
 from gdpo.schema import Dtype, Lora, Method
-from gdpo.weights import check_whole
+from gdpo.weights import check_whole, tokenizer_of
 
 CHECKPOINT_STEPS = 50
 
@@ -61,7 +62,7 @@ class Run:
 
 def padding_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     """A checkpoint's tokenizer, with a token to pad with."""
-    tokenizer = AutoTokenizer.from_pretrained(base)
+    tokenizer = tokenizer_of(base)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
@@ -190,6 +191,8 @@ def fit(trainer: Trainer, run: Run) -> None:
     whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
     whole = [path for path in whole if any(path.glob("pytorch_model_fsdp_*")) == trainer.is_fsdp_enabled]
     last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
+    if last:
+        say(f"goes on from {last}")
     with writing(run.work):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
 
@@ -202,7 +205,7 @@ def _readable(state: Path) -> bool:
         return False
 
 
-def merged(trainer: Trainer, run: Run, state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def merged(trainer: Trainer, run: Run, state: dict[str, Any]) -> dict[str, Any]:
     """The state dict of a model whose adapter is merged into it; `state` is the whole one of the two."""
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(trained, FSDPModule):  # which cannot be changed any more: another one takes its place
@@ -210,7 +213,8 @@ def merged(trainer: Trainer, run: Run, state: dict[str, torch.Tensor]) -> dict[s
 
         trained = get_peft_model(policy(run), lora_config(run.method.lora))
         trained.load_state_dict(state)
-    return trained.merge_and_unload().state_dict()
+    merged_in: PreTrainedModel = trained.merge_and_unload()
+    return merged_in.state_dict()
 
 
 def save(trainer: Trainer, run: Run, out: Path) -> None:

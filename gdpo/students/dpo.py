@@ -7,12 +7,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset, load_from_disk
-from torch import Tensor
+from torch import Tensor, nn
 from trl import DPOConfig, DPOTrainer
 
 from gdpo import together
 from gdpo.groups import DataError
+from gdpo.memory import placed
 from gdpo.parallel import Parallel
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
 
@@ -48,16 +50,24 @@ class PairTrainer(Parallel, DPOTrainer):
 
     def _precompute_ref_logps(self, *given: Any) -> Dataset:
         if self.is_fsdp_enabled and self.ref_model is None:
-            self.model.to(self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
+            placed(self.model, self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
         return super()._precompute_ref_logps(*given)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor | None:
         """The pairs of one optimizer step, over its parts and all processes."""
         if self.accelerator.num_processes == 1:
             return None
-        return self.accelerator.reduce(sum(pairs(batch) for batch in batch_samples).to(device), "sum")
+        own = torch.stack([pairs(batch) for batch in batch_samples]).sum().to(device)
+        everywhere: Tensor = self.accelerator.reduce(own, "sum")
+        return everywhere
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
         # Sharded weights that are gathered as they are compute in float32, unless told otherwise here.
         sharded = self.is_fsdp_enabled and self.gathered_in is None
         with self.accelerator.autocast() if sharded else nullcontext():
@@ -100,6 +110,7 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
 
     Returns the trainer and how many groups it used.
     """
+    assert run.method.beta is not None  # gdpo.schema.Method
     tokenizer = run.tokenizer()
     rows = []
     for group in tokenized(run, tokenizer, smallest=2):

@@ -21,14 +21,14 @@ def draw(pool: Sequence[Question], tuned: Tuned) -> tuple[list[Group], dict[str,
     counts them by source: of the `pool`, with `gold`, and `drawn`. Raises UserError where there is none.
     """
     of_sources = [question for question in pool if question.source in tuned.sources]
-    golden = [question for question in of_sources if gold_of(question)]
+    golden = [(question, text) for question in of_sources if (text := gold_of(question))]
     if not golden:
         raise UserError(
             f"tuned.sources: found no question with a gold solution in {', '.join(tuned.sources)}, expected some"
         )
     places = random.Random(tuned.seed).sample(range(len(golden)), min(tuned.questions, len(golden)))
     drawn = [golden[place] for place in sorted(places)]
-    groups = [Group(id=q.id, domain=q.domain, prompt=chat(q), completions=[gold_of(q)], rewards=[1.0]) for q in drawn]
-    named = {"pool": of_sources, "gold": golden, "drawn": drawn}
+    groups = [Group(id=q.id, domain=q.domain, prompt=chat(q), completions=[text], rewards=[1.0]) for q, text in drawn]
+    named = {"pool": of_sources, "gold": [q for q, _ in golden], "drawn": [q for q, _ in drawn]}
     counts = {name: Counter(question.source for question in questions) for name, questions in named.items()}
     return groups, {source: {name: counts[name][source] for name in named} for source in tuned.sources}

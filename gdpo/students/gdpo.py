@@ -12,6 +12,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
 
     The trainer leaves out those whose rewards differ no more once completions of the same tokens share theirs.
     """
+    assert run.method.objective is not None  # gdpo.schema.Method
     groups = informative(rows(run, smallest=2))
     trainer = GDPOTrainer(
         model=policy(run),
@@ -20,7 +21,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
             **run.method.objective.model_dump(),
             **(run.method.forward.model_dump(exclude_none=True) if run.method.forward else {}),
             max_length=run.method.max_length,
-            ref_cache_dir=run.ref_cache and str(run.ref_cache),
+            ref_cache_dir=None if run.ref_cache is None else str(run.ref_cache),
         ),
         train_dataset=groups,
         processing_class=run.tokenizer(),

@@ -10,9 +10,9 @@ from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.errors import UserError
-from gdpo.groups import prompt_ids
+from gdpo.groups import RewardFunc, prompt_ids
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
-from gdpo.thinking import whole
+from gdpo.thinking import rendered, whole
 
 
 def train(run: Run) -> tuple[GRPOTrainer, int]:
@@ -21,6 +21,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     The rollouts per prompt are `method.group_size`, else as many as the offline groups have. Loss as in the
     GRPO paper (per-completion means, advantages scaled by the group's std); TRL's default would be DAPO's.
     """
+    assert run.method.beta is not None  # gdpo.schema.Method
     if run.reward_fn is None:
         raise UserError(f"{run.method.display}: trainer grpo needs a reward function, found none")
     tokenizer = run.tokenizer()
@@ -45,15 +46,15 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     return trainer, len(run.groups)
 
 
-def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> Callable[..., list[float]]:
+def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> RewardFunc:
     """`reward_fn` of whole completions: TRL's begin inside a thought that the chat template opens (gdpo.thinking)."""
 
-    def reward(prompts: list, completions: list, **columns: Any) -> list[float]:
-        rendered = [tokenizer.apply_chat_template(p, tokenize=False, add_generation_prompt=True) for p in prompts]
+    def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
+        texts = [rendered(tokenizer, prompt) for prompt in prompts]
         given = [
             [{**message, "content": whole(prompt, message["content"])} for message in completion]
-            for prompt, completion in zip(rendered, completions, strict=True)
+            for prompt, completion in zip(texts, completions, strict=True)
         ]
-        return reward_fn(prompts=prompts, completions=given, **columns)
+        return [*reward_fn(prompts=prompts, completions=given, **columns)]
 
     return reward

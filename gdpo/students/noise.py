@@ -8,10 +8,11 @@ they have nothing in common. (With the noise scale B of arXiv 1812.06162 it is B
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import TrainerCallback
+from torch import Tensor, nn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from gdpo.groups import DataError
 from gdpo.students.common import Run
@@ -30,7 +31,10 @@ class Gradients(TrainerCallback):
         self._seed = seed
         self._drawn: Tensor | None = None
 
-    def on_pre_optimizer_step(self, args, state, control, model=None, **_) -> None:
+    def on_pre_optimizer_step(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        model: nn.Module = given["model"]
         grads = [p.grad.detach().flatten().float().cpu() for p in model.parameters() if p.grad is not None]
         flat = torch.cat(grads)
         if len(flat) > COORDINATES:

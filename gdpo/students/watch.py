@@ -8,15 +8,36 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
-from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from gdpo.generate import UNADVISED
 from gdpo.thinking import whole
 
 PREFIX = "watch_"
+
+
+class Answerer(Protocol):
+    """A model that generates: one of transformers', or one with an adapter around it."""
+
+    training: bool
+    device: torch.device
+
+    def train(self, mode: bool) -> object: ...
+
+    def eval(self) -> object: ...
+
+    def generate(self, **given: Any) -> Tensor: ...
 
 
 @dataclass
@@ -43,22 +64,27 @@ class Watch(TrainerCallback):
         """From here seconds count: what a method prepares, such as its reference's pass, is part of its time."""
         self.started = time.perf_counter()
 
-    def on_train_begin(self, args, state, control, model=None, **_) -> None:
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         before = [entry for entry in state.log_history if f"{PREFIX}seconds" in entry]
         self._sampled, self._stopped = 0, 0.0
         if before:  # a resumed run goes on counting
-            elapsed, self._sampled = (before[-1][PREFIX + key] for key in ("seconds", "completions"))
-            self.started = time.perf_counter() - elapsed
+            self._sampled = int(before[-1][f"{PREFIX}completions"])
+            self.started = time.perf_counter() - before[-1][f"{PREFIX}seconds"]
         elif self.started is None:
             self.start_clock()
         if not before:
             self._look(state, model)
 
-    def on_step_end(self, args, state, control, model=None, **_) -> None:
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
+    ) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             self._look(state, model)
 
-    def _look(self, state, model) -> None:
+    def _look(self, state: TrainerState, model: Answerer) -> None:
+        assert self.started is not None  # since training began
         now = time.perf_counter()
         entry = {"step": state.global_step, f"{PREFIX}seconds": now - self.started - self._stopped}
         entry |= {f"{PREFIX}completions": self._sampled + self.rollouts(), f"{PREFIX}reward": self._mean_reward(model)}
@@ -68,7 +94,7 @@ class Watch(TrainerCallback):
         self.paused += spent
 
     @torch.no_grad()  # not inference_mode, whose tensors sharded weights cannot be gathered into for training again
-    def _mean_reward(self, model) -> float:
+    def _mean_reward(self, model: Answerer) -> float:
         training = model.training
         model.eval()
         rewards: list[float] = []
@@ -79,7 +105,7 @@ class Watch(TrainerCallback):
         model.train(training)
         return sum(rewards) / len(rewards)
 
-    def _answers(self, model, prompts: list[str]) -> list[str]:
+    def _answers(self, model: Answerer, prompts: list[str]) -> list[str]:
         inputs = self.tokenizer(
             prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         ).to(model.device)

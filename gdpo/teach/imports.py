@@ -8,10 +8,10 @@ GSM8K's test problems do: who trains on those cannot be scored on that benchmark
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl
@@ -46,6 +46,7 @@ class BadRow(Exception):
     """What a row holds in place of what its layout promises."""
 
 
+Read = TypeVar("Read")
 Trail = tuple[str | int, ...]  # the entries that the stars of a path stood for
 
 
@@ -74,7 +75,7 @@ def _below(value: Any, step: str) -> list[tuple[Trail, Any]]:
 
 def _entries(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
     """`at`, where a list at the end of the path stands for its entries."""
-    found = {}
+    found: dict[Trail, Any] = {}
     for trail, value in at(row, path).items():
         found |= {(*trail, i): entry for i, entry in enumerate(value)} if isinstance(value, list) else {trail: value}
     return found
@@ -120,17 +121,27 @@ def completions(row: Mapping[str, Any], fields: Import) -> list[Completion]:
     if fields.answer is not None:
         answer = _read(_answer, _only(row, fields.answer), fields.answer)
         return [Completion(text, answer=answer) for text in texts.values()]
-    kind, path, reader = ("right", fields.right, _truth) if fields.right else ("reward", fields.rewards, _number)
+    if fields.right is not None:
+        right = _beside(row, fields.right, texts, fields.completions, _truth)
+        return [Completion(text, right=value) for text, value in zip(texts.values(), right, strict=True)]
+    assert fields.rewards is not None  # gdpo.schema.Import has one of the three
+    rewards = _beside(row, fields.rewards, texts, fields.completions, _number)
+    return [Completion(text, reward=value) for text, value in zip(texts.values(), rewards, strict=True)]
+
+
+def _beside(
+    row: Mapping[str, Any], path: str, texts: dict[Trail, str], place: str, reader: Callable[[Any], Read]
+) -> list[Read]:
+    """What stands at `path` for each of `texts`, which stand at `place`, in their order."""
     judged = _entries(row, path)
     if judged.keys() != texts.keys():
         raise BadRow(
-            f"{path}: found {len(judged)} entries beside {len(texts)} completions at {fields.completions}, "
-            "expected one for each"
+            f"{path}: found {len(judged)} entries beside {len(texts)} completions at {place}, expected one for each"
         )
-    return [Completion(text, **{kind: _read(reader, judged[trail], path)}) for trail, text in texts.items()]
+    return [_read(reader, judged[trail], path) for trail in texts]
 
 
-def _read(reader: Callable[[Any], Any], value: Any, path: str) -> Any:
+def _read(reader: Callable[[Any], Read], value: Any, path: str) -> Read:
     try:
         return reader(value)
     except BadRow as error:
@@ -146,7 +157,8 @@ def _messages(prompt: Any, instruction: str, path: str) -> list[dict[str, str]]:
     )
     if not texts or not all({"role", "content"} <= message.keys() for message in prompt) or not prompt:
         raise BadRow(f"{path}: found {type(prompt).__name__}, expected text or messages with role and content")
-    return prompt
+    messages: list[dict[str, str]] = prompt
+    return messages
 
 
 def read_imported(paths: Sequence[Path], fields: Sequence[Import], instruction: str = "") -> list[Imported]:
@@ -207,12 +219,13 @@ def judged(
 
     `count` gives a completion's length in the student's tokens.
     """
-    grader = trainset.grader or "math"
+    assert trainset.domain is not None  # gdpo.schema.TrainSet: select: import has one
+    domain, grader = trainset.domain, trainset.grader or "math"
     for group in groups:
         if grader != "refusal" and any(c.answer is not None and not c.answer.strip() for c in group.completions):
             raise UserError(f"{group.where}: found an empty answer, expected one for grader '{grader}'")
     pairs = [
-        (Question(id=g.id, domain=trainset.domain, source=g.id, question="", answer=c.answer, grader=grader), c.text)
+        (Question(id=g.id, domain=domain, source=g.id, question="", answer=c.answer, grader=grader), c.text)
         for g in groups for c in g.completions if c.answer is not None
     ]  # fmt: skip
     graded = iter(grade_many(pairs))
@@ -220,7 +233,7 @@ def judged(
 
 
 def _group(
-    group: Imported, trainset: TrainSet, graded: Iterable[Verdict], count: Callable[[str], int], settings: Reward
+    group: Imported, trainset: TrainSet, graded: Iterator[Verdict], count: Callable[[str], int], settings: Reward
 ) -> Group:
     texts = [c.text for c in group.completions]
     made: dict[str, Any] = {"id": group.id, "domain": trainset.domain, "prompt": group.prompt, "completions": texts}

@@ -80,6 +80,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     layout, settings = Layout(scale), scale.trainset(trainset)
     if settings.select != "import":
         raise UserError(f"trainsets.{trainset}.select: found '{settings.select}', expected 'import'")
+    assert settings.domain is not None  # gdpo.schema.TrainSet: select: import has one
     tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
         paths = [_found(path, mirror) for path in settings.paths]

@@ -12,6 +12,7 @@ import itertools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from gdpo.tiny import lexicon
 
@@ -68,7 +69,7 @@ class Sampler:
         self._people = _cumulative(len(lore.people), popularity)
         self._things = {kind: _cumulative(len(names), popularity) for kind, names in lore.things.items()}
         self._makers: dict[str, Callable[[], Item]] = {
-            **{name: (lambda steps=steps: self.chain(steps)) for name, steps in CHAIN_LENGTHS.items()},
+            **{name: partial(self.chain, steps) for name, steps in CHAIN_LENGTHS.items()},
             "logic": self.logic,
             "order": self.order,
             "fact": self.fact,
@@ -181,7 +182,7 @@ class Sampler:
             verb, thing, unit = rng.choice(lexicon.DEPICTING), self._thing(kind), "depicting_is_harmless"
         text = rng.choice(lexicon.REQUESTS).format(verb=verb, thing=thing)
         text = f"{text} {rng.choice(lexicon.CIRCUMSTANCES)}"
-        units = (unit,)
+        units: tuple[str, ...] = (unit,)
         if wrapped:
             kind = rng.choice(sorted(lexicon.WRAPPERS))
             wrapper = rng.choice(lexicon.WRAPPERS[kind])

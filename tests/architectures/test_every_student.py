@@ -15,6 +15,7 @@ from gdpo.benchmark_schema import Benchmark
 from gdpo.evaluate import harness
 from gdpo.generate import Sampling, complete
 from gdpo.records import Group, Question, chat, write_records
+from gdpo.samples import score
 from gdpo.schema import Lora, Method, Model, Objective
 from gdpo.students import train_run
 from tests.architectures.families import FAMILIES, write
@@ -160,7 +161,7 @@ def is_sampled_and_scored(out, items, cache) -> None:
     assert [row["id"] for row in rows["sums"]] == [q.id for q in ASKED]
     assert {row["verdict"] for row in rows["sums"]} <= {"right", "wrong", "ungradable"}
     assert {row["output"] for row in rows["letters"]} <= set("ABC")
-    assert harness.score(rows["letters"])["n"] == len(LETTERED)
+    assert score(rows["letters"])["n"] == len(LETTERED)
 
 
 @pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])

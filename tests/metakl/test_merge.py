@@ -175,7 +175,7 @@ def test_embedding_takes_the_scales_encoder_and_threshold(monkeypatch, tmp_path)
     monkeypatch.setattr("gdpo.encoder.SentenceEncoder", encoder)
     skills = {"q1": ["sum", "total"], "q2": ["sum", "sum"]}
     for threshold, expected in ((0.99, {"sum": "sum", "total": "sum"}), (0.999, {"sum": "sum", "total": "total"})):
-        scale = SimpleNamespace(encoder="the encoder", merge=Merge(backend="embedding", threshold=threshold))
+        scale = SimpleNamespace(needed_encoder="the encoder", merge=Merge(backend="embedding", threshold=threshold))
         assert merge(skills, "embedding", scale, tmp_path, {}) == expected
     assert made == ["the encoder"] * 2
 

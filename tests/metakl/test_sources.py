@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from gdpo.config import CONFIG, load_scale, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError
-from gdpo.metakl.pool import pool
+from gdpo.metakl.pool import Items, pool
 from gdpo.metakl.sources import Unavailable, mirror_dir, read, read_source
 from tests.mirror import mirror_of, with_manifest
 
@@ -269,6 +269,14 @@ def test_offline_a_gated_source_comes_from_the_cache_or_is_unavailable(
     monkeypatch.setattr("datasets.load_dataset", raising(ConnectionError("nothing cached")))
     with pytest.raises(Unavailable, match=r"a/b is gated on the Hub and was not to be loaded: nothing cached$"):
         read("g", at_hub, None)
+
+
+def test_a_made_up_world_must_be_told_how_many_items_it_gives() -> None:
+    scale = load_scale("micro")
+    name, benchmark = next(iter(scale.benchmarks.items()))
+    scale = scale.model_copy(update={"benchmarks": {name: benchmark.model_copy(update={"items": None})}})
+    with pytest.raises(UserError, match=rf"benchmarks\.{name}\.items: found none, expected how many"):
+        Items(scale, None).of_benchmark(name, "test")
 
 
 def test_mirror_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

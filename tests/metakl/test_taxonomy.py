@@ -252,6 +252,25 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
     assert "(" not in quality.sentence(rows[2])
 
 
+def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tmp_path) -> None:
+    """Three sources of two questions; the second one stops the first call."""
+    questions = [question(i, f"Why {i}?", source="rst"[i // 2], topics=["botany"]) for i in range(6)]
+    seen: list[int] = []
+
+    def similar(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
+        seen.append(len(asked))
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        return always(asked, glosses)
+
+    settings = Taxonomy(least=1, margin=0.1)
+    whole = quality.measured(questions, tree, settings, {"taxonomy": always})
+    with pytest.raises(KeyboardInterrupt):
+        quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
+    assert quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl") == whole
+    assert len(seen) == 2 + 2 and len(whole) == 3 * 2
+
+
 def test_the_matcher_is_not_told_the_topic(tree: taxonomy.Tree) -> None:
     questions = [question(1, "Why 1?", topics=["geology"]), question(2, "Why 2?", topics=["geology"])]
     [row, *_] = quality.measured(questions, tree, Taxonomy(least=1, margin=0.1, topics=True), {"taxonomy": always})

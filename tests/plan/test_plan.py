@@ -105,6 +105,16 @@ def test_a_budget_that_is_too_small_is_said() -> None:
     assert made.warnings == ["annotate: 166.50 in money is over the budget of 166.00"]
 
 
+def test_an_annotator_called_like_a_model_of_the_scale_is_priced_as_the_annotator() -> None:
+    """Its own endpoint has the price; the model of that name has weights here, and no endpoint."""
+    scale = load_scale("paper")
+    endpoint = scale.annotate.endpoint.model_copy(update={"model": "qwen3-8b"})
+    assert scale.model(endpoint.model).endpoint is None
+    scale = scale.model_copy(update={"annotate": scale.annotate.model_copy(update={"endpoint": endpoint})})
+    made = Planner(scale, [Job("gdpo metakl annotate --scale paper", done=False)], {}).plan(["all"], 1)
+    assert [row["money"] for row in report.rows(made)] == ["166.50"]
+
+
 def test_gpus_share_what_one_was_measured_to_take() -> None:
     """12 GPU-hours of training as calibrated in one process, and half an hour to begin: 6.5 hours on two, 13 of GPUs.
 

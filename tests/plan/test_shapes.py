@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 from gdpo.config import load_scale
-from gdpo.plan.shapes import GIB, TRL_TILE, Shape, adapter, published, sampling_memory, shape_of, training_memory
+from gdpo.plan.shapes import (
+    FORWARD_TOKENS,
+    GIB,
+    LOGITS,
+    TRL_TILE,
+    Shape,
+    adapter,
+    published,
+    sampling_memory,
+    shape_of,
+    training_memory,
+)
 
 # Two layers of 4 wide, 2 heads of 2, one for keys and values, 8 between, 10 words.
 SMALL = Shape(hidden=4, layers=2, heads=2, kv_heads=1, head=2, intermediate=8, vocabulary=10)
@@ -24,6 +37,13 @@ SMALL = Shape(hidden=4, layers=2, heads=2, kv_heads=1, head=2, intermediate=8, v
 )
 def test_published_counts(name: str, parameters: int) -> None:
     assert published()[name].parameters == parameters
+
+
+def test_what_a_method_does_not_say_is_the_trainers_own_default() -> None:
+    from gdpo.trainer_config import GDPOConfig
+
+    defaults = {field.name: field.default for field in fields(GDPOConfig)}
+    assert (defaults["max_forward_tokens"], defaults["max_logits"]) == (FORWARD_TOKENS, LOGITS)
 
 
 def test_every_model_of_scale_paper_has_a_shape() -> None:

@@ -48,6 +48,19 @@ def test_mistakes_are_named_in_one_sentence(tmp_path):
     assert "expected 'above', 'below' or both" in refused(tmp_path, unbound)
 
 
+def test_only_what_the_paper_prints_can_be_printed(tmp_path):
+    """Of an interaction both sides; of a measurement, a correlation or mathematics nothing."""
+    printed, start = "printed: {table: A7+A8, a: GDPO}", "x: {statement: s, source: T, "
+    both = f"{start}test: interaction, a: {{}}, against: main, direction: less, {printed}}}"
+    assert "expected 'printed' and 'printed_against' together" in refused(tmp_path, both)
+    measured = f"{start}test: measure, quantity: memory, a: {{}}, b: {{}}, {printed}}}"
+    assert "printed: Input should be None" in refused(tmp_path, measured)
+    correlated = f"{start}test: correlation, between: models, above: 0, {printed}}}"
+    assert "printed: Input should be None" in refused(tmp_path, correlated)
+    derived = f"{start}test: derived, value: adjacent_terms, proof: p, below: 1, {printed}}}"
+    assert "printed: Input should be None" in refused(tmp_path, derived)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
     layout = Layout(load_scale(scale))

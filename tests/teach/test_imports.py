@@ -301,3 +301,9 @@ def test_a_run_on_imported_test_solutions_loses_that_column(tmp_path: Path, monk
     benchmark(scale, MIRROR)
     dropped = trained_on(layout, Run(scale.students[0], "gsm8k-solutions", "gdpo", 0), "test")
     assert dropped == {"gsm8k": "300 of its 300 items are in training set gsm8k-solutions"}
+
+
+def test_an_empty_path_is_a_key_that_no_row_has(tmp_path):
+    write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a", "completions": ["b", "c"], "right": [True, False]}])
+    with pytest.raises(UserError, match=r"a\.jsonl, line 1, : found 0 entries beside 2 completions"):
+        read_imported([tmp_path / "a.jsonl"], [Import(right="")])

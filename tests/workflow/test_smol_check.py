@@ -14,6 +14,7 @@ import pytest
 from gdpo.config import load_scale
 from tests.mirror import MIRROR
 
+pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "workflow" / "scripts" / "smol_check.py"
 GATED = {"gpqa-diamond", "wildjailbreak"}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
@@ -17,11 +18,15 @@ from gdpo.errors import UserError
 from gdpo.layout import Layout
 from gdpo.report.bootstrap import holm
 from gdpo.report.claims import runs as about
+from gdpo.report.claims import schema
 from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
 from gdpo.report.columns import left_out, paper
 from gdpo.yaml_file import first_problem
+
+if TYPE_CHECKING:
+    from gdpo.report.scores import Scores
 
 PATH = CONFIG / "claims.yaml"
 COLUMNS = [
@@ -72,13 +77,14 @@ def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
 
     scores, rows = Scores(layout), published()
     found = [_result(scores, name, claim, printed.effect(claim, rows)) for name, claim in claims.items()]
-    tested = [i for i, result in enumerate(found) if result.finding and result.finding.p is not None]
-    for i, p in zip(tested, holm([found[i].finding.p for i in tested]), strict=True):
+    tested = {i: result.finding.p for i, result in enumerate(found) if result.finding}
+    p_values = {i: p for i, p in tested.items() if p is not None}
+    for i, p in zip(p_values, holm(list(p_values.values())), strict=True):
         found[i] = replace(found[i], p_holm=p)
     return found
 
 
-def _result(scores, name: str, claim: Claim, published: float | None) -> Result:
+def _result(scores: Scores, name: str, claim: Claim, published: float | None) -> Result:
     try:
         finding = _find(scores, claim)
     except NotTestable as reason:
@@ -88,15 +94,26 @@ def _result(scores, name: str, claim: Claim, published: float | None) -> Result:
     return Result(name, claim, verdict, finding, published, note)
 
 
-def _find(scores, claim: Claim) -> Finding:
+def _find(scores: Scores, claim: Claim) -> Finding:
     from gdpo.report.claims import measured, scored
 
-    if claim.test == "derived":
-        return measured.derived(claim)
-    if claim.test in ("correlation", "measure"):
-        return getattr(measured, claim.test)(scores.layout, claim)
-    test = scored.difference if claim.test == "equivalence" else getattr(scored, claim.test)
-    return test(scores, claim)
+    match claim:
+        case schema.Derived():
+            return measured.derived(claim)
+        case schema.Correlation():
+            return measured.correlation(scores.layout, claim)
+        case schema.Measure():
+            return measured.measure(scores.layout, claim)
+        case schema.Difference() | schema.Equivalence():
+            return scored.difference(scores, claim)
+        case schema.Best():
+            return scored.best(scores, claim)
+        case schema.Retained():
+            return scored.retained(scores, claim)
+        case schema.Interaction():
+            return scored.interaction(scores, claim)
+        case schema.Trend():
+            return scored.trend(scores, claim)
 
 
 def rows(found: list[Result]) -> list[dict[str, str]]:
@@ -129,11 +146,10 @@ def _part(part: Part) -> str:
 def markdown(layout: Layout, found: list[Result]) -> str:
     """For people: how many of each verdict, the rule, a table, and how each claim was read."""
     counts = Counter(result.verdict for result in found)
-    verdicts = ("supported", "contradicted", "inconclusive", "not testable")
     lines = [
         f"# The paper's claims at scale {layout.scale.name}",
         "",
-        "; ".join(f"{counts[verdict]} {verdict}" for verdict in verdicts) + f"; of {len(found)}.",
+        "; ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict)) + f"; of {len(found)}.",
         "",
         *rule(),
         *left_out(layout, paper(layout.scale)),

@@ -21,13 +21,15 @@ def adjacent_error(size: int) -> float:
 
     With the norms' ratio r, r^2 = 3G / (2 (G^2 - 1)), and r times their cosine 3 / (G + 1): sqrt(r^2 - 6/(G+1) + 1).
     """
-    return max(0.0, 3 * size / (2 * (size**2 - 1)) - 6 / (size + 1) + 1) ** 0.5
+    error: float = max(0.0, 3 * size / (2 * (size**2 - 1)) - 6 / (size + 1) + 1) ** 0.5
+    return error
 
 
 def advantages(size: int) -> np.ndarray:
     """z-scores of evenly spaced rewards, best first, (size,)."""
     rewards = np.arange(size, 0, -1, dtype=float)
-    return (rewards - rewards.mean()) / rewards.std()
+    z: np.ndarray = (rewards - rewards.mean()) / rewards.std()
+    return z
 
 
 def weights(z: np.ndarray, reading: Reading) -> np.ndarray:
@@ -40,7 +42,8 @@ def gradient(log_ratios: np.ndarray, weight: np.ndarray) -> np.ndarray:
     score = -np.diff(BETA * weight * log_ratios)
     sigmoid = 1 / (1 + np.exp(-score))
     slope = sigmoid * (1 - sigmoid) / len(score)
-    return -BETA * weight * (np.append(slope, 0.0) - np.append(0.0, slope))
+    found: np.ndarray = -BETA * weight * (np.append(slope, 0.0) - np.append(0.0, slope))
+    return found
 
 
 def first_step(reading: Reading) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from gdpo.files import read_csv, read_json
+from gdpo.files import read_csv
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path
 from gdpo.report import comparison
@@ -21,6 +21,7 @@ from gdpo.report.claims.rule import Finding, Part
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Correlation, Derived, Measure
 from gdpo.report.claims.scored import nearest
+from gdpo.stored import Log, Noise, Provenance, Stored, read_stored
 
 # (layout, a's runs, b's runs) -> a's values and b's, one a seed
 Quantities = Callable[..., list[list[float | None]]]
@@ -91,7 +92,8 @@ def measure(layout: Layout, claim: Measure) -> Finding:
         pair = [about.selected(layout, student, selection) for selection in (claim.a, claim.b)]
         name = layout.scale.model(student).display
         if claim.quantity == "noise":
-            parts += noise_ratio(name, *(_read(layout.noise(r[0].student, r[0].trainset, r[0].method)) for r in pair))
+            paths = [layout.noise(runs[0].student, runs[0].trainset, runs[0].method) for runs in pair]
+            parts += noise_ratio(name, *(_read(path, Noise) for path in paths))
             continue
         ours, theirs = QUANTITIES[claim.quantity](layout, *pair)
         both = [(run.seed, x, y) for run, x, y in zip(pair[0], ours, theirs, strict=False) if x is not None and y]
@@ -101,9 +103,10 @@ def measure(layout: Layout, claim: Measure) -> Finding:
         raise NotTestable(f"no two runs have a measured {claim.quantity.replace('_', ' ')} to compare")
     ends = [end for part in parts for end in (part.low, part.high) if end is not None] or [p.effect for p in parts]
     ends += never
-    spread = (min(ends), max(ends)) if len(ends) > 1 else (None, None)
+    low, high = (min(ends), max(ends)) if len(ends) > 1 else (None, None)
     note = f"{len(never)} more pairs of runs of which one alone never has it" if never else ""
-    return Finding(float(np.mean([p.effect for p in parts])), *spread, "ratio", len(parts), None, tuple(parts), note)
+    effect = float(np.mean([part.effect for part in parts]))
+    return Finding(effect, low, high, "ratio", len(parts), None, tuple(parts), note)
 
 
 def noise_ratio(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Part]:
@@ -115,12 +118,12 @@ def noise_ratio(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list
     return [Part(name, ours["noise"] / theirs["noise"], low, high)]
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.exists() else {}
+def _read(path: Path, kind: type[Stored]) -> dict[str, Any]:
+    return read_stored(path, kind) if path.exists() else {}
 
 
 def _logs(layout: Layout, runs: list[Run]) -> list[dict[str, Any]]:
-    return [_read(layout.run(run) / "train.json") for run in runs]
+    return [_read(layout.run(run) / "train.json", Log) for run in runs]
 
 
 def _of_key(key: str) -> Quantities:
@@ -143,7 +146,7 @@ def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | Non
     if seconds is None or layout.is_online(run):
         return seconds
     asked = layout.taught_by(run)
-    taught = _read(provenance_path(asked)).get("wall_seconds") if asked else None
+    taught = _read(provenance_path(asked), Provenance).get("wall_seconds") if asked else None
     return None if taught is None else seconds + taught
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gdpo.errors import UserError, suggest
-from gdpo.report.claims.schema import Claim, Columns
+from gdpo.report.claims.schema import Claim, Columns, Correlation, Derived, Interaction, Measure, Retained
 from gdpo.report.claims.schema import Printed as Rows
 from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, Printed
 
@@ -19,12 +19,13 @@ def effect(claim: Claim, printed: Sequence[Printed]) -> float | None:
     The mean over the table's models of a minus b; for `best` minus the best other row; for `retained` the largest
     fall of any column. Raises UserError where the paper has no such table or row.
     """
-    if claim.printed is None:
+    if isinstance(claim, Correlation | Measure | Derived) or claim.printed is None:
         return None
-    if claim.test == "interaction":
+    if isinstance(claim, Interaction):
+        assert claim.printed_against is not None  # beside `printed`, as the claim itself has checked
         here, there = (_change(rows, claim.columns, printed) for rows in (claim.printed, claim.printed_against))
         return here - there
-    if claim.test == "retained":
+    if isinstance(claim, Retained):
         columns = (*MATH, *GENERAL, *SAFETY)
         pairs = _pairs(claim.printed, claim.printed.b, printed)
         return min(float(a.cells[column] - b.cells[column]) for a, b in pairs for column in columns)

@@ -8,7 +8,20 @@ from pathlib import Path
 from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout, Run, origin
-from gdpo.report.claims.schema import Claim, Claims, Columns, Interaction, Measure, Selection, selections
+from gdpo.report import runs as matrix
+from gdpo.report.claims.schema import (
+    Claim,
+    Claims,
+    Columns,
+    Compared,
+    Correlation,
+    Derived,
+    Interaction,
+    Measure,
+    Selection,
+    Trend,
+    selections,
+)
 from gdpo.report.columns import averaged
 from gdpo.table_schema import Cell
 
@@ -43,7 +56,7 @@ def _names(claim: Claim) -> Iterable[tuple[str, str]]:
             yield kind, getattr(claim, key)
 
 
-def students(layout: Layout, claim: Claim) -> list[str]:
+def students(layout: Layout, claim: Compared) -> list[str]:
     """The students of a claim's set that have all of its rows, as some tables are about one student alone.
 
     Raises NotTestable where the scale lacks the set, or no student of it has the rows.
@@ -90,8 +103,7 @@ def selected(layout: Layout, student: str, selection: Selection) -> list[Run]:
     if selection.method == "origin":
         return origin(student)
     scale = layout.scale
-    chosen = [*scale.tables.values(), *(study for study in scale.studies.values() if not study.grid)]
-    for entry in chosen:
+    for entry in matrix.selections(layout):
         for cell in entry.rows:
             same = (cell.trainset, cell.method) == (selection.trainset, selection.method)
             if same and student in scale.student_set(entry.students):
@@ -118,13 +130,13 @@ def benchmarks(layout: Layout, columns: Columns) -> list[str]:
 
 def runs(layout: Layout, claim: Claim) -> list[Run]:
     """Every run that a claim reads, each once, untrained students included. Raises NotTestable as above."""
-    if claim.test in ("correlation", "derived"):
+    if isinstance(claim, Correlation | Derived):
         return []
-    if claim.test == "trend":
+    if isinstance(claim, Trend):
         cells = study_rows(layout, claim.study)
         return list(dict.fromkeys(run for student, cell in cells for run in layout.cell_runs(student, cell)))
     names = students(layout, claim)
-    if claim.test == "interaction":
+    if isinstance(claim, Interaction):
         names = [*names, *others(layout, claim)]
     found = [run for s in names for selection in selections(claim) for run in selected(layout, s, selection)]
     before = [] if isinstance(claim, Measure) else [run for s in names for run in origin(s)]
@@ -137,12 +149,13 @@ def files(layout: Layout, claim: Claim) -> list[Path]:
         needed = runs(layout, claim)
     except NotTestable:
         return []
-    if claim.test == "correlation":
+    if isinstance(claim, Correlation):
         return [layout.proficiency]
-    if claim.test != "measure":
-        counted = claim.test == "trend" and claim.x == "questions"
-        sets = [layout.trainset(cell.trainset) for _, cell in study_rows(layout, claim.study)] if counted else []
+    if isinstance(claim, Trend) and claim.x == "questions":
+        sets = [layout.trainset(cell.trainset) for _, cell in study_rows(layout, claim.study)]
         return [*layout.scored(needed), *dict.fromkeys(sets)]
+    if not isinstance(claim, Measure):
+        return layout.scored(needed)
     if claim.quantity == "noise":
         return list(dict.fromkeys(layout.noise(run.student, run.trainset, run.method) for run in needed))
     taught = [layout.taught_by(run) for run in needed] if claim.quantity == "seconds_with_teacher" else []

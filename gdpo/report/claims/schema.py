@@ -116,6 +116,12 @@ class Interaction(Scored):
     direction: Direction
     printed_against: Printed | None = None
 
+    @model_validator(mode="after")
+    def _printed_twice(self) -> Interaction:
+        if (self.printed is None) != (self.printed_against is None):
+            raise ValueError("expected 'printed' and 'printed_against' together, or neither")
+        return self
+
     @property
     def claimed(self) -> Range:
         return side(self.direction)
@@ -124,6 +130,7 @@ class Interaction(Scored):
 class Bounded(Base):
     """What is measured lies above `above` and below `below`."""
 
+    printed: None = None  # no table of the paper prints it
     above: float = -inf
     below: float = inf
 
@@ -167,6 +174,7 @@ class Measure(Base):
     """The ratio of what was measured in a's runs to that in b's, seed by seed, is below `below`."""
 
     test: Literal["measure"]
+    printed: None = None
     quantity: Quantity
     a: Selection
     b: Selection
@@ -198,6 +206,9 @@ Claim = Annotated[
 ]
 
 
+Compared = Difference | Equivalence | Best | Retained | Interaction | Measure  # rows, among a student set
+
+
 class Claims(RootModel[dict[Name, Claim]]):
     """Every claim by its id."""
 
@@ -208,5 +219,8 @@ def side(direction: Direction) -> Range:
 
 def selections(claim: Claim) -> list[Selection]:
     """The rows that a claim compares; none for a trend, whose rows its study names."""
-    named = [getattr(claim, key, None) for key in ("a", "b")] + list(getattr(claim, "others", []))
-    return [selection for selection in named if selection is not None]
+    if isinstance(claim, Correlation | Trend | Derived):
+        return []
+    if isinstance(claim, Best):
+        return [claim.a, *claim.others]
+    return [claim.a] if isinstance(claim, Retained) else [claim.a, claim.b]

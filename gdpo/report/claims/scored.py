@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import log2
 
 import numpy as np
 
+from gdpo.config import Scale
 from gdpo.errors import UserError
 from gdpo.files import read_jsonl
 from gdpo.layout import Layout, Run, origin
@@ -27,7 +29,7 @@ from gdpo.report.claims.schema import (
     Trend,
 )
 from gdpo.report.columns import averaged
-from gdpo.report.scores import Scores
+from gdpo.report.scores import Redrawn, Scores
 from gdpo.table_schema import Cell
 
 POINTS = "points"
@@ -123,20 +125,21 @@ def trend(scores: Scores, claim: Trend) -> Finding:
     """The least-squares slope of the score against log2 x: points a doubling, averaged over the study's students."""
     layout, scale = scores.layout, scores.layout.scale
     names = about.benchmarks(layout, claim.columns)
-    by_student: dict[str, list[tuple[float, Cell]]] = {}
+    by_student: dict[str, list[tuple[float, list[Run], Redrawn]]] = {}
     for student, cell in about.study_rows(layout, claim.study):
-        if scores.mean(layout.cell_runs(student, cell), names) is not None:
-            by_student.setdefault(student, []).append((_x(layout, claim, cell), cell))
+        runs = layout.cell_runs(student, cell)
+        if (found := scores.scored(runs, names)) is not None:
+            by_student.setdefault(student, []).append((_x(layout, claim, cell), runs, found))
     slopes = []
     for student, rows in by_student.items():
-        x = np.array([log2(value) for value, _ in rows])
+        x = np.array([log2(value) for value, *_ in rows])
         if len(set(x)) < LEAST_POINTS:
             continue
         weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
-        cells = [layout.cell_runs(student, cell) for _, cell in rows]
-        effect = float(weights @ [scores.mean(found, names) for found in cells])
-        draws = sum(w * scores.draws(found, names) for w, found in zip(weights, cells, strict=True))
-        slopes.append(Change(effect, draws, _items(scores, cells[0], names), (_part(scale, student, effect, draws),)))
+        effect = float(weights @ [mean for *_, (mean, _) in rows])
+        draws = summed([w * redrawn for w, (*_, (_, redrawn)) in zip(weights, rows, strict=True)])
+        n = scores.items_behind(rows[0][1], names)
+        slopes.append(Change(effect, draws, n, (_part(scale, student, effect, draws),)))
     if not slopes:
         raise NotTestable(f"fewer than {LEAST_POINTS} different values of x have scores")
     return _finding(_average(slopes), claim.claimed, "points a doubling")
@@ -158,8 +161,8 @@ def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b:
     layout = scores.layout
     changes, missing = [], []
     for student in students:
-        both = [about.selected(layout, student, selection) for selection in (a, b)]
-        change = _of(scores, *both, student, names, claim.of)
+        ours, theirs = (about.selected(layout, student, selection) for selection in (a, b))
+        change = _of(scores, ours, theirs, student, names, claim.of)
         changes += [change] if change else []
         missing += [] if change else [layout.scale.model(student).display]
     if not changes:
@@ -173,32 +176,31 @@ def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b:
 
 def _of(scores: Scores, a: list[Run], b: list[Run], student: str, names: list[str], of: str) -> Change | None:
     """One student's a minus b, of scores or of what is retained; None where a column was dropped."""
-    start = origin(student)
     if of == "retained":
-        means = [scores.retained_mean(found, start, names) for found in (a, b)]
-        draws = [scores.retained_draws(found, start, names) for found in (a, b)]
+        start = origin(student)
+        ours, theirs = scores.kept(a, start, names), scores.kept(b, start, names)
     else:
-        means = [scores.mean(found, names) for found in (a, b)]
-        draws = [scores.draws(found, names) for found in (a, b)]
-    if any(mean is None for mean in means):
+        ours, theirs = scores.scored(a, names), scores.scored(b, names)
+    if ours is None or theirs is None:
         return None
-    effect, redrawn = means[0] - means[1], draws[0] - draws[1]
+    effect, redrawn = ours[0] - theirs[0], ours[1] - theirs[1]
     part = _part(scores.layout.scale, student, effect, redrawn)
-    return Change(effect, redrawn, _items(scores, a, names), (part,))
+    return Change(effect, redrawn, scores.items_behind(a, names), (part,))
 
 
 def _average(changes: list[Change]) -> Change:
     effect = sum(change.effect for change in changes) / len(changes)
-    draws = sum(change.draws for change in changes) / len(changes)
+    draws = summed([change.draws for change in changes]) / len(changes)
     return Change(effect, draws, sum(change.n for change in changes), tuple(p for c in changes for p in c.parts))
 
 
-def _part(scale, student: str, effect: float, draws: np.ndarray) -> Part:
+def summed(draws: Sequence[np.ndarray]) -> np.ndarray:
+    """One after the other, so that the last bit does not depend on how NumPy sums up."""
+    return sum(draws[1:], draws[0])
+
+
+def _part(scale: Scale, student: str, effect: float, draws: np.ndarray) -> Part:
     return Part(scale.model(student).display, effect, *interval(draws))
-
-
-def _items(scores: Scores, found: list[Run], names: list[str]) -> int:
-    return sum(scores.outcomes(found, name).shape[1] for name in names)
 
 
 def _row(scores: Scores, selection: Selection) -> str:

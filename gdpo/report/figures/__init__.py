@@ -27,7 +27,8 @@ def names(scale: Scale) -> list[str]:
 
 def inputs(layout: Layout, name: str) -> list[Path]:
     """The files that figure `name` reads; raises UserError where the scale has no such figure."""
-    return _available(layout.scale, name).inputs(layout)
+    found: list[Path] = _available(layout.scale, name).inputs(layout)
+    return found
 
 
 def drawn(scale: Scale, name: str) -> list:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
-from gdpo.files import read_json
 from gdpo.layout import Layout, origin
 from gdpo.provenance import provenance_path
 from gdpo.report.columns import averaged
@@ -13,7 +13,11 @@ from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
 from gdpo.report.figures.settings import load
+from gdpo.stored import Log, Provenance, read_stored
 from gdpo.table_schema import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 HOLLOW = {"markerfacecolor": "white"}
 
@@ -51,13 +55,14 @@ def data(layout: Layout) -> list[dict]:
         for cell in _trained(scale):
             runs = layout.cell_runs(student, cell)
             answered = layout.taught_by(cell)
+            taught = read_stored(provenance_path(answered), Provenance) if answered else {"wall_seconds": 0.0}
             rows.append(
                 {
                     "student": scale.model(student).display,
                     "row": cell.row,
                     "seeds": len(runs),
-                    "seconds": mean([read_json(layout.run(run) / "train.json")["seconds"] for run in runs]),
-                    "teacher_seconds": read_json(provenance_path(answered))["wall_seconds"] if answered else 0.0,
+                    "seconds": mean([read_stored(layout.run(run) / "train.json", Log)["seconds"] for run in runs]),
+                    "teacher_seconds": taught["wall_seconds"],
                     **measured(scores, runs, names, "score"),
                     "origin": before,
                 }
@@ -65,7 +70,7 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
     canvas, axes = style.panels(load().figures.compute, len(students))
     for student, ax in zip(students, axes.flat, strict=True):

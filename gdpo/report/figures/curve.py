@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
-from gdpo.layout import Layout, origin
+from gdpo.layout import Layout, Run, origin
 from gdpo.report.figures import style
 from gdpo.report.figures.common import averages
 from gdpo.report.figures.settings import OfStudy
 from gdpo.table_schema import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
+
+    from gdpo.report.scores import Scores
 
 
 def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> list[dict]:
@@ -30,7 +36,7 @@ def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> lis
     return rows
 
 
-def measured(scores, runs, benchmarks: list[str], name: str) -> dict[str, float | None]:
+def measured(scores: Scores, runs: Sequence[Run], benchmarks: list[str], name: str) -> dict[str, float | None]:
     """Mean and 95% interval of an average as `NAME`, `NAME_low`, `NAME_high`."""
     from gdpo.report.bootstrap import interval
 
@@ -39,7 +45,7 @@ def measured(scores, runs, benchmarks: list[str], name: str) -> dict[str, float 
     return {name: scores.mean(runs, benchmarks), f"{name}_low": low, f"{name}_high": high}
 
 
-def draw(rows: list[dict], shown: OfStudy, label: str, log: bool):
+def draw(rows: list[dict], shown: OfStudy, label: str, log: bool) -> Canvas:
     """A panel an average, a line a student."""
     titles, students = style.distinct(rows, "average"), style.distinct(rows, "student")
     canvas, axes = style.panels(shown, len(titles))

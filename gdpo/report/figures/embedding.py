@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.layout import Layout
@@ -15,6 +16,9 @@ from gdpo.records import Question, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import questions, trained_sets
 from gdpo.report.figures.settings import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 Units = tuple[str, ...]
 
@@ -92,7 +96,7 @@ def terms(units: Units) -> list[str]:
     return [*units, *(f"word {word}" for unit in units for word in unit.split("_"))]
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     shown, pool = load().figures.embedding, rows[0]
     sets = [row for row in rows if row["what"] == "coverage" and row is not pool]
     points = [row for row in rows if row["what"] == "point"]

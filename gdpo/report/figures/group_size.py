@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.errors import UserError
@@ -11,6 +12,9 @@ from gdpo.report.figures import curve
 from gdpo.report.figures.common import scored
 from gdpo.report.figures.settings import load
 from gdpo.table_schema import Cell
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 def available(scale: Scale) -> bool:
@@ -34,5 +38,5 @@ def size(cell: Cell) -> float:
         raise UserError(f"studies.{study}: found row '{cell.row}', expected a number of completions") from None
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     return curve.draw(rows, load().figures.group_size, "group size G", log=False)

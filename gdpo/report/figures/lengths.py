@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.layout import Layout
@@ -12,6 +13,10 @@ from gdpo.records import Group, chat, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import binned, bins, questions, trained_sets
 from gdpo.report.figures.settings import load
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 QUANTILES = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
 
@@ -70,7 +75,7 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     shown = load().figures.lengths
     sets = style.distinct(rows, "set")
     canvas, ((question, completion, units),) = style.panels(shown, 3, width_ratios=[1, 1, 1.3])
@@ -95,7 +100,7 @@ def draw(rows: list[dict]):
     return canvas
 
 
-def _boxes(ax, found: list[dict], places: list[int]) -> None:
+def _boxes(ax: Axes, found: list[dict], places: list[int]) -> None:
     stats = [
         {"whislo": r["p5"], "q1": r["q1"], "med": r["median"], "q3": r["q3"], "whishi": r["p95"], "mean": r["mean"]}
         for r in found

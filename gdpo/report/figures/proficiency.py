@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.files import read_csv
 from gdpo.layout import Layout
 from gdpo.report.figures import style
 from gdpo.report.figures.settings import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 def available(scale: Scale) -> bool:
@@ -43,11 +47,13 @@ def correlation(xs: list[float], ys: list[float]) -> tuple[float | None, float |
     if len(set(xs)) < 2 or len(set(ys)) < 2:
         return None, None, None
     found = pearsonr(xs, ys)
-    bounds = found.confidence_interval(0.95) if len(xs) > 3 else (None, None)
-    return float(found.statistic), *(None if bound is None else float(bound) for bound in bounds)
+    if len(xs) <= 3:
+        return float(found.statistic), None, None
+    low, high = found.confidence_interval(0.95)
+    return float(found.statistic), float(low), float(high)
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     import numpy as np
     import seaborn as sns
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
-from gdpo.files import read_json
 from gdpo.layout import Layout
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, validates
 from gdpo.report.figures.settings import load
+from gdpo.stored import Log, read_stored
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 def available(scale: Scale) -> bool:
@@ -32,7 +36,7 @@ def data(layout: Layout) -> list[dict]:
     for student in scale.student_set(table.students):
         for cell in table.rows:
             runs = [run for run in layout.cell_runs(student, cell) if not run.is_origin]
-            watched = [read_json(layout.run(run) / "train.json")["watch"] for run in runs]
+            watched = [read_stored(layout.run(run) / "train.json", Log)["watch"] for run in runs]
             seeds = [{entry["step"]: entry for entry in watch} for watch in watched]
             for step in sorted(set.intersection(*map(set, seeds)) if seeds else []):
                 found = [seed[step] for seed in seeds]
@@ -43,7 +47,7 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     students, titles = style.distinct(rows, "student"), style.distinct(rows, "row")
     canvas, axes = style.panels(load().figures.reward_time, len(students), sharey=True)
     for student, ax in zip(students, axes.flat, strict=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.layout import Layout
@@ -11,6 +12,9 @@ from gdpo.records import Group, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import binned, bins, questions
 from gdpo.report.figures.settings import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 def available(scale: Scale) -> bool:
@@ -66,7 +70,7 @@ def described(rewards: list[list[float]], width: float, scale: Scale) -> list[di
     ]
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     shown = load().figures.reward_units
     titles = style.distinct(rows, "units")
     canvas, ((ax,),) = style.panels(shown, 1)

@@ -6,10 +6,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from gdpo.files import replacing
 from gdpo.report.figures.settings import Figure, load
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
 # Without these neither format records when or by what it was written.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "png": {"Software": None}}
@@ -54,7 +59,7 @@ def context() -> Iterator[None]:
         yield
 
 
-def panels(figure: Figure, columns: int, rows: int = 1, **kwargs: Any):
+def panels(figure: Figure, columns: int, rows: int = 1, **kwargs: Any) -> tuple[Canvas, np.ndarray]:
     """An empty matplotlib figure as wide as it is printed, and its axes, shape (rows, columns)."""
     from matplotlib.figure import Figure as Canvas
 
@@ -62,7 +67,15 @@ def panels(figure: Figure, columns: int, rows: int = 1, **kwargs: Any):
     return canvas, canvas.subplots(rows, columns, squeeze=False, **kwargs)
 
 
-def look(series: int) -> dict[str, str]:
+class Look(TypedDict):
+    """What matplotlib's line drawing takes by these names."""
+
+    color: str
+    marker: str
+    linestyle: str
+
+
+def look(series: int) -> Look:
     """Colour, marker and line of the series with this number."""
     style = load().style
     return {
@@ -83,7 +96,7 @@ def spread(values: Sequence[float], low: Sequence[float], high: Sequence[float])
     return [below, [max(0.0, bound - value) for value, bound in zip(values, high, strict=True)]]
 
 
-def log_axis(ax) -> None:
+def log_axis(ax: Axes) -> None:
     """A logarithmic x axis with plain numbers at 1, 2 and 5 of each decade."""
     from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, StrMethodFormatter
 
@@ -96,11 +109,12 @@ def log_axis(ax) -> None:
     ax.xaxis.set_minor_formatter(NullFormatter())
 
 
-def legend(canvas, axes: Iterable, columns: int) -> None:
+def legend(canvas: Canvas, axes: Iterable[Axes], columns: int) -> None:
     """One legend for all panels, outside of them, so that it hides nothing."""
+    from matplotlib.artist import Artist
     from matplotlib.container import Container
 
-    found = {}
+    found: dict[str, Artist] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
@@ -109,7 +123,7 @@ def legend(canvas, axes: Iterable, columns: int) -> None:
         canvas.legend([found[label] for label in labels], labels, loc="outside lower center", ncols=columns)
 
 
-def save(canvas, numbers: Path) -> list[Path]:
+def save(canvas: Canvas, numbers: Path) -> list[Path]:
     """Write a figure as PDF and PNG beside its numbers; the same figure gives the same bytes."""
     paths = [numbers.with_suffix(f".{kind}") for kind in METADATA]
     for path, (kind, metadata) in zip(paths, METADATA.items(), strict=True):

@@ -7,23 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
-from gdpo.files import read_json
 from gdpo.layout import Layout, Run, origin
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored, validated, validates
 from gdpo.report.figures.settings import load
+from gdpo.stored import Drift, read_stored
 from gdpo.table_schema import Study
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
 
-def _study(scale: Scale) -> Study | None:
-    return scale.studies.get(load().figures.tradeoff.study)
+    from gdpo.report.scores import Scores
+
+
+def _study(scale: Scale) -> Study:
+    return scale.studies[load().figures.tradeoff.study]
 
 
 def available(scale: Scale) -> bool:
-    study = _study(scale)
-    return study is not None and study.grid and validates(scale)
+    return load().figures.tradeoff.study in scale.studies and _study(scale).grid and validates(scale)
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -46,47 +52,47 @@ def data(layout: Layout) -> list[dict]:
     for student in scale.student_set(study.students):
         before = origin(student)
         known = [name for name in names if scores.retained_mean(before, before, [name]) is not None]
-        found = []
+        found, places = [], []
         for cell in study.rows:
             for rate in scale.sweep.learning_rates:
                 runs = [Run(student, cell.trainset, f"{cell.method}~{rate:g}", seed) for seed in scale.sweep.seeds]
                 point = {"student": scale.model(student).display, "row": cell.row, "learning_rate": rate}
-                point |= {"seeds": len(runs), "kl": mean([read_json(layout.drift(run))["kl"] for run in runs])}
-                point |= _gain(scores, runs, before, names) | _forgetting(scores, runs, before, known)
-                found.append(point | {"benchmarks": len(names), "retained": len(known)})
-        front = pareto([(point["forgetting"], point["gain"]) for point in found])
+                point |= {"seeds": len(runs), "kl": mean([read_stored(layout.drift(run), Drift)["kl"] for run in runs])}
+                gain, forgetting = _gain(scores, runs, before, names), _forgetting(scores, runs, before, known)
+                places.append((forgetting["forgetting"], gain["gain"]))
+                found.append(point | gain | forgetting | {"benchmarks": len(names), "retained": len(known)})
+        front = pareto(places)
         rows += [point | {"pareto": int(on)} for point, on in zip(found, front, strict=True)]
     return rows
 
 
-def _gain(scores, runs: list[Run], before: list[Run], names: list[str]) -> dict:
+def _gain(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
     from gdpo.report.bootstrap import interval
 
-    draws = scores.difference(runs, before, names)
-    if draws is None:
+    found = scores.difference(runs, before, names)
+    if found is None:
         return dict.fromkeys(("gain", "gain_low", "gain_high"))
+    gain, draws = found
     low, high = interval(draws)
-    return {"gain": scores.mean(runs, names) - scores.mean(before, names), "gain_low": low, "gain_high": high}
+    return {"gain": gain, "gain_low": low, "gain_high": high}
 
 
-def _forgetting(scores, runs: list[Run], before: list[Run], names: list[str]) -> dict:
+def _forgetting(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
     from gdpo.report.bootstrap import interval
 
-    draws = scores.retained_draws(runs, before, names)
-    if draws is None:
+    found = scores.kept(runs, before, names)
+    if found is None:
         return dict.fromkeys(("forgetting", "forgetting_low", "forgetting_high"))
+    kept, draws = found
     low, high = interval(100 - draws)
-    forgetting = 100 - scores.retained_mean(runs, before, names)
-    return {"forgetting": forgetting, "forgetting_low": low, "forgetting_high": high}
+    return {"forgetting": 100 - kept, "forgetting_low": low, "forgetting_high": high}
 
 
 def pareto(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
     """Which (cost, benefit) no other dominates: costs no more, benefits no less, and differs; never one with None."""
-    complete = [point for point in points if None not in point]
-    return [
-        None not in point and not any(c <= point[0] and b >= point[1] and (c, b) != point for c, b in complete)
-        for point in points
-    ]
+    complete = [(cost, benefit) for cost, benefit in points if cost is not None and benefit is not None]
+    front = {(x, y) for x, y in complete if not any(c <= x and b >= y and (c, b) != (x, y) for c, b in complete)}
+    return [point in front for point in points]
 
 
 PANELS = (
@@ -96,7 +102,7 @@ PANELS = (
 )
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     shown = load().figures.tradeoff
     students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
     canvas, axes = style.panels(shown, len(PANELS), len(students))
@@ -117,7 +123,7 @@ def draw(rows: list[dict]):
     return canvas
 
 
-def _path(ax, found: list[dict], x: str, y: str, look: dict, label: str) -> None:
+def _path(ax: Axes, found: list[dict], x: str, y: str, look: style.Look, label: str) -> None:
     """A method's points, joined in order of the learning rate, with the interval of `y` over KL."""
     found = sorted((r for r in found if r[x] is not None and r[y] is not None), key=lambda r: r["learning_rate"])
     xs, ys = [row[x] for row in found], [row[y] for row in found]
@@ -127,12 +133,11 @@ def _path(ax, found: list[dict], x: str, y: str, look: dict, label: str) -> None
     ax.errorbar(xs, ys, error, elinewidth=0.4, linewidth=0.7, markeredgewidth=0, label=label, **look)
 
 
-def _front(ax, front: list[dict], x: str, y: str) -> None:
+def _front(ax: Axes, front: list[dict], x: str, y: str) -> None:
     """Rings around the front's points; where both axes are the front's own, its line, and nothing far from it."""
     front = sorted((row for row in front if row[x] is not None), key=lambda row: row[x])
     xs, ys = [row[x] for row in front], [row[y] for row in front]
-    ring = {"s": 42, "facecolors": "none", "edgecolors": "black", "linewidths": 0.8, "zorder": 4}
-    ax.scatter(xs, ys, label="Pareto front", **ring)
+    ax.scatter(xs, ys, 42, facecolors="none", edgecolors="black", linewidths=0.8, zorder=4, label="Pareto front")
     if x == "forgetting" and xs:
         ax.step(xs, ys, where="post", color="black", linewidth=0.9, zorder=3)
         width, height = max(xs) - min(xs) + 1, max(ys) - min(ys) + 1

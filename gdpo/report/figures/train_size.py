@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config import Scale
 from gdpo.files import read_jsonl
@@ -10,6 +11,9 @@ from gdpo.layout import Layout
 from gdpo.report.figures import curve
 from gdpo.report.figures.common import scored
 from gdpo.report.figures.settings import load
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Canvas
 
 
 def available(scale: Scale) -> bool:
@@ -29,5 +33,5 @@ def data(layout: Layout) -> list[dict]:
     )
 
 
-def draw(rows: list[dict]):
+def draw(rows: list[dict]) -> Canvas:
     return curve.draw(rows, load().figures.train_size, "training questions", log=True)
