@@ -101,10 +101,13 @@ def _machine() -> str:
 
 
 def _stat(pid: int) -> tuple[str, int, str]:
-    """State, parent and time of birth of a process; one that is gone is dead."""
+    """State, parent and time of birth of a process; one that is gone, or another user's and hidden, is dead.
+
+    Raises OSError where this process can look at none.
+    """
     try:
-        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        fields = (PROC / str(pid) / "stat").read_text(errors="replace").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return "X", 0, ""
     return fields[0], int(fields[1]), fields[19]
 
@@ -134,9 +137,11 @@ def _pids() -> Iterable[int]:
 
 
 def _end_with(caller: Caller, line: list[int]) -> None:
-    while caller.lives() and _line(caller.pid) == line:
+    while True:
+        with suppress(OSError):  # such as too many open files, of which nothing follows: look again
+            if not caller.lives() or _line(caller.pid) != line:
+                _end()
         time.sleep(LOOK_SECONDS)
-    _end()
 
 
 def _end() -> None:

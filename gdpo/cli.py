@@ -27,7 +27,8 @@ class Parser(argparse.ArgumentParser):
     """One sentence in place of a usage text, and the closest known name for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{self.prog.removeprefix('gdpo ')}: {message}")
+        step = self.prog.removeprefix("gdpo").strip()
+        raise UserError(f"{step}: {message}" if step else message)
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         known, rest = super().parse_known_args(args, namespace)

@@ -11,7 +11,6 @@ import os
 import re
 import sys
 import traceback
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -56,8 +55,13 @@ def keep_keys() -> None:
 
 def _scrubbed_record(*arguments: Any, **options: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **options)
-    with suppress(TypeError, ValueError, KeyError):  # of a message that its arguments do not fit, logging tells itself
-        record.msg, record.args = scrubbed(record.getMessage()), ()
+    try:
+        said = record.getMessage()
+    except Exception:  # its arguments do not fit, which logging itself would tell with all of them
+        said = f"{record.msg!r}, which its arguments do not fit"
+    record.msg, record.args = scrubbed(said), ()
+    if record.exc_info and record.exc_info[0]:  # what is in exc_text is what formatters take
+        record.exc_text = scrubbed("".join(traceback.format_exception(*record.exc_info))).rstrip("\n")
     return record
 
 

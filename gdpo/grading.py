@@ -254,7 +254,8 @@ def serve(seconds: float) -> None:
     from sympy.core.random import seed
 
     logging.disable(logging.CRITICAL)
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a parent that ignores it would hand that on
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # a parent that ignores it would hand that on,
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})  # and so would one that holds it back
     resource.setrlimit(resource.RLIMIT_AS, (MATH_MEMORY, MATH_MEMORY))
     print("ready", flush=True)
     for line in sys.stdin:

@@ -39,8 +39,14 @@ def provenance_path(result: Path) -> Path:
 
 
 def provenance_below(root: Path) -> list[Path]:
-    """The provenance of every result of a scale, in order; work/ is where results came from and holds none."""
-    return sorted(path for path in root.rglob("*provenance.json") if path.relative_to(root).parts[0] != "work")
+    """The provenance of every result of a scale, in order.
+
+    None of work/, where results came from, and of what a kill left half-written beside them (gdpo.files.replacing).
+    """
+    found = ((path, path.relative_to(root).parts) for path in root.rglob("*provenance.json"))
+    return sorted(
+        path for path, parts in found if parts[0] != "work" and not any(part.endswith(".partial") for part in parts)
+    )
 
 
 @contextmanager

@@ -14,8 +14,11 @@ from urllib.parse import quote
 SECRET = 12  # ours: a shorter key is the placeholder of a local server, and may be a word of a reply
 MASK = "***"
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")  # of environment variables that hold one
-_USER = re.compile(r"(?<=://)[^/\s@]+@")
-_QUERY = re.compile(r"(?<=[?&])([\w-]*(?:key|token|secret|password)[\w-]*)=[^&\s#]+", re.IGNORECASE)
+_USER = re.compile(r"(?<=://)[^/\s]+@")  # a password may hold an @ itself
+_NAMED = (
+    r"(?=[\w-]*?(?:key|token|secret|password))([\w-]++)"  # each character looked at once or twice: text may be long
+)
+_QUERY = re.compile(rf"(?<=[?&]){_NAMED}=[^&\s#]+", re.IGNORECASE)
 
 
 def masked(text: str, key: str) -> str:
@@ -30,9 +33,12 @@ def masked(text: str, key: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """`text` without the keys in environment variables named so, and without names, passwords and keys in URLs."""
+    """`text` without the keys in environment variables named so, and without names, passwords and keys in URLs.
+
+    A variable that names a file, such as SSL_KEY, holds no key: every path beside that file would be masked.
+    """
     for name, value in os.environ.items():
-        if _NAMES.search(name):
+        if _NAMES.search(name) and not os.path.exists(value.strip()):
             text = masked(text, value.strip())
     return _QUERY.sub(rf"\1={MASK}", _USER.sub(f"{MASK}@", text))
 

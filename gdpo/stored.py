@@ -132,7 +132,10 @@ class _Kept(dict[str, Any]):
 def read_stored(path: Path, kind: type[Stored]) -> dict[str, Any]:
     """The JSON object at `path`, every key of it. Raises UserError where it is none, or a key does not fit `kind`."""
     found = _fitting(str(path), read_json(path), kind)
-    return _Kept(str(path), {key: _below(f"{path}, {key}", value) for key, value in found.items()})
+    try:
+        return _Kept(str(path), {key: _below(f"{path}, {key}", value) for key, value in found.items()})
+    except RecursionError:
+        raise UserError(f"{path}: expected a result, found brackets nested too deeply") from None
 
 
 def read_rows(path: Path, kind: type[Stored]) -> Iterator[dict[str, Any]]:

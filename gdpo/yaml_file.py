@@ -74,6 +74,8 @@ def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
     message = first["msg"].removeprefix("Value error, ")
     if first["loc"][-1:] == ("key",):
         message = "expected the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself"
+    if first["loc"][-1:] == ("base_url",) and first["type"] == "string_pattern_mismatch":
+        message = "expected http:// or https:// and a host, with no name, password, '?' or '#'"
     if SECRETIVE & set(first["loc"][-1:]):
         return f"{key}: {message}; what was found is not shown, since it may hold a key"
     if first["type"] in ("value_error", "missing"):

@@ -1,6 +1,7 @@
 """`pytest --outcomes DIR`: what each case of a suite came to, as DIR/SUITE.csv; `python -m tests.outcomes` counts them.
 
-A row a case: what was to hold (the test's name, in words), of which case, the outcome, and the sentence told last. A
+A row a case: what was to hold (the test's name, in words), of which case, the outcome, and the sentence told last, by
+`record_property("said", ...)` where a command of its own tells it, else by the last UserError that was made. A
 rerun writes the same bytes: rows are sorted, and paths of this machine, ports and hashes of archives are left out.
 """
 
@@ -47,8 +48,9 @@ class Outcomes:
             finally:
                 base = item.config._tmp_path_factory.getbasetemp()
                 mark = item.get_closest_marker("outcome")
-                outcome = mark.args[0] if mark else "one sentence" if said else "holds"
-                item.user_properties += [("outcome", outcome), ("said", neutral(said[-1], base) if said else "")]
+                last = dict(item.user_properties).get("said", said[-1] if said else "")
+                outcome = mark.args[0] if mark else "one sentence" if last else "holds"
+                item.user_properties += [("outcome", outcome), ("said", neutral(last, base))]
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         path, _, name = report.nodeid.partition("::")

@@ -86,6 +86,42 @@ def caller_of(pid: int) -> str:
     return next(entry for entry in told if entry.startswith(caller.CALLER)).partition("=")[2]
 
 
+FULL = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(open(os.devnull))
+except OSError:
+    time.sleep(3 * caller.LOOK_SECONDS)
+held.clear()
+"""
+
+
+def test_a_step_that_can_open_no_file_for_a_while_goes_on_and_is_watched_still(tmp_path):
+    """What cannot be looked at is not taken for dead."""
+    process, pid = start(starter(*step(WATCHED + "import os, time\n" + FULL + WAITS)), tmp_path)
+    assert lives(pid)
+    process.kill()
+    process.wait()
+    assert gone(pid)
+
+
+def test_a_process_with_a_name_that_is_no_text_is_nothing_to_fear(tmp_path):
+    """The kernel cuts names at fifteen bytes, amid a character where it comes so."""
+    named = tmp_path / ("n" * 14 + "\u00fc")
+    named.symlink_to(sys.executable)
+    unreadable = subprocess.Popen([named, "-c", WAITS], stdout=subprocess.PIPE)
+    unreadable.stdout.readline()
+    try:
+        assert b"n\xc3)" in Path(f"/proc/{unreadable.pid}/stat").read_bytes()
+        assert unreadable.pid in caller.descendants(os.getpid())
+    finally:
+        unreadable.kill()
+        unreadable.wait()
+
+
 @pytest.mark.parametrize("named", ["", "another:pid:[1] 1 1 /here", "nonsense"])
 def test_a_step_called_by_hand_or_on_another_machine_is_not_watched(tmp_path, named):
     """Its parent is killed, and it goes on."""

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from gdpo.scrub import MASK, masked, scrubbed
+from gdpo.scrub import MASK, SECRET, masked, scrubbed
 from tests.fault_server import CANARY, FaultServer
 
 pytestmark = pytest.mark.outcome("key nowhere")
@@ -30,10 +30,11 @@ RUN = "--student tiny-s --trainset none --method origin --seeds 0"
 
 
 def forms(key: str) -> list[bytes]:
-    """The key's last ten characters, and what base64 makes of ten of them at each place of three bytes."""
+    """Any SECRET characters of the key, its last ten, and what base64 makes of those at each place of three bytes."""
     part = key[-10:].encode()
     inner = [base64.b64encode(b"\0" * n + part)[(8 * n + 5) // 6 : 8 * (n + len(part)) // 6] for n in range(3)]
-    return [key.encode(), part, key[:12].encode(), quote(key, safe="").encode(), *inner]
+    pieces = [key[at : at + SECRET].encode() for at in range(len(key) - SECRET + 1)]
+    return [part, *pieces, quote(key, safe="").encode(), *inner]
 
 
 def lines(*rows: dict) -> str:
@@ -178,7 +179,11 @@ import logging
 from gdpo.console import keep_keys
 keep_keys()
 logging.getLogger("library").warning("asking %s", "{NOWHERE}")
-logging.getLogger("library").warning("%d", "no number {CANARY}"[:9])
+logging.getLogger("library").warning("%d is no number", "{CANARY}")
+try:
+    raise ValueError("answered {CANARY}")
+except ValueError:
+    logging.getLogger("library").exception("asked")
 raise RuntimeError("sent {CANARY}")
 """
 
@@ -186,7 +191,8 @@ raise RuntimeError("sent {CANARY}")
 def test_neither_a_librarys_log_nor_a_crash_tells_a_key(tmp_path):
     done = called(tmp_path, "-c", CRASH)
     assert done.returncode == 1 and f"asking http://{MASK}@127" in done.stderr
-    assert f"RuntimeError: sent {MASK}" in done.stderr
+    assert f"RuntimeError: sent {MASK}" in done.stderr and f"ValueError: answered {MASK}" in done.stderr
+    assert "'%d is no number', which its arguments do not fit" in done.stderr
 
 
 # The scrubber
@@ -210,6 +216,11 @@ def test_a_short_key_is_no_secret():
     assert masked("none of the none", "none") == "none of the none"
 
 
-def test_addresses_and_variables_are_scrubbed(monkeypatch):
+def test_addresses_and_variables_are_scrubbed(tmp_path, monkeypatch):
     monkeypatch.setenv("OWN_TOKEN", CANARY)
-    assert scrubbed(f"https://me:pw@h/p?api_key=abc&x=1 {CANARY}") == "https://***@h/p?api_key=***&x=1 ***"
+    assert scrubbed(f"https://me:p@w@h/p?api_key=abc&x=1 {CANARY}") == "https://***@h/p?api_key=***&x=1 ***"
+    file = tmp_path / "key.pem"  # a file that a variable names is no key, which would mask all paths beside it
+    monkeypatch.setenv("OWN_KEY", str(file))
+    assert scrubbed(f"{tmp_path}/table2.csv") == f"{MASK}table2.csv"
+    file.touch()
+    assert scrubbed(f"{tmp_path}/table2.csv") == f"{tmp_path}/table2.csv"

@@ -351,6 +351,30 @@ def test_an_item_that_costs_two_children_is_ungradable(monkeypatch) -> None:
     assert len(started) == 2 and child.process is None
 
 
+@pytest.mark.parametrize("how", ["ignores", "holds back"])
+def test_a_limit_holds_whatever_the_parent_does_with_its_signal(monkeypatch, how) -> None:
+    """Both are handed on to a child; a profiler or a server of models may do either."""
+    before = signal.getsignal(signal.SIGPROF)
+    if how == "ignores":
+        signal.signal(signal.SIGPROF, signal.SIG_IGN)
+    else:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF})
+    child = MathChild(seconds=0.5)
+    try:
+        assert child.verdict("1", "1") == "right"
+        process = child.process
+        monkeypatch.setattr(child, "_start", lambda: pytest.fail("the child did not end by its limit"))
+        late = threading.Timer(60, process.kill)  # else what hangs would hang this
+        late.start()
+        assert child.verdict("1", r"\boxed{\sum_{k=1}^{10^{9}} \sin(k^{k})}") == "ungradable"
+        assert process.returncode == -signal.SIGPROF
+        late.cancel()
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGPROF})
+        signal.signal(signal.SIGPROF, before)
+        child.close()
+
+
 def test_a_machine_too_busy_to_go_on_costs_no_verdict() -> None:
     """A child that stands still for twice its limit has computed nothing meanwhile."""
     child = MathChild(seconds=0.5)

@@ -23,6 +23,9 @@ def test_a_file_is_named(name, tmp_path):
     with pytest.raises(UserError):
         raise UserError(f"{tmp_path}/{name}: found none")
 
+def test_a_command_tells(record_property):
+    record_property("said", "b: found two")
+
 def test_nothing_is_said():
     pass
 
@@ -38,6 +41,7 @@ def test_it_cannot_be_tried():
     pass
 """
 ROWS = [
+    ["a command tells", "", "one sentence", "b: found two"],
     ["a file is named", "a", "one sentence", "a: found none"],
     ["a file is named", "b", "one sentence", "b: found none"],
     ["it cannot be tried", "", "skipped", ""],
@@ -70,6 +74,10 @@ def test_a_sentence_loses_what_is_this_machines():
 def test_the_page_counts_what_is_kept():
     page = PAGE.read_text(encoding="utf-8")
     assert BEGIN in page and filled(page, counts()) == page, "run `make robustness`"
+
+
+def test_names_of_malformed_inputs_are_told_apart():
+    assert len({case.name for case in CASES}) == len(CASES) >= 60
 
 
 def test_every_malformed_input_is_kept():

@@ -24,7 +24,7 @@ def layout(tmp_path, monkeypatch):
 
 def test_steps_are_added_up_and_training_by_method(layout):
     """Two GDPO runs of 3 s and 4 s, one of the sweep of 5 s, one SFT; both seeds of GDPO scored, once on validation
-    items too: 3 results about 2 runs. work/ and the cost's own record do not count."""
+    items too: 3 results about 2 runs. work/, what a kill left, and the cost's own record do not count."""
     found = {
         "pool.jsonl.provenance.json": record("pool", 1.0),
         "runs/tiny-s/metakl/gdpo/0/provenance.json": record("train", 3.0, 300),
@@ -35,6 +35,8 @@ def test_steps_are_added_up_and_training_by_method(layout):
         "scores/tiny-s/metakl/gdpo/1.json.provenance.json": record("evaluate", 0.5),
         "validation/scores/tiny-s/metakl/gdpo/1.json.provenance.json": record("evaluate", 0.5),
         "work/train/x/model/provenance.json": record("train", 99.0),
+        "runs/tiny-s/union/sft/.0.7.partial/provenance.json": record("train", 99.0),
+        "models/.tiny-s.7.old.partial/provenance.json": record("model", 99.0),
         "cost.csv.provenance.json": record("cost", 99.0),
     }
     for path, content in found.items():

@@ -83,6 +83,12 @@ def test_every_scale_dry_runs_in_groups(tmp_path, scale):
     assert re.search(r"^rule train:", told, re.MULTILINE)
 
 
+def test_a_profile_beside_another_directory_is_found(tmp_path):
+    """Its relative path is one from where Snakemake is called, not from where it works."""
+    given = ["--profile", os.path.relpath(PROFILE), "--executor", "dryrun", "results/table2.csv"]
+    assert "table_scores" in planned(tmp_path, *given, "--config", "scale=micro")
+
+
 def test_every_grouped_rule_is_one_of_the_workflow_s(tmp_path):
     """A misspelt rule would quietly be a job of its own; `import_groups` is there where a training set is imported."""
     rules = set(planned(tmp_path, "--list-rules", "--config", "scale=paper").split())

@@ -4,7 +4,7 @@ import sys
 from difflib import get_close_matches
 from pathlib import Path
 
-from snakemake.cli import parse_args
+from snakemake.cli import get_argument_parser
 
 
 def is_made(target):
@@ -33,10 +33,13 @@ def closest(target):
 
 
 def asked():
-    """The targets on the command line, which Snakemake tells no Snakefile; none where it was not called by one."""
+    """The targets on the command line, which Snakemake tells no Snakefile; none where it was not called by one.
+
+    Profiles are left out: a relative path to one is no more found from --directory.
+    """
     if Path(sys.argv[0]).name not in ("snakemake", "__main__.py"):
         return []
-    found = sorted(parse_args(sys.argv[1:])[1].targets)
+    found = sorted(get_argument_parser().parse_args(sys.argv[1:]).targets)
     return [path if os.path.isabs(path) else os.path.relpath(path) for path in found]
 
 
