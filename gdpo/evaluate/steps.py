@@ -14,7 +14,7 @@ from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.evaluate.judging import judge as judge
-from gdpo.files import read_json, read_jsonl, replacing, sha256, write_json, write_jsonl
+from gdpo.files import read_json, read_jsonl, replacing, sha256, write_json, write_jsonl, write_text
 from gdpo.grading import grade_many
 from gdpo.judge import verdicts
 from gdpo.layout import VERSION, Layout, Run, Split
@@ -25,6 +25,7 @@ from gdpo.samples import digest, outputs, score
 from gdpo.stored import Sample, read_rows
 from gdpo.weights import digest as digest_of
 
+DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
 Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
 
 
@@ -32,15 +33,38 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
     """Write samples and score of each run, without benchmarks that cannot be had or that its training set answers.
 
     What is finished waits in work/, under the hash of all that it depends on, until the whole job is done: answers and
-    a model judge's verdicts batch by batch, and whole runs. A killed job repeats none of them.
+    a model judge's verdicts batch by batch, and whole runs. A killed job repeats none of them. Where weights are not
+    kept whole runs wait there for good: a job killed before it was recorded as done could not be done again.
     """
     layout = Layout(scale)
-    waiting = [_evaluate_one(layout, run, split) for run in runs]
-    if split == "test" and not scale.keep_weights:  # last, since weights name what an interrupted job has finished
-        for weights in (path for run in runs if not run.is_origin for path in layout.run(run).glob("*.safetensors")):
-            weights.unlink()
-    for work in waiting:
-        shutil.rmtree(work, ignore_errors=True)
+    waiting = {run: _evaluate_one(layout, run, split) for run in runs}
+    spent = [run for run in runs if split == "test" and not scale.keep_weights and not run.is_origin]
+    _delete_weights(layout, spent)
+    for run in waiting.keys() - spent:
+        shutil.rmtree(waiting[run], ignore_errors=True)
+
+
+def _delete_weights(layout: Layout, runs: Sequence[Run]) -> None:
+    """Delete the weights of runs; first, of all of them, what names the scores that are finished is written down."""
+    for run in runs:
+        write_text(layout.run(run) / DELETED, _weights(layout, run))
+    for run in runs:
+        for path in layout.run(run).glob("*.safetensors"):
+            path.unlink()
+
+
+def _weights(layout: Layout, run: Run) -> str:
+    """The hash of a run's checkpoint, also of one whose weights have been deleted since it was scored."""
+    path = layout.run(run)
+    if (path / DELETED).exists():
+        return (path / DELETED).read_text()
+    if any(path.glob("*.safetensors")):
+        return digest_of(path)
+    raise _no_weights(path)
+
+
+def _no_weights(path: Path) -> UserError:
+    return UserError(f"{path}: found no weights, expected a model; delete it to train it again")
 
 
 def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
@@ -51,12 +75,12 @@ def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
     tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
     if not tasks:
         raise UserError(f"evaluate {run}: found no benchmark to score, each was dropped: {_listed(dropped)}")
-    if not any(layout.run(run).glob("*.safetensors")):
-        raise UserError(f"{layout.run(run)}: found no weights, expected a model; delete it to train it again")
     work = layout.work / "evaluate" / fingerprint(_depends(layout, run, split, tasks))
     finished = work / f"finished-{fingerprint([dropped, settings(scale, run, split)])}" / "score.json"
     if provenance_path(finished).exists():  # which is written last
-        say(f"evaluate {run} ({split}): finished by a call that was interrupted, and taken from {finished.parent}")
+        say(f"evaluate {run} ({split}): finished by an earlier call, and taken from {finished.parent}")
+    elif (layout.run(run) / DELETED).exists():
+        raise _no_weights(layout.run(run))
     else:
         _score(layout, run, split, tasks, dropped, finished)
     score_path, samples_path = layout.score(run, split), layout.samples(run, split)
@@ -79,7 +103,7 @@ def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
     if missing := [path for _, path in tasks.values() if not path.exists()]:
         raise UserError(f"{missing[0]}: no such file; expected a benchmark's items, which `gdpo benchmark` writes")
     items = {name: [benchmark.model_dump(), sha256(path)] for name, (benchmark, path) in tasks.items()}
-    asked = [VERSION["evaluate"], run.__dict__, split, items, digest_of(layout.run(run))]
+    asked = [VERSION["evaluate"], run.__dict__, split, items, _weights(layout, run)]
     # vLLM makes batches of its own, and must be the first to look for GPUs.
     by = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, device()]
     return [*asked, student.dtype, *by]

@@ -218,7 +218,7 @@ def test_a_cell_that_is_killed_gives_the_same_bytes(tmp_path, monkeypatch, capsy
     assert results(layout, runs) == expected
     assert not any((layout.work / "evaluate").iterdir())
     said = capsys.readouterr().err
-    assert f"evaluate {runs[0]} (test): finished by a call that was interrupted" in said
+    assert f"evaluate {runs[0]} (test): finished by an earlier call" in said
     records = [read_json(provenance_path(layout.score(run, "test"))) for run in runs]
     assert ["resumed" in record for record in records] == [False, True]
     assert [record["result"] for record in records] == [str(layout.score(run, "test")) for run in runs]
@@ -295,7 +295,31 @@ def test_weights_that_are_not_to_be_kept_go_when_all_runs_are_scored(tmp_path, m
     meter.most = None
     steps.evaluate(scale, runs, "test")
     assert not any(file for run in runs for file in layout.run(run).glob("*.safetensors"))
-    assert not any((layout.work / "evaluate").iterdir())
+
+
+def test_a_job_killed_after_its_weights_were_deleted_is_done_again_without_them(tmp_path, monkeypatch):
+    """Snakemake has not recorded it, and deletes its outputs; weights of another run or other items are not taken."""
+    monkeypatch.chdir(tmp_path)
+    scale, runs = cell(Path())
+    scale, layout = scale.model_copy(update={"keep_weights": False}), Layout(scale)
+    for done in (0, 1):  # weights deleted of some runs, then of all
+        with monkeypatch.context() as patch:
+            Meter(patch, Path, "unlink").most = done
+            with pytest.raises(Stopped):
+                steps.evaluate(scale, runs, "test")
+        assert sum(any(layout.run(run).glob("*.safetensors")) for run in runs) == len(runs) - done
+    steps.evaluate(scale, runs, "test")
+    first = {run: layout.score(run, "test").read_bytes() for run in runs}
+    for run in runs:
+        layout.score(run, "test").unlink()
+        shutil.rmtree(layout.samples(run, "test"))
+    meter = Meter(monkeypatch, Student, "_model_generate")
+    steps.evaluate(scale, runs, "test")
+    assert {run: layout.score(run, "test").read_bytes() for run in runs} == first
+    assert meter.done == 0
+    write_records(layout.benchmark("order", "test"), [question("order", "Other?")])
+    with pytest.raises(UserError, match="found no weights, expected a model; delete it to train it again"):
+        steps.evaluate(scale, runs, "test")
 
 
 def test_the_untrained_student_is_kept_too(tmp_path, monkeypatch):
