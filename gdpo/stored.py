@@ -66,7 +66,7 @@ class Provenance(Stored):
     hardware: dict[str, Any] = {}
     packages: dict[str, str] = {}
     code: str = ""
-    unavailable: str = ""
+    unavailable: str | dict[str, str] = ""  # why a benchmark has no items; of all that is guarded, by source
     sources: dict[str, Any] = {}
 
 

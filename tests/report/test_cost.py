@@ -26,7 +26,8 @@ def test_steps_are_added_up_and_training_by_method(layout):
     """Two GDPO runs of 3 s and 4 s, one of the sweep of 5 s, one SFT; both seeds of GDPO scored, once on validation
     items too: 3 results about 2 runs. work/, what a kill left, and the cost's own record do not count."""
     found = {
-        "pool.jsonl.provenance.json": record("pool", 1.0),
+        "pool.jsonl.provenance.json": record("pool", 1.0) | {"unavailable": {"gpqa": "it is gated"}},
+        "benchmarks/test/gpqa.jsonl.provenance.json": record("benchmark", 0.0) | {"unavailable": "it is gated"},
         "runs/tiny-s/metakl/gdpo/0/provenance.json": record("train", 3.0, 300),
         "runs/tiny-s/metakl/gdpo/1/provenance.json": record("train", 4.0, 200),
         "runs/tiny-s/metakl/gdpo~0.001/100/provenance.json": record("train", 5.0),
@@ -43,12 +44,13 @@ def test_steps_are_added_up_and_training_by_method(layout):
         write_json(layout.root / path, content)
     table = {row["step"]: list(row.values())[1:] for row in rows(records(layout))}
     assert table == {
+        "benchmark": ["1", "", "0.0", "0.0", "100"],
         "evaluate": ["3", "2", "1.5", "0.8", "100"],
         "pool": ["1", "", "1.0", "0.5", "100"],
         "train gdpo": ["2", "2", "7.0", "3.5", "300"],
         "train gdpo, sweep": ["1", "1", "5.0", "2.5", "100"],
         "train sft": ["1", "1", "6.0", "3.0", "100"],
-        "all": ["8", "4", "20.5", "10.2", "300"],
+        "all": ["9", "4", "20.5", "10.2", "300"],
     }
     assert list(rows(records(layout))[0]) == COLUMNS
 
