@@ -81,7 +81,7 @@ paper: setup
 PYTEST := pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Lines of gdpo/ that at least are to be run by the tests, in percent.
-COVERED := 80
+COVERED := 90
 
 test: setup
 	$(PYTEST) --cov --cov-fail-under=$(COVERED)

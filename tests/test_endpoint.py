@@ -344,6 +344,8 @@ def test_an_interrupt_ends_at_once_and_leaves_a_journal_to_go_on_with(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from tests.test_endpoint import *\n"
+        # Tests that a shell runs in the background are started with this signal ignored, and would hand that on.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try: ask_all(endpoint(sys.argv[1]), requests(60), check, Path(sys.argv[2]), 'test')\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
