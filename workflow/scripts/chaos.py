@@ -12,11 +12,9 @@ import argparse
 import os
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -30,7 +28,7 @@ sys.path[:0] = [str(ROOT)]
 from gdpo.caller import descendants  # noqa: E402
 from workflow.scripts.chaos_checks import Findings, differing, half_saved, whole_saved  # noqa: E402
 from workflow.scripts.processes import at_work, beside_itself, tree  # noqa: E402
-from workflow.scripts.rig import SECONDS, TABLE, Entry, Rig, expect, parse_journal  # noqa: E402
+from workflow.scripts.rig import SECONDS, TABLE, Entry, Rig, attempted, expect, parse_journal  # noqa: E402
 
 SCALE = "tests/data/chaos/chaos.yaml"
 LOOK_SECONDS = 0.05
@@ -361,16 +359,7 @@ def main() -> int:
     if not Path("/proc/self/environ").exists():
         print("chaos skipped: expected Linux, whose /proc lists processes", file=sys.stderr)
         return 0
-    start = time.monotonic()
-    here = Path(tempfile.mkdtemp(prefix="chaos-")).resolve()
-    try:
-        run(here, given.kills, given.seed)
-    except AssertionError as error:
-        print(f"chaos failed: {error}\nwhat it made is in {here}", file=sys.stderr)
-        return 1
-    shutil.rmtree(here)
-    print(f"chaos passed in {(time.monotonic() - start) / 60:.1f} minutes")
-    return 0
+    return attempted("chaos", lambda here: run(here, given.kills, given.seed))
 
 
 if __name__ == "__main__":

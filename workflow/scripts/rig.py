@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,3 +90,17 @@ class Rig:
     def began(self, step: str) -> int:
         """How many calls of a step began."""
         return sum(each.what == "begin" and each.arguments.startswith(f"{step} ") for each in self.journal())
+
+
+def attempted(name: str, run: Callable[[Path], None]) -> int:
+    """The exit code of `run`, given a directory of its own, which stays where what it expects is not so."""
+    start = time.monotonic()
+    here = Path(tempfile.mkdtemp(prefix=f"{name}-")).resolve()
+    try:
+        run(here)
+    except AssertionError as error:
+        print(f"{name} failed: {error}\nwhat it made is in {here}", file=sys.stderr)
+        return 1
+    shutil.rmtree(here)
+    print(f"{name} passed in {(time.monotonic() - start) / 60:.1f} minutes")
+    return 0

@@ -8,10 +8,8 @@ one.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -21,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]
 
-from workflow.scripts.rig import SECONDS, TABLE, Rig, expect  # noqa: E402
+from workflow.scripts.rig import SECONDS, TABLE, Rig, attempted, expect  # noqa: E402
 from workflow.scripts.slurm_cluster import GPUS, cluster, missing  # noqa: E402
 
 SCALE = "tests/data/slurm/slurm-test.yaml"
@@ -231,16 +229,7 @@ def main() -> int:
     if reason:
         print(f"slurm-test skipped: {reason}", file=sys.stderr)
         return 0
-    start = time.monotonic()
-    here = Path(tempfile.mkdtemp(prefix="slurm-"))
-    try:
-        run(here)
-    except AssertionError as error:
-        print(f"slurm-test failed: {error}\nwhat it made is in {here}", file=sys.stderr)
-        return 1
-    shutil.rmtree(here)
-    print(f"slurm-test passed in {(time.monotonic() - start) / 60:.1f} minutes")
-    return 0
+    return attempted("slurm-test", run)
 
 
 if __name__ == "__main__":
