@@ -1,7 +1,7 @@
 """Pretraining of the tiny world's models: a small Llama, from nothing to a Hugging Face checkpoint.
 
-Muon (https://kellerjordan.github.io/posts/muon/) on the matrices and AdamW on embeddings and norms; loss on
-responses only. One thread, so that a seed gives the same weights on the same machine and versions.
+Muon (gdpo.tiny.muon) on the matrices and AdamW on embeddings and norms; loss on responses only. One thread, so that a
+seed gives the same weights on the same machine and versions.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from gdpo.files import replacing
 from gdpo.schema import Pretrain, World
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
+from gdpo.tiny.muon import Muon
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import Example, pretraining_examples
 
@@ -147,7 +148,7 @@ def _optimizers(network: LlamaForCausalLM, model: Pretrain) -> list[torch.optim.
     matrices = [p for name, p in network.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in network.named_parameters() if p.ndim != 2 or "embed" in name]
     return [
-        torch.optim.Muon(matrices, lr=model.muon_learning_rate, weight_decay=0.0, momentum=0.95),
+        Muon(matrices, lr=model.muon_learning_rate),
         torch.optim.AdamW(others, lr=model.adamw_learning_rate, weight_decay=0.0, betas=(0.9, 0.95), fused=True),
     ]
 
