@@ -155,16 +155,26 @@ class Scale(Strict):
         return f"{self.scale}-limit{self.limit}" if self.limit else self.scale
 
     def model_settings(self, name: str) -> list[Any]:
-        """All that a base model's weights depend on: of the world, what its own mix draws and how."""
+        """All that a base model's weights depend on: of the world, what its own mix draws and how.
+
+        Of a directory with a known hash, that hash alone: how it was made, or where it is, changes nothing.
+        """
         model = self.model(name).model_copy(update={"engine": "hf"})  # whatever samples it
+        if model.shipped:
+            return [model.model_copy(update={"pretrain": None, "reference": f"sha256={model.shipped[1]}"})]
         if model.tuned:
             return [model, self.model_settings(model.tuned.base)]
         if not (model.pretrain and self.world):
             return [model]
-        mix = model.pretrain.mix
-        shares = {skill: entry.mix.get(mix, 0.0) for skill, entry in self.world.skills.items()}
-        popularity = self.world.popularity.get(mix)
-        return [model, self.world.model_dump(exclude={"skills", "popularity"}), shares, popularity]
+        return [model, *self.pretrain_settings(name)[1:]]
+
+    def pretrain_settings(self, name: str) -> list[Any]:
+        """What a pretrained model's weights depend on: its `pretrain`, and of the world what its mix draws and how."""
+        pretrain, world = self.model(name).pretrain, self.world
+        assert pretrain is not None and world is not None  # what is pretrained here learns its world
+        shares = {skill: entry.mix.get(pretrain.mix, 0.0) for skill, entry in world.skills.items()}
+        popularity = world.popularity.get(pretrain.mix)
+        return [pretrain, world.model_dump(exclude={"skills", "popularity"}), shares, popularity]
 
     def sampled_by(self, name: str) -> list[str]:
         """The engine that a model's samples come from; of transformers, which others joined later, nothing."""

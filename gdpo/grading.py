@@ -142,16 +142,17 @@ def grade_many(pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
     read no answer, and one on which math-verify hangs.
     """
     verdicts: list[Verdict] = []
-    items: list[tuple[int, str, str]] = []
+    items: dict[tuple[str, str], list[int]] = {}  # a math answer that is given often, as in a group, is compared once
     for index, (question, text) in enumerate(pairs):
         answer = final_answer(text)
         if answer and question.grader == "math":
-            items.append((index, question.answer, answer))
+            items.setdefault((question.answer, answer), []).append(index)
         verdicts.append(_plain_verdict(question, answer) if answer else "ungradable")
     children = min(os.cpu_count() or 1, 1 + len(items) // ITEMS_PER_CHILD)
     with ThreadPoolExecutor(children) as threads:
-        for (index, _, _), verdict in zip(items, threads.map(_math_verdict, items), strict=True):
-            verdicts[index] = verdict
+        for places, verdict in zip(items.values(), threads.map(_math_verdict, items), strict=True):
+            for index in places:
+                verdicts[index] = verdict
     return verdicts
 
 
@@ -233,14 +234,14 @@ def _pipes(process: subprocess.Popen[str]) -> tuple[IO[str], IO[str]]:
 _idle: queue.SimpleQueue[MathChild] = queue.SimpleQueue()
 
 
-def _math_verdict(item: tuple[int, str, str]) -> Verdict:
+def _math_verdict(item: tuple[str, str]) -> Verdict:
     try:
         child = _idle.get_nowait()
     except queue.Empty:
         child = MathChild()
     if child.owner != os.getpid():  # inherited through a fork: its pipes belong to the parent
         child = MathChild()
-    verdict = child.verdict(item[1], item[2])
+    verdict = child.verdict(*item)
     _idle.put(child)
     return verdict
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import numbers
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -49,7 +50,8 @@ def tokenize_groups(
         if not prompt:
             raise DataError(f"row {number}, prompt: expected at least one token, found {row['prompt']!r}")
         room = None if max_length is None else max_length - len(prompt)
-        whole = [completion_ids(tokenizer, completion, row["prompt"], **template) for completion in row["completions"]]
+        ids_of = partial(completion_ids, tokenizer, prompt=row["prompt"], **template)
+        whole = _each_once(row["completions"], ids_of)
         places: dict[tuple[int, ...], int] = {}
         index = [places.setdefault(tuple(ids[:room]), len(places)) for ids in whole]
         group = {
@@ -61,6 +63,12 @@ def tokenize_groups(
         }
         groups.append(group)
     return groups
+
+
+def _each_once(completions: Sequence[Completion], ids_of: Callable[[Completion], list[int]]) -> list[list[int]]:
+    """`ids_of` each completion; a text that a group has more than once, as most groups do, is tokenized once."""
+    texts = {text: ids_of(text) for text in dict.fromkeys(c for c in completions if isinstance(c, str))}
+    return [texts[c] if isinstance(c, str) else ids_of(c) for c in completions]
 
 
 def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:

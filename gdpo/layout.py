@@ -137,6 +137,15 @@ class Layout:
     def model(self, name: str) -> Path:
         return self.root / "models" / name
 
+    def pretrained(self, name: str) -> Path:
+        """A shipped base model, pretrained anew to be compared with it."""
+        return self.root / "pretrained" / name
+
+    @property
+    def bases(self) -> Path:
+        """How base models that were pretrained anew differ from the shipped ones."""
+        return self.root / "bases.csv"
+
     def weights_key(self, name: str) -> list[Any]:
         """All that a model's samples depend on beside what it is asked, for names of caches.
 

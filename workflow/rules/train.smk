@@ -1,6 +1,11 @@
 # Base models, and the matrix of runs: one job trains all seeds of a cell, so that imports are paid once.
 
 
+SHIPPED = [
+    name for name, model in SCALE.models.items() if model.pretrain and model.shipped
+]
+
+
 def tuned_from(wildcards):
     """What an expert is tuned from; nothing for a model that is pretrained or fetched."""
     tuned = SCALE.model(wildcards.model).tuned
@@ -26,6 +31,42 @@ rule model:
         ),
     shell:
         "gdpo model {TOLD} --name {wildcards.model} --log {log}"
+
+
+# A shipped base model made anew, to be compared with it; no result needs one.
+rule pretrain:
+    output:
+        directory(LAYOUT.pretrained("{model}")),
+    log:
+        f"{ROOT}/logs/pretrain/{{model}}.log",
+    wildcard_constraints:
+        model="|".join(SHIPPED or ["(?!)"]),
+    priority: lambda wildcards: int(wildcards.model == SCALE.respond.teacher)
+    conda:
+        ENVIRONMENT
+    resources:
+        **needs("model", computes=lambda wildcards: False),
+    params:
+        settings=lambda wildcards: fingerprint(
+            [VERSION["model"], SCALE.pretrain_settings(wildcards.model)]
+        ),
+    shell:
+        "gdpo pretrain {TOLD} --name {wildcards.model} --log {log}"
+
+
+rule bases:
+    input:
+        [LAYOUT.pretrained(name) for name in SHIPPED],
+    output:
+        LAYOUT.bases,
+    log:
+        f"{ROOT}/logs/bases.log",
+    conda:
+        ENVIRONMENT
+    params:
+        settings=fingerprint([SCALE.model_settings(name) for name in SHIPPED]),
+    shell:
+        "gdpo bases {TOLD} --log {log}"
 
 
 # What a job makes: a method at its seeds for the tables, or at each rate of the grid for the sweep.
