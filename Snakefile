@@ -101,6 +101,7 @@ onstart:
     for job in workflow.dag.jobs:
         if job.rule.name in ("train", "train_sweep", "train_further"):
             runs[workflow.dag.needrun(job)] += len(job.output)
+    start_preloaded()
     print(
         f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",
         file=sys.stderr,

@@ -42,15 +42,20 @@ def announce() -> None:
         os.environ[CALLER] = " ".join(map(str, here))
 
 
-def watch() -> None:
-    """End this process, and all that it has started, as soon as a process between it and its caller has ended."""
+def watch(call: int | None = None) -> None:
+    """End this process, and all that it has started, as soon as a process between it and its caller has ended.
+
+    `call` is a process that stands for this one, whose parent is then a preloaded one (gdpo.preload): that and all
+    between it and the caller is watched, too.
+    """
     caller = _parse(os.environ.get(CALLER, ""))
     if caller is None or caller.machine != _machine():  # on another node: the job step there is what ends it
         return
-    line = _line(caller.pid)
+    ends = [os.getpid(), *([call] if call else [])]
+    lines = [(pid, _line(pid, caller.pid)) for pid in ends]
     if not caller.lives():
         _end()
-    threading.Thread(target=_end_with, args=(caller, line), name="watch-caller", daemon=True).start()
+    threading.Thread(target=_end_with, args=(caller, lines), name="watch-caller", daemon=True).start()
 
 
 def left_behind(directory: Path) -> dict[int, str]:
@@ -118,12 +123,12 @@ def _born(pid: int) -> str:
     return "" if state in "ZX" else born
 
 
-def _line(caller: int) -> list[int]:
-    """The processes from this one's parent up to `caller`; none where that is no forebear of this one.
+def _line(below: int, caller: int) -> list[int]:
+    """The processes from the parent of `below` up to `caller`; none where that is no forebear of it.
 
     That is so below srun, which hands a task to a daemon of its own.
     """
-    line, pid = [], os.getppid()
+    line, pid = [], parent_of(below)
     while pid:
         line.append(pid)
         if pid == caller:
@@ -136,10 +141,10 @@ def _pids() -> Iterable[int]:
     return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
 
 
-def _end_with(caller: Caller, line: list[int]) -> None:
+def _end_with(caller: Caller, lines: list[tuple[int, list[int]]]) -> None:
     while True:
         with suppress(OSError):  # such as too many open files, of which nothing follows: look again
-            if not caller.lives() or _line(caller.pid) != line:
+            if not caller.lives() or any(_line(pid, caller.pid) != line for pid, line in lines):
                 _end()
         time.sleep(LOOK_SECONDS)
 

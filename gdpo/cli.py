@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from gdpo import __version__, caller, threads
+from gdpo import __version__, caller, preload, threads
 from gdpo.errors import UserError, disk_error, suggest
 
 if TYPE_CHECKING:
@@ -88,6 +88,10 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"gdpo {__version__}")
     steps = top.add_subparsers(dest="step", required=True, metavar="STEP")
     step(steps, "model", "make a base model or teacher", "students:model").add_argument("--name", required=True)
+    step(steps, "pretrain", "pretrain a shipped base model anew", "tiny:pretrain").add_argument("--name", required=True)
+    step(steps, "bases", "compare base models made anew with the shipped ones", "tiny:bases").add_argument(
+        "--ship", action="store_true", help="put those that differ in the shipped ones' place"
+    )
     mirror(step(steps, "benchmark", "write the benchmarks' items, and all that are guarded", "metakl:benchmark"))
     room = steps.add_parser("metakl", help="the training data: pool to training sets")
     data = room.add_subparsers(dest="substep", required=True, metavar="STEP")
@@ -173,12 +177,25 @@ def check_names(scale: Scale, given: dict[str, Any]) -> None:
             raise UserError(f"--seeds: expected whole numbers from 0 to {MOST_SEEDS - 1}, found {seed}")
 
 
-def run(arguments: argparse.Namespace) -> None:
-    """Load the scale and call the step's function with the rest of the arguments."""
+def prepare_environment(offline: bool) -> None:
+    """What must be set before libraries are imported; `offline`: nobody is asked anything."""
+    threads.one()
+    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # else it would outdo the scale's dtype
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+
+
+def run(arguments: argparse.Namespace, call: int | None = None) -> None:
+    """Load the scale and call the step's function with the rest of the arguments.
+
+    `call` is the process that a preloaded parent's child runs the step for.
+    """
     from gdpo.config import load_scale
     from gdpo.console import keep_keys
 
-    caller.watch()
+    caller.watch(call)
     keep_keys()
     given = vars(arguments)
     if given["step"] == "verify" and given["scale"] is None:
@@ -187,8 +204,7 @@ def run(arguments: argparse.Namespace) -> None:
         given["scale"], given["limit"] = scale_of(given["result"])
     scale = load_scale(given["scale"], given["limit"])
     check_names(scale, given)
-    threads.one()
-    os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # else it would outdo the scale's dtype
+    prepare_environment(offline=scale.world is not None)  # a made-up world asks nobody anything
     if given["step"] == "train":
         from gdpo import launch
 
@@ -201,10 +217,6 @@ def run(arguments: argparse.Namespace) -> None:
         from gdpo.console import redirect
 
         redirect(given["log"])
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    if scale.world:
-        os.environ["HF_HUB_OFFLINE"] = "1"  # a made-up world asks nobody anything
     room, _, function = given["target"].partition(":")
     options = {k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")}
     if "mirror" in options and not scale.world:
@@ -221,9 +233,12 @@ def run(arguments: argparse.Namespace) -> None:
     getattr(import_module(f"gdpo.{room}.steps"), function)(scale, **options)
 
 
-def main() -> None:
+def main(call: int | None = None) -> None:
+    """The command; `call` is the process that a preloaded parent's child runs it for, None in an ordinary one."""
+    if call is None and (code := preload.hand_over(sys.argv[1:])) is not None:
+        sys.exit(code)
     try:
-        run(parser().parse_args())
+        run(parser().parse_args(), call)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

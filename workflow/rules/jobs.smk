@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gdpo import caller
+from gdpo import caller, preload
 from gdpo.compute_schema import Launch
 
 # For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
@@ -63,6 +63,15 @@ def refuse_beside_orphans():
     orphans = f"{workflow.basedir}/workflow/scripts/orphans.py"
     if subprocess.run([sys.executable, orphans]).returncode:
         sys.exit(1)
+
+
+def start_preloaded():
+    """Import once for all jobs of this call, where they run on this machine and are more than a few."""
+    jobs = sum(1 for _ in workflow.dag.needrun_jobs())
+    if workflow.local_exec and preload.available() and jobs >= preload.FEWEST_JOBS:
+        preload.start(
+            Path(ROOT, "logs", "preload.log"), offline=SCALE.world is not None
+        )
 
 
 def record_awaited():
