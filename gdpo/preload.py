@@ -12,6 +12,7 @@ child's own. Linux alone has what this needs (abstract sockets, pidfd); elsewher
 from __future__ import annotations
 
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -51,6 +52,9 @@ MODULES = (
     "nltk.stem.snowball", "matplotlib.figure", "lm_eval.evaluator",
 )  # fmt: skip
 
+CALL = "gdpo-call"  # what a process is called that waits for the child that is its step
+ROOM = 4096  # ours: characters for a child's command line, which stands where its parent's stood
+
 _LENGTH = struct.Struct("!I")
 _STATUS = struct.Struct("!i")
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGCONT)
@@ -74,7 +78,15 @@ def start(log: Path, offline: bool) -> None:
     """
     address = f"gdpo-{os.getuid()}-{os.getpid()}-{secrets.token_hex(8)}"
     log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "gdpo.preload", address, str(os.getpid()), "offline" if offline else "online"]
+    command = [
+        sys.executable,
+        "-m",
+        "gdpo.preload",
+        address,
+        str(os.getpid()),
+        "offline" if offline else "online",
+        " " * ROOM,
+    ]
     with log.open("wb") as said:
         parent = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, start_new_session=True
@@ -106,6 +118,7 @@ def hand_over(arguments: list[str]) -> int | None:
             return None
         if not child:
             return None
+        Path("/proc/self/comm").write_text(CALL)
         _forward_signals(child)
         status = _receive(connection, _STATUS)
     if status is None:  # the parent was killed, and its children with it
@@ -261,9 +274,17 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
     tempfile.tempdir = None  # which imports may have looked up
     sys.argv = [request["program"], *request["arguments"]]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
-    step = next((word for word in request["arguments"] if not word.startswith("-")), "")
-    Path("/proc/self/comm").write_text(f"gdpo {step}"[:15])
+    Path("/proc/self/comm").write_text("gdpo")
+    _show([sys.executable, *sys.argv])
     return job
+
+
+def _show(command: list[str]) -> None:
+    """Let this process have `command` as its command line, for `ps` and for gdpo.caller.left_behind."""
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # proc(5): arg_start and arg_end, the 48th and the 49th of all fields
+    words = "\0".join(command).encode()[: end - start - 1]
+    ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
 
 
 def _refused(request: dict[str, Any], user: int, environment: Mapping[str, str]) -> str | None:
@@ -320,12 +341,12 @@ def _run(job: int) -> int:
 
 
 def main() -> None:
-    """`python -m gdpo.preload ADDRESS WORKFLOW offline|online`: listen, import, and fork; in a child, run the step."""
+    """`python -m gdpo.preload ADDRESS WORKFLOW MODE ROOM`: listen, import, and fork; in a child, run the step."""
     leave = _Exit()
     atexit.register(leave)  # before all that imports register, so that it is called after them
     from gdpo import cli
 
-    address, pid, mode = sys.argv[1:]
+    address, pid, mode, _ = sys.argv[1:]
     environment = dict(os.environ)
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{address}")

@@ -1,9 +1,10 @@
 """`make chaos`: table 2 made while random processes of the run are killed outright, and made again each time.
 
-A run that nobody disturbs says what must come out. In another directory Snakemake, a job's shell, a `gdpo` or a child
-of it is then killed with SIGKILL at a random moment of each stage in turn, and the run is started anew as README has
-it. After each kill every file under its final name must be the undisturbed run's, no step may have two processes at
-it, and what Snakemake had recorded as done may not run again. Linux alone has what this looks at.
+A run that nobody disturbs says what must come out. In another directory Snakemake, the preloaded parent, a job's shell,
+its call, its `gdpo` or a child of it is then killed with SIGKILL at a random moment of each stage in turn, and the run
+is started anew as README has it. After each kill every file under its final name must be the undisturbed run's, no step
+may have two processes at it, and what Snakemake had recorded as done may not run again. Linux alone has what this looks
+at.
 """
 
 from __future__ import annotations
@@ -122,9 +123,17 @@ def draw(stages: Sequence[str], kills: int, seed: int) -> list[Kill]:
         for moment in chosen:
             # A half-written checkpoint is what the death of its writer leaves, bookkeeping is Snakemake's.
             victims = {"half checkpoint": ["gdpo"], "bookkeeping": ["snakemake"]}
-            victim = chance.choice(victims.get(moment, ["snakemake", "shell", "gdpo", "child"]))
+            victim = chance.choice(victims.get(moment, ["snakemake", "shell", "call", "gdpo", "child", "preloaded"]))
             drawn.append(Kill(stage, victim, moment, chance.uniform(0.05, 0.6)))
-    return drawn
+    return _with_parents(drawn, chance)
+
+
+def _with_parents(drawn: list[Kill], chance: random.Random) -> list[Kill]:
+    """The kills with a quarter of them of the preloaded parent, on which all steps of a call depend."""
+    missing = len(drawn) // 4 - sum(kill.victim == "preloaded" for kill in drawn)
+    free = [n for n, kill in enumerate(drawn) if kill.moment in ("time", "checkpoint") and kill.victim != "preloaded"]
+    chosen = chance.sample(free, min(max(missing, 0), len(free)))
+    return [replace(kill, victim="preloaded") if n in chosen else kill for n, kill in enumerate(drawn)]
 
 
 class Chaos(Rig):
@@ -251,6 +260,8 @@ class Chaos(Rig):
         mine = [each for each in there if each.step == step]
         below = {pid for each in mine for pid in descendants(each.pid)}
         wanted = [each for each in there if each.kind == kill.victim and (each in mine or each.pid in below)]
+        if kill.victim == "preloaded":
+            wanted = [each for each in there if each.kind == "preloaded"]
         if kill.victim == "snakemake" or not mine:
             wanted = there[:1]
         victim = self.chance.choice(wanted or mine or [None])

@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdpo.caller import descendants, parent_of
+from gdpo.preload import CALL
 
 SHELLS = ("sh", "bash", "dash")
 
 
 @dataclass(frozen=True)
 class Process:
-    """A process and its command line; `kind` is snakemake, shell, gdpo or child."""
+    """A process and its command line; `kind` is snakemake, preloaded, shell, call, gdpo or child.
+
+    Where a preloaded parent forks a step's process, `gdpo`, a `call` with the same command line waits for it.
+    """
 
     pid: int
     kind: str
@@ -29,11 +33,18 @@ class Process:
         return "" if place is None else " ".join(self.command[place + 1 :])
 
 
-def kind_of(command: Iterable[str]) -> str:
-    """What a command line is: a shell, a `gdpo` in Python, or something else that one of these has started."""
+def kind_of(command: Iterable[str], name: str = "") -> str:
+    """What a process with this command line is: a shell, a `gdpo` in Python, or what one of these has started.
+
+    `name` is what the process calls itself, by which a call that waits is told from the step that it waits for.
+    """
     words = list(command)
     if Path(words[0]).name in SHELLS:
         return "shell"
+    if name == CALL:
+        return "call"
+    if words[1:3] == ["-m", "gdpo.preload"]:
+        return "preloaded"
     return "gdpo" if any(word.endswith("/gdpo") for word in words[:2]) else "child"
 
 
@@ -44,13 +55,20 @@ def command_line(pid: int) -> tuple[str, ...]:
     return ()
 
 
+def name_of(pid: int) -> str:
+    """What a process calls itself; empty of one that is gone."""
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def tree(snakemake: int) -> list[Process]:
     """A Snakemake and all that it has started."""
     found = [Process(snakemake, "snakemake", command_line(snakemake))]
     for pid in descendants(snakemake):
         command = command_line(pid)
         if any(command):  # none of one that has ended
-            found.append(Process(pid, kind_of(command), command))
+            found.append(Process(pid, kind_of(command, name_of(pid)), command))
     return found
 
 
@@ -59,7 +77,7 @@ def at_work(directory: Path) -> list[Process]:
     found = []
     for pid in (int(entry) for entry in os.listdir("/proc") if entry.isdigit()):
         parent, command = parent_of(pid), command_line(pid)
-        if parent and any(command) and kind_of(command) == "gdpo":
+        if parent and any(command) and kind_of(command, name_of(pid)) == "gdpo":
             with suppress(OSError):
                 if Path(os.readlink(f"/proc/{pid}/cwd")) == directory:
                     found.append(Process(pid, "gdpo", command, parent))
