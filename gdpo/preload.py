@@ -210,7 +210,15 @@ class Parent:
                     self.tell(key.fd)
                 else:
                     connection, _ = self.listener.accept()
-                    if (pid := os.fork()) == 0:
+                    if _peer(connection)[1] != os.getuid():
+                        connection.close()
+                        continue
+                    try:
+                        pid = os.fork()
+                    except OSError:  # no memory, or too many processes: the call goes on by itself
+                        connection.close()
+                        continue
+                    if pid == 0:
                         self.forget()
                         return connection
                     self.watch(pid, connection)
@@ -248,17 +256,17 @@ class Parent:
 def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
     """Become the step that a call asks for, but for running it; the process id of the call.
 
-    Ends this process where the call has another user, code or environment than `environment`, the parent's.
+    Ends this process where the call has another Python, code or environment than the parent, whose is `environment`.
     """
     with connection:
-        job, user = _peer(connection)
+        job, _ = _peer(connection)
         head, files, _, _ = socket.recv_fds(connection, _LENGTH.size, 3)
         rest = _LENGTH.unpack(head)[0]
         message = b""
         while len(message) < rest and (more := connection.recv(rest - len(message))):
             message += more
         request = json.loads(message)
-        if why := _refused(request, user, environment):
+        if why := _refused(request, environment):
             print(f"gdpo {' '.join(request['arguments'])}: imports for itself: {why}", file=sys.stderr, flush=True)
             connection.sendall(_STATUS.pack(0))
             os._exit(0)
@@ -287,10 +295,10 @@ def _show(command: list[str]) -> None:
     ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
 
 
-def _refused(request: dict[str, Any], user: int, environment: Mapping[str, str]) -> str | None:
+def _refused(request: dict[str, Any], environment: Mapping[str, str]) -> str | None:
     """Why a call is none that a child of this process can be; no value of a variable is told, which may be a key."""
-    if user != os.getuid() or request["python"] != sys.executable or request["code"] != __file__:
-        return "another user, Python or checkout"
+    if request["python"] != sys.executable or request["code"] != __file__:
+        return "another Python or checkout"
     wanted = request["environment"]
     names = sorted(n for n in {*wanted, *environment} - FREE if wanted.get(n) != environment.get(n))
     return f"other values of {', '.join(names)}" if names else None

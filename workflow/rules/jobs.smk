@@ -66,9 +66,13 @@ def refuse_beside_orphans():
 
 
 def start_preloaded():
-    """Import once for all jobs of this call, where they run on this machine and are more than a few."""
+    """Import once for all jobs of this call, where they run on this machine's CPUs and are more than a few.
+
+    On a GPU each job imports for itself: that a forked child may use it was tried on none.
+    """
     jobs = sum(1 for _ in workflow.dag.needrun_jobs())
-    if workflow.local_exec and preload.available() and jobs >= preload.FEWEST_JOBS:
+    able = workflow.local_exec and not SCALE.uses_gpus and preload.available()
+    if able and jobs >= preload.FEWEST_JOBS:
         preload.start(
             Path(ROOT, "logs", "preload.log"), offline=SCALE.world is not None
         )
