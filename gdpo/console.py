@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from gdpo import together
+from gdpo import progress, together
 from gdpo.scrub import scrubbed
 
 # All control characters but tab and line feed; marks that turn the direction of what follows; halves of characters.
@@ -28,7 +28,7 @@ def redirect(log: Path) -> None:
     """Send this process's stdout and stderr, libraries' progress bars included, to `log`.
 
     `say` still reaches the terminal, so that several steps at once stay readable. Of several processes on one step,
-    each but the first has a log of its own, LOG.RANK.
+    each but the first has a log of its own, LOG.RANK. The first tells how far it is beside its log (gdpo.progress).
     """
     global _terminal
     if not together.first():
@@ -41,6 +41,8 @@ def redirect(log: Path) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
+    if together.first():
+        progress.begin(log)
 
 
 def keep_keys() -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from gdpo import weights
 from gdpo.data_schema import Encoder
+from gdpo.progress import report
 
 if TYPE_CHECKING:
     import torch
@@ -61,6 +62,7 @@ class SentenceEncoder:
                 padded = self.tokenizer.pad(batch, return_tensors="pt")
                 vectors[chosen] = pooled(self.model(**padded)[0], padded["attention_mask"]).numpy()
                 progress.update(len(chosen))
+                report(start + len(chosen), len(texts), "texts encoded")
         return vectors
 
 

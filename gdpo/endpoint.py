@@ -20,6 +20,7 @@ from gdpo.config import fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.journal import Entry, Journal, Totals, cost
+from gdpo.progress import report
 from gdpo.schema import Endpoint
 
 if TYPE_CHECKING:
@@ -257,6 +258,7 @@ class _Asking(Generic[T]):
             if self._take(request, reply):
                 assert self.bar is not None  # there before anything is asked
                 self.bar.update()
+                report(len(self.values), int(self.bar.total), "replies")
                 return
         self._give_up(id, request.key, self._unfit[id][1])
 

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 
 from gdpo.console import say
 from gdpo.errors import UserError, first_line, writing
+from gdpo.progress import report
 
 HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON spells halves of characters, of which two in a row are a whole one
 
@@ -185,11 +186,14 @@ def resumed(
     is appended to as batches finish; entries stand under `key`, and beside them the `state` that the next batch begins
     with. Without a path nothing is kept. Raises UserError where the file holds something else.
     """
-    if path is None:
-        made = {index: entry for batch in batches(0) for index, entry in zip(*batch, strict=True)}
-        return [made[index] for index in range(count)]
-    finished = finished_rows(path)
     found: dict[int, Any] = {}
+    what = key.replace("_", " ")
+    if path is None:
+        for indices, entries in batches(0):
+            found.update(zip(indices, entries, strict=True))
+            report(len(found), count, what)
+        return [found[index] for index in range(count)]
+    finished = finished_rows(path)
     for number, batch in enumerate(finished, start=1):
         try:
             found.update(zip(batch["indices"], batch[key], strict=True))
@@ -199,7 +203,7 @@ def resumed(
                 f"{path}, line {number}: {expected}, found other entries; delete the file to make all of it again"
             ) from None
     if finished:
-        say(f"{path} holds {len(found):,} of {count:,} {key.replace('_', ' ')}, which are not made again")
+        say(f"{path} holds {len(found):,} of {count:,} {what}, which are not made again")
     if len(found) < count:
         if finished and state is not None:
             _load(state, finished[-1], f"{path}, line {len(finished)}")
@@ -210,6 +214,7 @@ def resumed(
                 left = {} if state is None else {"state": state.save()}
                 file.write(json.dumps({"indices": indices, key: entries, **left}, ensure_ascii=False) + "\n")
                 file.flush()
+                report(len(found), count, what)
     return [found[index] for index in range(count)]
 
 

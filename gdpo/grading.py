@@ -26,6 +26,7 @@ from typing import IO
 
 from gdpo.errors import UserError
 from gdpo.math_text import in_latex, readable, same
+from gdpo.progress import report
 from gdpo.records import LETTERS, Question, Verdict
 
 MATH_SECONDS = 5.0  # ours: of CPU time; a comparison takes some 0.05 s, so what needs 5 s is a hang
@@ -135,11 +136,11 @@ def grade(question: Question, text: str) -> Verdict:
     return grade_many([(question, text)])[0]
 
 
-def grade_many(pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
+def grade_many(pairs: Sequence[tuple[Question, str]], told: bool = False) -> list[Verdict]:
     """Verdicts on (question, raw completion) pairs, in order.
 
     A completion without a final answer is ungradable under every grader; so is one from which the grader can
-    read no answer, and one on which math-verify hangs.
+    read no answer, and one on which math-verify hangs. Where it is `told`, the step's progress is how many are graded.
     """
     verdicts: list[Verdict] = []
     items: dict[tuple[str, str], list[int]] = {}  # a math answer that is given often, as in a group, is compared once
@@ -150,9 +151,12 @@ def grade_many(pairs: Sequence[tuple[Question, str]]) -> list[Verdict]:
         verdicts.append(_plain_verdict(question, answer) if answer else "ungradable")
     children = min(os.cpu_count() or 1, 1 + len(items) // ITEMS_PER_CHILD)
     with ThreadPoolExecutor(children) as threads:
-        for places, verdict in zip(items.values(), threads.map(_math_verdict, items), strict=True):
+        graded = zip(items.values(), threads.map(_math_verdict, items), strict=True)
+        for number, (places, verdict) in enumerate(graded, start=1):
             for index in places:
                 verdicts[index] = verdict
+            if told:
+                report(number, len(items), "answers graded")
     return verdicts
 
 

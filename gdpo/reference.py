@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from gdpo.files import replacing
+from gdpo.progress import report
 from gdpo.scoring import is_adapted
 
 VERSION = 1  # raised when what a shard holds changes its meaning
@@ -51,7 +52,8 @@ def reference_log_probs(
     shards = _shards(groups)
     paths = [cache / f"shard-{number:05}-of-{len(shards):05}.npy" for number in range(len(shards))]
     mine = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
-    for i in tqdm(mine, desc="Reference log-probs", unit="shard", disable=not mine or None):
+    for number, i in enumerate(tqdm(mine, desc="Reference log-probs", unit="shard", disable=not mine or None)):
+        report(number, len(mine), "shards of the reference")
         values = score(shards[i]).cpu().numpy()
         with replacing(paths[i]) as temporary, temporary.open("wb") as file:
             np.save(file, values)

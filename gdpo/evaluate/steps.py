@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gdpo import progress
 from gdpo.benchmark_schema import Benchmark, Judge
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
@@ -37,7 +38,10 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
     kept whole runs wait there for good: a job killed before it was recorded as done could not be done again.
     """
     layout = Layout(scale)
-    waiting = {run: _evaluate_one(layout, run, split) for run in runs}
+    waiting = {}
+    for number, run in enumerate(runs, start=1):
+        progress.part(number, len(runs), "run")
+        waiting[run] = _evaluate_one(layout, run, split)
     spent = [run for run in runs if split == "test" and not scale.keep_weights and not run.is_origin]
     _delete_weights(layout, spent)
     for run in waiting.keys() - spent:
@@ -153,7 +157,7 @@ def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | 
     refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
     others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]
     told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals], kept), strict=True))
-    told |= zip(others, grade_many([pairs[i] for i in others]), strict=True)
+    told |= zip(others, grade_many([pairs[i] for i in others], told=True), strict=True)
     return [told[i] for i in range(len(pairs))]
 
 
@@ -169,7 +173,8 @@ def drift(scale: Scale, runs: list[Run]) -> None:
     generated = [n for n, b in scale.benchmarks.items() if b.validation_items and b.kind == "generate"]
     questions = {q.id: chat(q) for n in generated for q in read_records(layout.benchmark(n, "validation"), Question)}
     measures: dict[str, Drift] = {}
-    for run in runs:
+    for number, run in enumerate(runs):
+        progress.report(number, len(runs), "runs")
         if run.student not in measures:
             measures[run.student] = Drift(layout.model(run.student), scale.model(run.student).dtype)
         with recorded(layout.drift(run), "drift", run.__dict__):

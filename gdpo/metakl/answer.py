@@ -28,7 +28,8 @@ def answers(scale: Scale, model: str, questions: list[Question], extra: dict | N
     outputs = {q.id: [letter] for q, letter in zip(ranked, _chosen(scale, model, ranked), strict=True)}
     written = [question for question in questions if question.id not in outputs]
     outputs |= {q.id: texts for q, texts in zip(written, _generated(scale, model, written, extra), strict=True)}
-    verdicts = iter(grade_many([(question, text) for question in questions for text in outputs[question.id]]))
+    pairs = [(question, text) for question in questions for text in outputs[question.id]]
+    verdicts = iter(grade_many(pairs, told=True))
     rows = []
     for question in questions:
         judged = [next(verdicts) for _ in outputs[question.id]]

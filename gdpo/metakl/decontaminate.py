@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
+from gdpo import progress
 from gdpo.layout import Layout
 from gdpo.metakl.pool import Items
 from gdpo.overlap import Match, Overlap
@@ -44,7 +45,8 @@ def guarded(layout: Layout, items: Items) -> list[Guarded]:
 def decontaminate(questions: Sequence[Question], tested: Overlap) -> tuple[list[Question], list[Contaminated]]:
     """The questions that ask no benchmark item, in their order, and those that do."""
     kept, dropped = [], []
-    for question in tqdm(questions, desc="decontaminate", unit="question", mininterval=2):
+    for number, question in enumerate(tqdm(questions, desc="decontaminate", unit="question", mininterval=2)):
+        progress.report(number, len(questions), "questions")
         if matches := tested.matches(question):
             dropped.append(Contaminated(id=question.id, source=question.source, matches=matches))
         else:

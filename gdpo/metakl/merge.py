@@ -12,6 +12,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from gdpo import progress
 from gdpo.config import Scale
 from gdpo.data_schema import MergeBackend
 from gdpo.metakl.stems import stem, words
@@ -152,6 +153,7 @@ def components(embeddings: np.ndarray, threshold: float) -> list[list[int]]:
         edges = labels[start + near], labels[start + far]
         joined = coo_array((np.ones(len(near), dtype=bool), edges), shape=(n, n))
         labels = connected_components(joined, directed=False)[1][labels]
+        progress.report(start, n, "skills compared")
     found: dict[int, list[int]] = {}
     for row, label in enumerate(labels.tolist()):
         found.setdefault(label, []).append(row)

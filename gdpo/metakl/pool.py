@@ -15,6 +15,7 @@ from gdpo.config import Scale
 from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.layout import Split
+from gdpo.progress import report
 from gdpo.records import Question, chat, normalised
 
 
@@ -90,11 +91,14 @@ def pool(scale: Scale, mirror: Path | None) -> tuple[list[Question], dict[str, d
         from gdpo.tiny.world import pool_questions
 
         return _unique(pool_questions(scale.world)), {}
-    from gdpo.metakl.sources import read
+    from gdpo.metakl.sources import Read, read
 
     pooled = {name: source for name, source in scale.sources.items() if source.pool}
     with tqdm(pooled.items(), desc="sources", unit="source") as progress:  # closed where a source does not fit
-        found = {name: read(name, source, mirror) for name, source in progress}
+        found: dict[str, Read] = {}
+        for name, source in progress:
+            report(len(found), len(pooled), "sources")
+            found[name] = read(name, source, mirror)
     kept = _unique([question for source in found.values() for question in source.questions])
     left = Counter(question.source for question in kept)
     counts = {

@@ -25,6 +25,9 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
 )
 from transformers.utils import logging
 
@@ -35,6 +38,7 @@ from gdpo.files import read_json, replacing
 from gdpo.groups import DataError, prompt_ids, tokenize_groups
 from gdpo.parallel import whole_state
 from gdpo.precision import autocasts, weights_dtype
+from gdpo.progress import report
 from gdpo.records import Group
 from gdpo.schema import Dtype, Lora, Method
 from gdpo.weights import check_whole, tokenizer_of
@@ -177,6 +181,18 @@ def tokenized(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> li
     return tokenize_groups(rows(run, smallest), tokenizer, run.method.max_length, smallest)
 
 
+class Told(TrainerCallback):
+    """Tells which step training is at, before the first one and after each."""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        report(state.global_step, state.max_steps, "steps")
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
+        report(state.global_step, state.max_steps, "steps")
+
+
 def fit(trainer: Trainer, run: Run) -> None:
     """Train to the end, from the last whole checkpoint in `work` where there is one.
 
@@ -185,7 +201,7 @@ def fit(trainer: Trainer, run: Run) -> None:
     if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and not trainer.is_fsdp_enabled:
         raise UserError("launch.strategy: found fsdp2 where there is no GPU, expected ddp")
     trainer.remove_callback(PrinterCallback)
-    for callback in run.callbacks:
+    for callback in (*run.callbacks, Told()):
         trainer.add_callback(callback)
     # The state is a checkpoint's last file, so a checkpoint that has it is whole. One of shares cannot be read whole.
     whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]

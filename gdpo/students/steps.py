@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdpo import together
+from gdpo import progress, together
 from gdpo.config import Scale, fingerprint
 from gdpo.console import say
 from gdpo.errors import UserError
@@ -108,7 +108,10 @@ def train(scale: Scale, runs: list[Run]) -> None:
     killed job of several seeds repeats none of them. Of several processes (`gdpo.launch`) the first one writes.
     """
     gc.freeze()  # every run's end collects garbage; what was imported takes a quarter second to walk and never is any
-    waiting = [_train_one(scale, run) for run in runs]
+    waiting = []
+    for number, run in enumerate(runs, start=1):
+        progress.part(number, len(runs), "run")
+        waiting.append(_train_one(scale, run))
     if together.first():
         for work in waiting:
             shutil.rmtree(work, ignore_errors=True)

@@ -175,7 +175,7 @@ def reward(scale: Scale, trainset: str) -> None:
             )
         tokenizer = _tokenizer(layout)
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
-        verdicts = grade_many(pairs)
+        verdicts = grade_many(pairs, told=True)
         texts = [text for _, text in pairs]
         lengths = [len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
         scored = [

@@ -224,3 +224,11 @@ def test_goes_on_from_a_checkpoint(lora, student, groups, tmp_path, monkeypatch)
     metrics, resumed = train(student, groups, tmp_path, chosen, "resumed")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert metrics["steps"] == 4 and len(metrics["log"]) == 4
+
+
+def test_training_tells_its_steps(student, groups, tmp_path, monkeypatch):
+    """8 groups in batches of 4 for 2 epochs are 4 steps."""
+    told = []
+    monkeypatch.setattr("gdpo.students.common.report", lambda *given: told.append(given))
+    train(student, groups, tmp_path, method("sft"))
+    assert told == [(step, 4, "steps") for step in range(5)]
