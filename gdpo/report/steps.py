@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gdpo.config import Scale, best_rate, sweep_file, swept
+from gdpo.config import Scale, best_rate, load_scale, sweep_file, swept
 from gdpo.console import display, say
 from gdpo.errors import UserError, suggest
 from gdpo.files import read_csv, replacing, write_csv, write_json, write_text
@@ -13,6 +13,7 @@ from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_below, provenance_path, recorded
 from gdpo.report import plain, tables
 from gdpo.report.columns import averaged
+from gdpo.report.made import directory_of, scale_of
 from gdpo.report.scores import Scores
 from gdpo.stored import Provenance, Score, read_stored
 
@@ -125,17 +126,40 @@ def summary(scale: Scale, since: float) -> None:
 
 
 def show(scale: Scale, name: str) -> None:
-    """Print the active scale's table as plain text, with its retention and what it forgot, and say where all is."""
-    shown = scale.table(name)
+    """Print a table of results/ as plain text, with its retention and what it forgot, and say where all is.
+
+    It is shown as a table of the scale that its provenance names, whichever was asked for, which is said.
+    """
     stem = Path("results") / name
+    scale.table(name)
+    scale, note = _made_at(stem, scale)
+    shown = scale.table(name)
     if shown.kind == "scores":
         of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
         width = shutil.get_terminal_size((plain.WIDTH, 0)).columns
         ours = {name for name in tables.asked(scale, shown) if scale.benchmark(name).ours}
-        display(f"{shown.title}; scale {scale.name}\n\n{plain.score_table(of, width, ours)}")
+        display(f"{shown.title}; scale {scale.name}{note}\n\n{plain.score_table(of, width, ours)}")
     else:
-        display(_text(stem.with_name(f"{name}.md")))
+        display(f"scale {scale.name}{note}\n\n{_text(stem.with_name(f'{name}.md'))}")
     display(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
+
+
+def _made_at(stem: Path, asked: Scale) -> tuple[Scale, str]:
+    """The scale that the table in results/ was made at, and what is to be said beside its name.
+
+    Raises UserError where that is neither the one asked for nor one of ours.
+    """
+    path = stem.with_name(f"{stem.name}.csv")
+    if not path.exists():
+        path = stem.with_name(f"{stem.name}.md")
+    if not provenance_path(path.with_suffix(".csv")).exists():
+        return asked, " as asked for, since no provenance names one"
+    found = directory_of(path)
+    if found == asked.name:
+        return asked, ""
+    make = f"snakemake --cores all {stem}.csv --config scale={asked.scale}"
+    make += f" limit={asked.limit}" if asked.limit else ""
+    return load_scale(*scale_of(path)), f", not {asked.name}, which `{make}` puts here"
 
 
 def _text(path: Path) -> str:

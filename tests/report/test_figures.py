@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 
@@ -205,7 +206,7 @@ def test_gain_and_forgetting_by_hand_and_their_front(layout):
         tradeoff.draw(rows)
         # Where the untrained student has nothing right in some benchmark, nothing can be forgotten there.
         unknown = {"forgetting": None, "forgetting_low": None, "forgetting_high": None, "pareto": 0}
-        style.save(tradeoff.draw([row | unknown for row in rows]), layout.figure("tradeoff"))
+        style.save(tradeoff.draw([row | unknown for row in rows]), layout.figure("tradeoff"), "micro")
 
 
 def test_the_front_keeps_what_nothing_dominates():
@@ -279,6 +280,24 @@ def test_the_same_numbers_give_the_same_bytes(layout, name):
     figure(layout.scale, name)
     assert [path.read_bytes() for path in paths] == before
     assert len(read_csv(paths[2])) == len(figures._module(name).data(layout))
+
+
+def test_a_figure_names_its_scale_in_a_strip_below_it(layout, monkeypatch):
+    """The strip is 1.5 letters high, and hides nothing of the figure above it, which stays as large as it was."""
+    layout = Layout(load_scale("micro", 8))
+    write_sets(layout)
+    drawn = []
+    monkeypatch.setattr(lengths, "draw", lambda rows, draw=lengths.draw: drawn.append(draw(rows)) or drawn[-1])
+    figure(layout.scale, "lengths")
+    look = settings.load().style
+    [footer] = drawn[0].texts
+    assert footer.get_text() == "scale micro-limit8"
+    drawn[0].draw_without_rendering()  # at its own resolution again
+    assert footer.get_window_extent().y1 <= 0 <= footer.get_window_extent().x0
+    columns, rows = struct.unpack(">II", layout.figure("lengths").with_suffix(".png").read_bytes()[16:24])
+    width, height = drawn[0].get_size_inches()
+    assert columns == pytest.approx(width * look.dpi, abs=1)
+    assert rows == pytest.approx((height + 1.5 * look.small_font_size / 72) * look.dpi, abs=1)
 
 
 def test_type_in_print_is_at_least_seven_points(layout):

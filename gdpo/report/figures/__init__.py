@@ -66,6 +66,6 @@ def write(layout: Layout, name: str) -> list[Path]:
         raise UserError(f"figure {name}: found nothing to show in {layout.root}, expected at least one row of numbers")
     numbers = layout.figure(name)
     with style.context():
-        pictures = style.save(module.draw(rows), numbers)
+        pictures = style.save(module.draw(rows), numbers, layout.scale.name)
     write_csv(numbers, list(rows[0]), ({key: style.shown(value) for key, value in row.items()} for row in rows))
     return [*pictures, numbers]

@@ -15,9 +15,13 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
+    from matplotlib.transforms import Bbox
 
 # Without these neither format records when or by what it was written.
 METADATA = {"pdf": {"CreationDate": None, "Creator": None, "Producer": None}, "png": {"Software": None}}
+
+
+STRIP, MARGIN = 1.5, 0.04  # below a figure: the height of its footer in letters, and what is left beside it in inches
 
 
 @contextmanager
@@ -123,13 +127,28 @@ def legend(canvas: Canvas, axes: Iterable[Axes], columns: int) -> None:
         canvas.legend([found[label] for label in labels], labels, loc="outside lower center", ncols=columns)
 
 
-def save(canvas: Canvas, numbers: Path) -> list[Path]:
-    """Write a figure as PDF and PNG beside its numbers; the same figure gives the same bytes."""
+def save(canvas: Canvas, numbers: Path, scale: str) -> list[Path]:
+    """Write a figure as PDF and PNG beside its numbers, above the name of the scale whose results it shows.
+
+    The same figure gives the same bytes.
+    """
     paths = [numbers.with_suffix(f".{kind}") for kind in METADATA]
+    area = footed(canvas, f"scale {scale}")
     for path, (kind, metadata) in zip(paths, METADATA.items(), strict=True):
         with replacing(path) as temporary:
-            canvas.savefig(temporary, format=kind, metadata=metadata)
+            canvas.savefig(temporary, format=kind, metadata=metadata, bbox_inches=area)
     return paths
+
+
+def footed(canvas: Canvas, text: str) -> Bbox:
+    """Write `text` into a strip below the figure, where it hides nothing; the area of both, in inches."""
+    from matplotlib.transforms import Bbox
+
+    width, height = canvas.get_size_inches()
+    size = load().style.small_font_size
+    strip = STRIP * size / 72
+    canvas.text(1 - MARGIN / width, -strip / height, text, fontsize=size, ha="right", va="bottom", in_layout=False)
+    return Bbox.from_extents(0, -strip, width, height)
 
 
 def shown(value: Any) -> Any:

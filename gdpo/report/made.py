@@ -1,0 +1,44 @@
+"""Which scale a published result is of, by its provenance: results/ holds those of the scale that ran last."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdpo.config import CONFIG, SHARED
+from gdpo.errors import UserError, suggest
+from gdpo.files import read_json
+from gdpo.provenance import provenance_path
+from gdpo.report import tables
+
+
+def directory_of(result: Path) -> str:
+    """The directory below results/ that a table was made in, named by scale and limit.
+
+    Raises UserError where the provenance beside `result`, a file of a table, does not say.
+    """
+    if result.suffix not in tables.ALL_ENDS:
+        raise UserError(f"{result}: expected a table's CSV, Markdown or LaTeX, such as results/table2.csv")
+    path = provenance_path(result.with_suffix(".csv"))
+    if not path.exists():
+        raise UserError(f"{path}: no such file; expected a table's provenance, or its scale by --scale")
+    made = read_json(path)
+    parts = Path(str(made.get("result") if isinstance(made, dict) else None)).parts
+    if len(parts) != 4 or (parts[0], parts[2]) != ("results", "tables"):
+        raise UserError(f"{path}, result: found '{'/'.join(parts)}', expected results/SCALE/tables/TABLE.csv")
+    return parts[1]
+
+
+def scale_of(result: Path) -> tuple[str, int | None]:
+    """The scale and limit whose table `result` is.
+
+    Raises UserError where its provenance does not say, or names a scale that is none of ours.
+    """
+    known = {file.stem for file in CONFIG.glob("*.yaml")} - set(SHARED)
+    name, limit = directory_of(result), None
+    if name not in known and name.rpartition("-limit")[2].isdecimal():
+        name, _, digits = name.rpartition("-limit")
+        limit = int(digits)
+    if name not in known:
+        path = provenance_path(result.with_suffix(".csv"))
+        raise UserError(f"{path}, result: found scale '{name}', expected its file by --scale; {suggest(name, known)}")
+    return name, limit

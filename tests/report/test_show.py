@@ -1,0 +1,82 @@
+"""`gdpo show` names the scale that a table in results/ was made at, whichever was asked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from gdpo.config import load_scale
+from gdpo.errors import UserError
+from gdpo.files import write_csv, write_json, write_text
+from gdpo.report import steps, tables
+from gdpo.report.scores import Scores
+from tests.report.test_columns import layout as layout
+
+
+@pytest.fixture
+def published(layout):
+    """results/table2 of micro."""
+    for part in tables.parts(layout.scale.tables["table2"]):
+        rows = list(csv.DictReader(io.StringIO(tables.texts(Scores(layout), "table2", part)[".csv"])))
+        write_csv(layout.root.parent / f"table2{part}.csv", list(rows[0]), rows)
+    return layout.root.parent / "table2.csv"
+
+
+def made_at(published, scale: str) -> None:
+    name = published.name
+    write_json(published.with_name(f"{name}.provenance.json"), {"result": f"results/{scale}/tables/{name}"})
+
+
+def shown(capsys, scale, name="table2") -> tuple[str, str]:
+    """The first and the last line."""
+    steps.show(scale, name)
+    lines = capsys.readouterr().out.splitlines()
+    return lines[0], lines[-1]
+
+
+def test_the_scale_that_was_asked_for(layout, published, capsys):
+    made_at(published, "micro")
+    first, last = shown(capsys, layout.scale)
+    assert first.endswith("; scale micro")
+    assert last.endswith("models: results/micro/")
+
+
+@pytest.mark.parametrize(
+    ("asked", "limit", "told"),
+    [("tiny", None, "scale=tiny"), ("micro", 16, "scale=micro limit=16")],
+)
+def test_another_one_is_shown_as_what_it_is(published, capsys, asked, limit, told):
+    made_at(published, "micro")
+    scale = load_scale(asked, limit)
+    first, last = shown(capsys, scale)
+    assert first.endswith(
+        f"; scale micro, not {scale.name}, which `snakemake --cores all results/table2.csv --config {told}` puts here"
+    )
+    assert last.endswith("models: results/micro/")
+
+
+def test_a_limit_is_part_of_the_name(published, capsys):
+    made_at(published, "micro-limit8")
+    first, _ = shown(capsys, load_scale("micro"))
+    assert "; scale micro-limit8, not micro, which " in first
+
+
+def test_without_provenance_that_is_said(layout, published, capsys):
+    first, _ = shown(capsys, layout.scale)
+    assert first.endswith("; scale micro as asked for, since no provenance names one")
+
+
+def test_a_scale_of_ones_own_has_to_be_named(layout, published):
+    made_at(published, "mine")
+    with pytest.raises(UserError, match=r"table2\.csv\.provenance\.json, result: found scale 'mine'"):
+        steps.show(layout.scale, "table2")
+
+
+def test_a_table_that_is_no_scores_has_its_scale_above_it(layout, published, capsys):
+    studies = published.with_name("tableA13.csv")
+    write_text(studies.with_suffix(".md"), "# Case studies\n")
+    made_at(studies, "micro")
+    first, _ = shown(capsys, load_scale("tiny"), "tableA13")
+    assert first.startswith("scale micro, not tiny, which `snakemake --cores all results/tableA13.csv ")
