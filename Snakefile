@@ -3,6 +3,7 @@ import shlex
 import sys
 import time
 
+from gdpo import estimate, wording
 from gdpo.config import fingerprint, load_scale
 from gdpo.errors import UserError, suggest
 from gdpo.layout import VERSION, Layout, Run, origin
@@ -21,6 +22,7 @@ try:
 except UserError as error:
     sys.exit(f"gdpo: {error}")
 
+wording.use(SCALE)
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
 # What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
@@ -97,6 +99,7 @@ include: "workflow/rules/targets.smk"
 onstart:
     refuse_beside_orphans()
     record_awaited()
+    estimate.plan(planned_jobs())
     runs = {made: 0 for made in (True, False)}
     for job in workflow.dag.jobs:
         if job.rule.name in ("train", "train_sweep", "train_further"):

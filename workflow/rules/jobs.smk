@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gdpo import caller, preload
+from gdpo import caller, estimate, preload
 from gdpo.compute_schema import Launch
 
 # For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
@@ -87,6 +87,28 @@ def record_awaited():
             if kept and not workflow.persistence.has_metadata(job):
                 workflow.async_run(workflow.persistence.finished(job))
         awaited.unlink()
+
+
+def planned_jobs():
+    """Each job that is to run, with the seconds that it took by the kept costs of the scale, for `--logger gdpo`.
+
+    Those of this machine come first.
+    """
+    kept = Path(workflow.basedir, "results", "reference", SCALE.scale, "cost.csv")
+    costs = estimate.kept_costs(Path(ROOT, "cost.csv"), kept)
+    return {
+        workflow.dag.jobid(job): estimate.Planned(
+            job.rule.name,
+            estimate.kept_seconds(
+                costs,
+                job.rule.name,
+                len(job.output),
+                job.wildcards_dict.get("method", ""),
+            ),
+        )
+        for job in workflow.dag.needrun_jobs()
+        if job.output
+    }
 
 
 def say_again(logs):
