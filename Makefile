@@ -1,4 +1,5 @@
-# Two commands do everything on a new machine: `make table2` and `make test`. Each sets up what it needs.
+# Two commands do everything on a new machine: `make table2` and `make test`. Each sets up what it needs; `make help` lists
+# the others. What stands behind ## is the line that it prints.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -7,10 +8,37 @@ VLLM := .venv-vllm
 VLLM_LOCK := envs/vllm.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+.DEFAULT_GOAL := help
 
-.PHONY: setup all table2 table1 metakl smol-check tables figures paper test test-fast robustness lint audit sweep bench objective lock clean vllm slurm-test slurm-packages chaos determinism
+# A variable that is misspelt would set nothing, and another scale be made than was meant.
+VARIABLES := SCALE LIMIT MIRROR PYTHON KILLS SEED ARGS UPGRADE
+GIVEN := $(foreach name,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(name)))),$(name)))
+capitals = $(shell echo '$(1)' | tr a-z A-Z)
+spelt = $(or $(filter $(call capitals,$(1)),$(VARIABLES)),one of $(VARIABLES))
+$(foreach name,$(filter-out $(VARIABLES) MAKEFLAGS SHELL,$(GIVEN)),\
+  $(error $(name)=$($(name)): found variable '$(name)', expected $(call spelt,$(name))))
 
-setup: $(VENV)/.installed
+CONFIG := --config scale=$(SCALE)$(if $(LIMIT), limit=$(LIMIT))$(if $(MIRROR), mirror=$(MIRROR))
+
+# What a user types to go on after Ctrl-C, which the display of the workflow says (gdpo.terminal).
+export GDPO_AGAIN := $(strip make $(MAKECMDGOALS) $(MAKEOVERRIDES) \
+  $(foreach name,SCALE LIMIT MIRROR,$(if $(filter environment,$(origin $(name))),$(name)=$($(name)))))
+
+# Snakemake with our display. A recipe that Ctrl-C ended counts as done, since make would add its own lines to what the
+# display has said; make itself ends by the signal all the same.
+define snakemake
+@trap 'stopped=yes' INT; snakemake --logger gdpo --cores all --rerun-incomplete $(1) $(CONFIG) \
+  || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
+endef
+
+.PHONY: help setup all table2 table1 metakl smol-check tables figures paper test test-fast robustness lint audit sweep bench objective lock clean distclean vllm slurm-test slurm-packages chaos determinism
+
+help: ## this list
+	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
+	@sed -n 's/^\([a-z][a-z0-9-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) \
+	  | while IFS='	' read -r target line; do printf '  %-15s %s\n' "$$target" "$$line"; done
+
+setup: $(VENV)/.installed ## make .venv from the pinned lock, which every other target does first
 
 $(VENV)/.installed: $(LOCK) pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -21,7 +49,7 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	@touch $@
 
 # vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it (docs/environments.md).
-vllm: $(VLLM)/.installed
+vllm: $(VLLM)/.installed ## vLLM's own environment; Linux with an NVIDIA GPU
 
 $(VLLM)/.installed: $(VLLM_LOCK) pyproject.toml
 	$(PYTHON) -m venv $(VLLM)
@@ -30,52 +58,56 @@ $(VLLM)/.installed: $(VLLM_LOCK) pyproject.toml
 	@touch $@
 
 define table
-	snakemake --cores all --rerun-incomplete results/$@.csv --config scale=$(SCALE)
-	@gdpo show --scale $(SCALE) --name $@
+$(call snakemake,results/$@.csv)
+@gdpo show --scale $(SCALE) $(if $(LIMIT),--limit $(LIMIT)) --name $@
 endef
 
-table1: setup
+table1: setup ## table 1 from nothing, printed
 	$(table)
 
-table2: setup
+table2: setup ## table 2 from nothing, printed
 	$(table)
 
 # Every table, figure and claim, and the report on them, paper/report.pdf.
-all: setup
-	snakemake --cores all --rerun-incomplete all figures --config scale=$(SCALE)
+all: setup ## every table, figure and claim of the paper, and the report on them
+	$(call snakemake,all figures)
 
 # The metacognitive training set with its data card; `make metakl SCALE=smol MIRROR=DIR` reads a mirror in place of the Hub.
-metakl: setup
-	snakemake --cores all --rerun-incomplete metakl --config scale=$(SCALE) $(if $(MIRROR),mirror=$(MIRROR))
+metakl: setup ## the metacognitive training set with its data card
+	$(call snakemake,metakl)
 
 # All of scale smol on a handful of questions, in minutes on a CPU; skipped, saying why, where models or data are out of reach.
-smol-check: setup
+smol-check: setup ## all of smol on a handful of questions, in minutes on a CPU
 	python workflow/scripts/smol_check.py $(if $(MIRROR),--mirror $(MIRROR))
 
 # The Slurm profile on a real Slurm of one node, brought up for it: as root, with Debian's packages; skipped, saying why, elsewhere.
-slurm-test: setup
+slurm-test: setup ## the Slurm profile on a Slurm of one node; as root
 	python workflow/scripts/slurm_test.py
 
 # Table 2 of a small scale while processes of the run are killed: KILLS of them, drawn by SEED; on Linux.
-chaos: setup
+chaos: setup ## table 2 while processes of the run are killed
 	python workflow/scripts/chaos.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 # A small scale's table 2 under everything that another machine may have otherwise: what differs, and by how much.
-determinism: setup
+determinism: setup ## what another machine would change in table 2
 	python workflow/scripts/determinism.py
 
-slurm-packages:
+slurm-packages: ## what slurm-test needs, from Debian; as root
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
 
-tables: setup
-	snakemake --cores all --rerun-incomplete tables --config scale=$(SCALE)
+tables: setup ## every table
+	$(call snakemake,tables)
 
-figures: setup
-	snakemake --cores all --rerun-incomplete figures --config scale=$(SCALE)
+figures: setup ## the figures and the tables' LaTeX, below paper/
+	$(call snakemake,figures)
 
-paper: setup
-	snakemake --cores all --rerun-incomplete paper --config scale=$(SCALE)
+paper: setup ## the report alone: paper/report.pdf
+	$(call snakemake,paper)
+
+# What `make help` says of the tests.
+test: setup ## every test
+test-fast: setup ## the tests that take seconds
 
 # Two files of tests side by side, those of whole workflows first, since they take longest.
 PYTEST := pytest -q -n 2 --dist loadfile --no-loadscope-reorder
@@ -90,47 +122,60 @@ test-fast: setup
 	$(PYTEST) -m "not slow"
 
 # What each malformed input, hostile content, fault and key came to, kept as data; then changes by chance, thousands of them.
-robustness: setup
+robustness: setup ## malformed, hostile and faulty input, and what each case comes to
 	pytest -q -n 2 --dist loadfile --durations=0 --durations-min=60 $(foreach suite,malformed hostile faults canary,tests/test_$(suite).py) \
 	  --outcomes results/reference/robustness
 	python -m tests.outcomes
 	pytest -q -p no:xdist --durations=0 tests/test_fuzz.py
 
-lint: setup
-	ruff check gdpo tests benchmarks docs examples workflow
-	ruff format --check gdpo tests benchmarks docs examples workflow
+PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples workflow
+
+lint: setup ## ruff, snakefmt, mypy and Snakemake's own lints
+	ruff check $(PYTHON_FILES)
+	ruff format --check $(PYTHON_FILES)
 	snakefmt --check Snakefile workflow/rules
 	mypy
 	python workflow/scripts/snakemake_lint.py
 
 # Known vulnerabilities of what the locks pin; skipped, saying why, where nobody can be asked. Accepted ones: envs/accepted.yaml.
-audit: setup
+audit: setup ## known vulnerabilities of what the locks pin
 	python workflow/scripts/vulnerabilities.py
 
 # The learning-rate sweep on validation items of what workflow/config/sweep/$(SCALE).csv, which is kept as data, has not
 # recorded yet; the second call tries the further rates where the best of the grid is its largest.
-sweep: setup
-	snakemake --cores all --rerun-incomplete sweep --config scale=$(SCALE)
-	snakemake --cores all --rerun-incomplete sweep --config scale=$(SCALE)
+sweep: setup ## the learning rates that workflow/config/sweep/ has not recorded yet
+	$(call snakemake,sweep)
+	$(call snakemake,sweep)
 
 # GDPOTrainer's speed and memory beside its peers; benchmarks/README.md says what is measured. ARGS are its options.
-bench: setup
+bench: setup ## GDPOTrainer's speed and memory beside its peers
 	python -m benchmarks.run $(ARGS)
 
 # The figures of docs/objective.md.
-objective: setup
+objective: setup ## the figures of docs/objective.md
 	python docs/objective/cosine.py
 	python docs/objective/policy.py
 	python docs/objective/policy.py --pairs all
 
 # Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere. vLLM's is resolved
 # for Linux, nothing installed. UPGRADE=1 lets its pins move. Both become conda environments.
-lock: setup
+lock: setup ## pin what this environment has
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/uv uv
 	.cache/uv/bin/uv pip compile --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --output-file $(VLLM_LOCK) envs/vllm.in
 	$(BIN)/python workflow/scripts/environments.py
 
-clean:
-	rm -rf results/micro results/tiny results/*.csv results/*.md results/*.json .snakemake
+# What minutes make anew. Results of other scales may have taken days or money: only a user's own rm deletes them.
+MADE := results/micro results/micro-limit* results/tiny results/tiny-limit* results/*.csv results/*.md results/*.tex \
+  results/*.json paper/data paper/figures paper/tables paper/report.pdf* .snakemake
+ENVIRONMENTS := $(VENV) $(VLLM) .cache
+
+clean: ## delete what micro and tiny made; it says what goes and what stays
+	@echo "deletes: $(MADE)"
+	@echo "keeps:   results/reference, results of other scales, shipped models, workflow/config/sweep, $(ENVIRONMENTS)"
+	@rm -rf $(MADE)
+
+distclean: clean ## delete the environments and the downloads, too
+	@echo "deletes: $(ENVIRONMENTS)"
+	@rm -rf $(ENVIRONMENTS)
