@@ -1,8 +1,8 @@
 """How long the rest of a workflow takes, from the kept costs of its scale and from the jobs that have finished.
 
 The Snakefile tells what each job took when the kept results were made (`plan`). A job takes longer by its imports and
-on a slower machine: by how much is learned from the jobs that finish. A job that no kept cost is about is taken to be
-as long as the finished ones of its rule, or of all rules.
+on a slower machine, and less long on a faster one: by how much is learned from the jobs that finish. A job that no kept
+cost is about is taken to be as long as the finished ones of its rule, or of all rules.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gdpo.errors import UserError
 from gdpo.files import read_csv
 
 FEWEST = 5  # ours: finished jobs, without kept costs; the first ones say little about the others
-STEPS = {"sources": "pool", "import_groups": "import"}  # rules whose step has another name
+STEPS = {"sources": "pool", "import_groups": "import", "pretrain": "model"}  # rules whose step has another name
 
 
 class Planned(NamedTuple):
@@ -71,17 +71,17 @@ class Estimate:
 
     planned: Mapping[int, Planned]
     took: dict[str, list[float]] = field(default_factory=dict)  # by rule
-    beyond: list[float] = field(default_factory=list)  # by which finished jobs took longer than expected
+    pairs: list[tuple[float, float]] = field(default_factory=list)  # of finished jobs: seconds kept, and seconds here
 
     def finish(self, job: int, rule: str, seconds: float) -> None:
         self.took.setdefault(rule, []).append(seconds)
         if (kept := self._kept(job)) is not None:
-            self.beyond.append(max(0.0, seconds - kept))
+            self.pairs.append((kept, seconds))
 
     def job(self, job: int, rule: str) -> float | None:
         """How long a job takes; None where nothing is known."""
         if (kept := self._kept(job)) is not None:
-            return kept + (median(self.beyond) if self.beyond else 0.0)
+            return self._here(kept)
         if rule in self.took:
             return mean(self.took[rule])
         every = [seconds for times in self.took.values() for seconds in times]
@@ -95,6 +95,12 @@ class Estimate:
         jobs = [*running, *((job, rule, 0.0) for job, rule in waiting)]
         rest = [max(0.0, (self.job(job, rule) or 0.0) - so_far) for job, rule, so_far in jobs]
         return max(sum(rest) / max(1, slots), max(rest, default=0.0))
+
+    def _here(self, kept: float) -> float:
+        """What took `kept` seconds once: scaled where jobs are faster here, and longer by what they are longer here."""
+        before, here = (sum(times) for times in zip(*self.pairs, strict=True)) if self.pairs else (0.0, 0.0)
+        faster = min(1.0, here / before) if before else 1.0
+        return kept * faster + median([max(0.0, now - once) for once, now in self.pairs] or [0.0])
 
     def _kept(self, job: int) -> float | None:
         return self.planned[job].seconds if job in self.planned else None

@@ -108,7 +108,12 @@ def test_a_job_without_kept_cost_is_as_long_as_its_rules_or_as_all():
     assert estimate.left([(4, "a", 1.0), (5, "b", 11.0)], [(6, "c")], 1) == 2 + 0 + 4
 
 
-def test_a_faster_machine_than_the_one_of_the_kept_costs_is_not_taken_to_be_slower():
-    estimate = Estimate({1: Planned("a", 30.0), 2: Planned("a", 50.0)})
-    estimate.finish(1, "a", 20.0)
+def test_on_a_faster_machine_the_kept_costs_shrink_and_by_its_imports_a_job_is_longer():
+    """One job took 15 in place of 30: half. With a second one that took 11 in place of 1, in all 26 of 31, of which the
+    median job is longer by (0 + 10) / 2 = 5."""
+    estimate = Estimate({1: Planned("a", 30.0), 2: Planned("a", 50.0), 3: Planned("b", 1.0)})
     assert estimate.job(2, "a") == 50
+    estimate.finish(1, "a", 15.0)
+    assert estimate.job(2, "a") == 25
+    estimate.finish(3, "b", 11.0)
+    assert estimate.job(2, "a") == pytest.approx(50 * 26 / 31 + 5)

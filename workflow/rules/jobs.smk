@@ -96,16 +96,17 @@ def planned_jobs():
     """
     kept = Path(workflow.basedir, "results", "reference", SCALE.scale, "cost.csv")
     costs = estimate.kept_costs(Path(ROOT, "cost.csv"), kept)
-    return {
-        workflow.dag.jobid(job): estimate.Planned(
-            job.rule.name,
-            estimate.kept_seconds(
-                costs,
-                job.rule.name,
-                len(job.output),
-                job.wildcards_dict.get("method", ""),
-            ),
+
+    def seconds(job):
+        named = job.wildcards_dict
+        if job.rule.name == "model" and SCALE.model(named["model"]).shipped:
+            return None  # what is kept is the time that pretraining it took
+        return estimate.kept_seconds(
+            costs, job.rule.name, len(job.output), named.get("method", "")
         )
+
+    return {
+        workflow.dag.jobid(job): estimate.Planned(job.rule.name, seconds(job))
         for job in workflow.dag.needrun_jobs()
         if job.output
     }
