@@ -7,6 +7,7 @@ and its control characters as their escapes.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -70,6 +71,10 @@ class Display:
         self.started = self.clock()
         self.estimate = estimate.Estimate(estimate.PLANNED)
         self._live: Live | None = None
+        # Rich's own thread and a line that is printed meanwhile may each take the block to be as high as it was before
+        # the other one drew it: then a part of it stays, or a line is lost. So one lock is for all that draws.
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
 
     @property
     def redraws(self) -> bool:
@@ -77,6 +82,10 @@ class Display:
 
     def receive(self, record: LogRecord, text: str) -> None:
         """Take in one record of Snakemake's; `text` is how Snakemake itself would put it."""
+        with self._lock:
+            self._receive(record, text)
+
+    def _receive(self, record: LogRecord, text: str) -> None:
         event = str(getattr(record, "event", None) or "")
         of = record.__dict__
         if event == "run_info":
@@ -101,10 +110,17 @@ class Display:
         self.say(f"{_steps(self.total)} to do{where}")
         if self.redraws:
             self._live = Live(
-                console=self.console, get_renderable=self.block, refresh_per_second=REDRAWN, transient=True,
+                console=self.console, get_renderable=self.block, auto_refresh=False, transient=True,
                 redirect_stdout=False, redirect_stderr=False,
             )  # fmt: skip
-            self._live.start()
+            self._live.start(refresh=True)
+            threading.Thread(target=self._redraw, name="redraw", daemon=True).start()
+
+    def _redraw(self) -> None:
+        while not self._ended.wait(1 / REDRAWN):
+            with self._lock:
+                if self._live is not None:
+                    self._live.refresh()
 
     def _job_begins(self, of: Mapping, now: float) -> None:
         wildcards = {key: str(value) for key, value in dict(of.get("wildcards") or {}).items()}
@@ -153,7 +169,7 @@ class Display:
         """The live block as it is now: how far all is, and each job that runs."""
         self._fit()
         now = self.clock()
-        jobs = [job for job in list(self.running.values()) if job.makes]
+        jobs = [job for job in self.running.values() if job.makes]
         head = Text(f"step {min(len(self.begun), self.total)} of {self.total}{self._left(now)}", style="bold")
         if self.stopping:
             head = Text("stopping: what runs is ended first", style="bold")
@@ -168,7 +184,7 @@ class Display:
     def _left(self, now: float) -> str:
         if not self.estimate.known:
             return ""
-        running = [(job.number, job.rule, now - job.started) for job in list(self.running.values())]
+        running = [(job.number, job.rule, now - job.started) for job in self.running.values()]
         if estimate.PLANNED:
             waiting = [(number, job.rule) for number, job in estimate.PLANNED.items() if number not in self.begun]
         else:
@@ -177,9 +193,14 @@ class Display:
 
     def close(self, stopped: str = "") -> None:
         """Take the block away and say how it ended; `stopped` is the sentence for a user who has ended it."""
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._ended.set()
+        with self._lock:
+            if self._live is not None:
+                self._live.stop()
+                self._live = None
+            self._close(stopped)
+
+    def _close(self, stopped: str) -> None:
         took = wording.duration(self.clock() - self.started)
         if stopped:
             self.say(stopped)

@@ -53,7 +53,8 @@ def reference_log_probs(
     paths = [cache / f"shard-{number:05}-of-{len(shards):05}.npy" for number in range(len(shards))]
     mine = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
     for number, i in enumerate(tqdm(mine, desc="Reference log-probs", unit="shard", disable=not mine or None)):
-        report(number, len(mine), "shards of the reference")
+        if len(mine) > 1:
+            report(number, len(mine), "shards of the reference")
         values = score(shards[i]).cpu().numpy()
         with replacing(paths[i]) as temporary, temporary.open("wb") as file:
             np.save(file, values)

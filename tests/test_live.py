@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import logging
+import time
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from gdpo import estimate, progress, wording
 from gdpo.estimate import Planned
@@ -262,3 +264,30 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines(tmp_path, monkeypatch):
     workflow.display.close()
     assert "\x1b" not in workflow.written.getvalue()
     assert workflow.lines()[1] == "1 of 4  writing the benchmarks' items, 8 s"
+
+
+def slowly(draw):
+    """`draw` with time for another thread before it."""
+
+    def drawn(*given):
+        time.sleep(1e-4)
+        return draw(*given)
+
+    return drawn
+
+
+def test_what_is_redrawn_meanwhile_loses_no_line_and_leaves_none(tmp_path, monkeypatch):
+    """Jobs come and go while the block, whose height changes with them, is redrawn as often as can be."""
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("gdpo.live.REDRAWN", 1e6)
+    monkeypatch.setattr(Text, "__rich_console__", slowly(Text.__rich_console__))
+    workflow = Workflow(tmp_path, 100, terminal=True)
+    workflow.begin(audit=120)
+    for number in range(40):
+        for job in range(3 * number, 3 * number + 3):
+            workflow.job(job, "audit")
+        for job in range(3 * number, 3 * number + 3):
+            workflow.send("job_finished", job_id=job)
+    workflow.display.close()
+    lines = [line for line in workflow.screen() if line]
+    assert lines[1:-1] == [f"{number:>3} of 120  auditing the published averages, 0 s" for number in range(1, 121)]

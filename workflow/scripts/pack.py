@@ -22,7 +22,18 @@ from gdpo.provenance import code_version
 from workflow.scripts import needs, parcels
 
 # What runs of the project, and what its report reads.
-PROJECT = ["Snakefile", "pyproject.toml", "README.md", "docs", "envs", "gdpo", "paper", "workflow", "results/reference"]
+PROJECT = [
+    "Snakefile",
+    "pyproject.toml",
+    "README.md",
+    "docs",
+    "envs",
+    "gdpo",
+    "paper",
+    "snakemake_logger_plugin_gdpo",
+    "workflow",
+    "results/reference",
+]
 MADE = ["paper/data", "paper/figures", "paper/tables", "paper/report.pdf"]
 WHEELS = Path(".cache/carry")
 
