@@ -24,10 +24,10 @@ CONFIG := --config scale=$(SCALE)$(if $(LIMIT), limit=$(LIMIT))$(if $(MIRROR), m
 export GDPO_AGAIN := $(strip make $(MAKECMDGOALS) $(MAKEOVERRIDES) \
   $(foreach name,SCALE LIMIT MIRROR,$(if $(filter environment,$(origin $(name))),$(name)=$($(name)))))
 
-# Snakemake with our display. A recipe that Ctrl-C ended counts as done, since make would add its own lines to what the
+# Snakemake (gdpo.terminal) with our display. A recipe that Ctrl-C ended counts as done, since make would add its own lines to what the
 # display has said; make itself ends by the signal all the same.
 define snakemake
-@trap 'stopped=yes' INT; snakemake --logger gdpo --cores all --rerun-incomplete $(1) $(CONFIG) \
+@trap 'stopped=yes' INT; python -m gdpo.terminal --logger gdpo --cores all --rerun-incomplete $(1) $(CONFIG) \
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 

@@ -1,7 +1,8 @@
 """The terminal of a workflow, kept for its display: whatever else is said goes to Snakemake's log file (ours).
 
 Jobs inherit this process's streams, and so what they and their libraries say ends in the log as well. Ctrl-C is
-remembered, so that the end of the call is one sentence and exit code 130.
+remembered, so that the end of the call is one sentence and exit code 130. `python -m gdpo.terminal`, which make calls,
+is Snakemake, and has that sentence also while it is being imported.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import sys
 import threading
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
 
 INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
 AGAIN = "GDPO_AGAIN"  # the command that a user gave where it was not Snakemake's, such as make's
@@ -32,6 +34,8 @@ class Terminal:
 
     def console(self, nocolor: bool) -> Console:
         """What to draw on; NO_COLOR is respected by rich, and so are TERM=dumb and a file in the terminal's place."""
+        from rich.console import Console
+
         return Console(file=self.file, no_color=nocolor or None, markup=False, highlight=False, emoji=False)
 
     def size(self) -> tuple[int, int] | None:
@@ -81,9 +85,24 @@ def log_file(logger: logging.Logger) -> Path | None:
     return Path(os.path.relpath(names[0])) if names else None
 
 
-def again(arguments: list[str]) -> str:
-    """The command that goes on with this call, whose `arguments` are those of Snakemake."""
-    if given := os.environ.get(AGAIN, "").strip():
-        return given
+def stopped() -> str:
+    """The sentence for a user who has pressed Ctrl-C: with the command that goes on, the user's own."""
+    arguments = sys.argv[1:]
     on = [] if {ON, "--ri"} & set(arguments) else [ON]
-    return shlex.join(["snakemake", *on, *arguments])
+    command = os.environ.get(AGAIN, "").strip() or shlex.join(["snakemake", *on, *arguments])
+    return f"Stopped; all that was finished is kept, and this goes on from there: {command}"
+
+
+def main() -> None:
+    sys.argv[0] = "snakemake"  # by which the workflow knows that the arguments are Snakemake's
+    try:
+        from snakemake.cli import main as snakemake
+
+        snakemake()
+    except KeyboardInterrupt:
+        print(stopped(), file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

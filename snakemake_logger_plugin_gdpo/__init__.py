@@ -13,7 +13,7 @@ from snakemake.logging import ColorizingTextHandler, DefaultFilter, logger
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from gdpo.live import Display
-from gdpo.terminal import INTERRUPTED, Interrupts, Terminal, again, log_file
+from gdpo.terminal import INTERRUPTED, Interrupts, Terminal, log_file, stopped
 
 
 class LogHandler(LogHandlerBase):
@@ -65,21 +65,17 @@ class LogHandler(LogHandlerBase):
             return
         self.ended = True
         super().close()
-        stopped = self.interrupts.pressed.is_set()
-        if stopped:
+        interrupted = self.interrupts.pressed.is_set()
+        if interrupted:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         for record in self.before:
             self._say_plainly(record)
-        if self.display is not None or stopped:
-            self._end(again(sys.argv[1:]) if stopped else "")
-        if stopped:
+        if self.display is not None or interrupted:
+            display = self.display or Display(self.terminal.console(self.common_settings.nocolor))
+            display.close(stopped() if interrupted else "")
+            self.terminal.take_back()
+        if interrupted:
             sys.exit(INTERRUPTED)
-
-    def _end(self, command: str) -> None:
-        """Say how it ended; `command` is what goes on with what the user stopped."""
-        display = self.display or Display(self.terminal.console(self.common_settings.nocolor))
-        display.close(f"Stopped; all that was finished is kept, and this goes on from there: {command}" * bool(command))
-        self.terminal.take_back()
 
     @property
     def writes_to_stream(self) -> bool:
