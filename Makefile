@@ -31,7 +31,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all table2 table1 metakl smol-check tables figures paper test test-fast robustness lint audit sweep bench objective lock clean distclean vllm slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-fast robustness lint audit sweep bench objective lock clean distclean vllm slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -75,6 +75,11 @@ all: setup ## every table, figure and claim of the paper, and the report on them
 # The metacognitive training set with its data card; `make metakl SCALE=smol MIRROR=DIR` reads a mirror in place of the Hub.
 metakl: setup ## the metacognitive training set with its data card
 	$(call snakemake,metakl)
+
+# Base models are data (workflow/bases); this makes them anew, which no result needs. `gdpo bases --ship` puts them in place.
+bases: setup ## the base models made anew, and how they differ from the shipped ones
+	$(call snakemake,results/$(SCALE)/bases.csv)
+	@gdpo bases --scale $(SCALE)
 
 # All of scale smol on a handful of questions, in minutes on a CPU; skipped, saying why, where models or data are out of reach.
 smol-check: setup ## all of smol on a handful of questions, in minutes on a CPU

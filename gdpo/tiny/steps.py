@@ -47,8 +47,8 @@ def bases(scale: Scale, ship: bool) -> None:
     named = [name for name, model in scale.models.items() if model.pretrain and model.shipped]
     if not named:
         raise UserError(f"{scale.name}: found no model with both 'reference' and 'pretrain', expected one")
-    rows = [_compared(layout, name, ship) for name in named]
-    write_csv(layout.bases, COLUMNS, rows)
+    with recorded(layout.bases, "bases", [scale.model_settings(name) for name in named]):
+        write_csv(layout.bases, COLUMNS, [_compared(layout, name, ship) for name in named])
     for row in read_csv(layout.bases):
         apart = (
             f", greatest difference of one weight {row['greatest_difference']}" if row["greatest_difference"] else ""
