@@ -22,7 +22,8 @@ METADATA = Path(".snakemake/metadata")
 BLOCK = 2**20
 OVERHEAD = MIB // 2  # the scripts and the manifest, which lie in every parcel, are well below
 # What a parcel needs to unpack itself, wherever it lies.
-SCRIPTS = ["gdpo/__init__.py", "gdpo/console.py", "gdpo/errors.py", "gdpo/files.py", "gdpo/together.py"]
+SCRIPTS = ["gdpo/__init__.py", "gdpo/console.py", "gdpo/errors.py", "gdpo/files.py"]
+SCRIPTS += ["gdpo/progress.py", "gdpo/scrub.py", "gdpo/together.py"]
 SCRIPTS += [f"workflow/scripts/{name}.py" for name in ("carry", "node", "parcels")]
 
 
