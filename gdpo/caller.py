@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,17 +45,21 @@ def announce() -> None:
 def watch(call: int | None = None) -> None:
     """End this process, and all that it has started, as soon as a process between it and its caller has ended.
 
-    `call` is a process that stands for this one, whose parent is then a preloaded one (gdpo.preload): that and all
-    between it and the caller is watched, too.
+    `call` is a process that stands for this one, whose parent is then a preloaded one (gdpo.preload): that process, and
+    all between it and the caller, is watched, too.
     """
     caller = _parse(os.environ.get(CALLER, ""))
-    if caller is None or caller.machine != _machine():  # on another node: the job step there is what ends it
-        return
-    ends = [os.getpid(), *([call] if call else [])]
-    lines = [(pid, _line(pid, caller.pid)) for pid in ends]
-    if not caller.lives():
+    holds: list[Callable[[], bool]] = []
+    if caller is not None and caller.machine == _machine():  # on another node the job step there is what ends it
+        lines = [(pid, _line(pid, caller.pid)) for pid in (os.getpid(), call) if pid is not None]
+        holds += [caller.lives, lambda: all(_line(pid, caller.pid) == line for pid, line in lines)]
+    if call is not None:
+        born = _born(call)
+        holds.append(lambda: _born(call) == born != "")
+    if not all(hold() for hold in holds):
         _end()
-    threading.Thread(target=_end_with, args=(caller, lines), name="watch-caller", daemon=True).start()
+    if holds:
+        threading.Thread(target=_end_unless, args=(holds,), name="watch-caller", daemon=True).start()
 
 
 def left_behind(directory: Path) -> dict[int, str]:
@@ -141,10 +145,10 @@ def _pids() -> Iterable[int]:
     return [int(entry.name) for entry in PROC.iterdir() if entry.name.isdigit()]
 
 
-def _end_with(caller: Caller, lines: list[tuple[int, list[int]]]) -> None:
+def _end_unless(holds: Sequence[Callable[[], bool]]) -> None:
     while True:
         with suppress(OSError):  # such as too many open files, of which nothing follows: look again
-            if not caller.lives() or any(_line(pid, caller.pid) != line for pid, line in lines):
+            if not all(hold() for hold in holds):
                 _end()
         time.sleep(LOOK_SECONDS)
 

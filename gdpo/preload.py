@@ -118,6 +118,8 @@ def hand_over(arguments: list[str]) -> int | None:
             return None
         if not child:
             return None
+        with suppress(OSError):  # of a parent that was killed meanwhile, as is told below
+            connection.sendall(_STATUS.pack(child))
         Path("/proc/self/comm").write_text(CALL)
         _forward_signals(child)
         status = _receive(connection, _STATUS)
@@ -261,20 +263,26 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
     with connection:
         job, _ = _peer(connection)
         head, files, _, _ = socket.recv_fds(connection, _LENGTH.size, 3)
+        if len(head) < _LENGTH.size:  # the call ended before it asked for anything
+            os._exit(1)
         rest = _LENGTH.unpack(head)[0]
         message = b""
         while len(message) < rest and (more := connection.recv(rest - len(message))):
             message += more
+        if len(message) < rest:
+            os._exit(1)
         request = json.loads(message)
         if why := _refused(request, environment):
             print(f"gdpo {' '.join(request['arguments'])}: imports for itself: {why}", file=sys.stderr, flush=True)
             connection.sendall(_STATUS.pack(0))
-            os._exit(0)
+            os._exit(1)
         os.setpgid(0, 0)
         for standard, descriptor in enumerate(files):
             os.dup2(descriptor, standard)
             os.close(descriptor)
         connection.sendall(_STATUS.pack(os.getpid()))
+        if _receive(connection, _STATUS) is None:  # the call has ended, perhaps while it waited for the imports
+            os._exit(1)
     os.chdir(request["directory"])
     os.umask(request["umask"])
     os.environ.clear()
@@ -370,7 +378,11 @@ def main() -> None:
         sys.exit("gdpo: an import has started threads, so that each step imports for itself")
     gc.collect()
     gc.freeze()
-    job = accept(Parent(listener, workflow).serve(), environment)
+    connection = Parent(listener, workflow).serve()
+    try:
+        job = accept(connection, environment)
+    except (BrokenPipeError, ConnectionResetError):  # the call has ended
+        os._exit(1)
     leave.code = _run(job)
 
 

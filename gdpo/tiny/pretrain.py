@@ -17,6 +17,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from gdpo.files import replacing
+from gdpo.progress import report
 from gdpo.schema import Pretrain, World
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.muon import Muon
@@ -59,6 +60,7 @@ def pretrain(model: Pretrain, world: World, out: Path) -> None:
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
+        report(step, len(batches), "batches")
         if step % 50 == 0:
             progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
     with replacing(out) as temporary:
