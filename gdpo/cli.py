@@ -235,9 +235,9 @@ def run(arguments: argparse.Namespace, call: int | None = None) -> None:
 
 def main(call: int | None = None) -> None:
     """The command; `call` is the process that a preloaded parent's child runs it for, None in an ordinary one."""
-    if call is None and (code := preload.hand_over(sys.argv[1:])) is not None:
-        sys.exit(code)
     try:
+        if call is None and (code := preload.hand_over(sys.argv[1:])) is not None:
+            sys.exit(code)
         run(parser().parse_args(), call)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
