@@ -172,7 +172,7 @@ def test_a_finished_micro_run_is_all_done() -> None:
     made = planned(load_scale("micro"), "micro", ["table2"], workers=2)
     assert all(line.done == line.jobs for line in made.lines)
     trained = [Path(path).parent for path in Path("results/micro/runs").rglob("train.json")]
-    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 20
+    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 10
     assert made.elapsed > 0 and made.wall(to_do=True) == 0
     assert "| all | 47 |" in report.markdown(made)
 
