@@ -166,7 +166,7 @@ def test_a_page_without_marks_is_refused() -> None:
         report.filled(page, "tiny", "")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_micro_run_is_all_done() -> None:
     snakemake("--cores", "2", "results/table2.csv")
     made = planned(load_scale("micro"), "micro", ["table2"], workers=2)
@@ -177,7 +177,7 @@ def test_a_finished_micro_run_is_all_done() -> None:
     assert "| all | 47 |" in report.markdown(made)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_calibrated_machine_leaves_no_time_of_micro_unknown() -> None:
     scale = load_scale("micro")
     calibrate(scale)
