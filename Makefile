@@ -31,7 +31,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-fast robustness lint audit sweep bench objective lock clean distclean vllm slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective lock clean distclean vllm slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -110,21 +110,20 @@ figures: setup ## the figures and the tables' LaTeX, below paper/
 paper: setup ## the report alone: paper/report.pdf
 	$(call snakemake,paper)
 
-# What `make help` says of the tests.
-test: setup ## every test
-test-fast: setup ## the tests that take seconds
 
 # Two files of tests side by side, those of whole workflows first, since they take longest.
 PYTEST := pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
-# Lines of gdpo/ that at least are to be run by the tests, in percent.
+# Lines of gdpo/ that at least are to be run by all tests together, in percent.
 COVERED := 90
 
-test: setup
-	$(PYTEST) --cov --cov-fail-under=$(COVERED)
+# Every module and one whole workflow of micro, in minutes; what the tests ran is measured for `make test-all`.
+test: setup ## every module and one whole workflow, in minutes
+	$(PYTEST) -m "not long" --cov --cov-report=
 
-test-fast: setup
-	$(PYTEST) -m "not slow"
+# These, and then the long ones: kills, Slurm, two processes, other ways to compute the same, real models, fuzz at length.
+test-all: test ## these, and the long ones
+	$(PYTEST) -m long --cov --cov-append --cov-fail-under=$(COVERED)
 
 # What each malformed input, hostile content, fault and key came to, kept as data; then changes by chance, thousands of them.
 robustness: setup ## malformed, hostile and faulty input, and what each case comes to

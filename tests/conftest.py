@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 from pathlib import Path
 
 import pytest
 
+from gdpo import preload
 from tests.outcomes import Outcomes
+
+PER_TEST = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")  # what pytest tells of the test that runs, and takes back
 
 TEMPLATE = (
     "{% for m in messages %}{{ '<|' + m['role'] + '|> ' + m['content'] + ' ' }}"
@@ -26,9 +30,9 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Whole workflows first, then what else is slow: what takes longest must not be what a run of two ends with."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.parent.name != "workflow", item.path not in slow))
+    """Whole workflows first, then what else is long: what takes longest must not be what a run of two ends with."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: (item.path.parent.name != "workflow", item.path not in long))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,6 +42,21 @@ def measured(request):
         if request.node.get_closest_marker("unmeasured"):
             patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
         yield
+
+
+@pytest.fixture(scope="session")
+def preloaded(tmp_path_factory):
+    """The environment in which a `gdpo` is a child of one parent that has imported everything (gdpo.preload).
+
+    For tests that start many; one that is about how a process starts gives it another environment.
+    """
+    directory = tmp_path_factory.mktemp("preloaded")
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*PER_TEST, preload.SOCKET):
+            patch.delenv(name, raising=False)
+        if preload.available():
+            preload.start(directory / "preload.log", offline=False)
+        yield dict(os.environ)
 
 
 @pytest.fixture(autouse=True)

@@ -80,7 +80,7 @@ def test_a_step_has_as_many_groups_for_every_trainer(scale):
         assert 3 < _body(SCALES[scale].teacher) / _body(SCALES[scale].model) < 6
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_quick_run_gives_a_complete_table(tmp_path):
     """In a process of its own, since measurements fork from one that has run no torch operation."""
     command = [sys.executable, "-m", "benchmarks.run", "--quick", "--device", "cpu", "--out", str(tmp_path)]

@@ -129,7 +129,7 @@ def test_no_other_step_tells_a_token_or_a_password(step, codes, tmp_path, studen
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_nor_does_an_evaluation(tmp_path, student):
     write_scale(tmp_path, "http://127.0.0.1:9/v1")
     (tmp_path / "results/own-limit1/models").mkdir(parents=True)
@@ -140,7 +140,7 @@ def test_nor_does_an_evaluation(tmp_path, student):
     assert list((tmp_path / "results/own-limit1/scores").rglob("*.json"))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["ok", "500"])
 def test_snakemake_prints_and_logs_no_key(kind, tmp_path):
     """From nothing to the skills, with -p, which prints each command; all below .snakemake is looked into, too."""

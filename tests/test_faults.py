@@ -312,7 +312,7 @@ def test_a_truncated_archive_of_rows_is_named(tmp_path):
 
 
 @pytest.mark.outcome("recovered")
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_stale_lock_is_named_and_removed_by_what_snakemake_says(tmp_path):
     """A killed Snakemake leaves its lock: the next one says so and does nothing, and --unlock clears it."""
     project = Path(cli.__file__).parents[1]

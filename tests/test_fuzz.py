@@ -296,7 +296,7 @@ def test_a_command_line_is_obeyed_or_ends_in_one_sentence(tmp_path: Path, monkey
     check_commands(tmp_path, 100, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_what_verify_reads_is_told_or_ends_in_one_sentence(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,21 +305,21 @@ def test_what_verify_reads_is_told_or_ends_in_one_sentence(
     check_verified(tmp_path / "copy", 300)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_do_many_results(tmp_path: Path) -> None:
     check_stored(tmp_path, 2000)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_do_many_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_commands(tmp_path, 1000, monkeypatch)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_do_many_scales(tmp_path: Path) -> None:
     check_scales(tmp_path, 2000)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_so_do_many_lines(tmp_path: Path) -> None:
     check_lines(tmp_path, 3000)

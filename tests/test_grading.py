@@ -295,7 +295,7 @@ def test_a_tower_costs_its_limit_and_nothing_else(child, name) -> None:
     costs_its_limit(child, TOWERS[name])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", MORE_TOWERS)
 def test_more_towers(child, name) -> None:
     costs_its_limit(child, MORE_TOWERS[name])
@@ -424,6 +424,26 @@ def test_one_hanging_item_leaves_the_others_their_verdicts(monkeypatch) -> None:
     expected = ["right"] * 50
     expected[20], expected[30] = "ungradable", "wrong"
     assert found == expected
+
+
+def test_an_answer_that_is_given_often_is_compared_once(monkeypatch) -> None:
+    """Of ten answers to two questions three differ by question or answer; verdicts are those of one at a time."""
+    compared = []
+    once = grading._math_verdict
+
+    def counted(item: tuple[str, str]) -> str:
+        compared.append(item)
+        return once(item)
+
+    questions = [asked("math", "1/2"), asked("math", "4"), asked("letter", "B", ("x", "y"))]
+    texts = [r"\boxed{0.5}", r"\boxed{4}", r"so \boxed{0.5}", "", "(B)"]
+    pairs = [(question, text) for question in questions for text in texts for _ in "ab"]
+    alone = [grade(question, text) for question, text in pairs]
+    monkeypatch.setattr(grading, "_math_verdict", counted)
+    assert grade_many(pairs) == alone
+    assert {"right", "wrong", "ungradable"} == set(alone)
+    assert len(compared) == len(set(compared)) < sum(bool(text) for q, text in pairs if q.grader == "math")
+    assert {answer for answer, _ in compared} == {"1/2", "4"}
 
 
 def test_no_child_outlives_a_process_that_graded_a_tower() -> None:

@@ -9,6 +9,7 @@ import re
 import pytest
 from transformers import AutoTokenizer
 
+from gdpo import groups
 from gdpo.groups import DataError, completion_ids, informative, prompt_ids, rewarded, tokenize_groups
 
 CHAT = [{"role": "user", "content": "2 + 2"}]
@@ -69,6 +70,26 @@ def test_repeated_completions_share_a_sequence(tokenizer):
     assert group["index"] == [0, 0, 1]
     (cut,) = tokenize_groups([row], tokenizer, max_length=3)
     assert cut["index"] == [0, 0, 0] and cut["sequences"] == [[9, 10]] and cut["cut"] == 3
+
+
+def test_a_text_that_a_group_has_often_is_tokenized_once(tokenizer, monkeypatch):
+    """Of six texts three are different; a message is made text of by its template, and is asked for each time."""
+    asked = []
+    once = groups.completion_ids
+
+    def counted(tokenizer, completion, prompt=None, **template):
+        asked.append(completion)
+        return once(tokenizer, completion, prompt, **template)
+
+    monkeypatch.setattr(groups, "completion_ids", counted)
+    texts = ["2 3", "4", "2 3", "5", "4", "2 3"]
+    row = {"prompt": CHAT, "completions": texts, "rewards": [1, 0, 1, 0, 0, 1]}
+    (found,) = tokenize_groups([row], tokenizer)
+    assert asked == ["2 3", "4", "5"]
+    assert found["index"] == [0, 1, 0, 2, 1, 0]
+    assert found["sequences"] == [once(tokenizer, text, CHAT) for text in ("2 3", "4", "5")]
+    tokenize_groups([row, row | {"completions": [answer("4")] * 6}], tokenizer)
+    assert len(asked) == 3 + 3 + 6
 
 
 def test_the_same_tokens_have_one_reward(tokenizer):

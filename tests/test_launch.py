@@ -196,7 +196,7 @@ def same(directory, alone, name) -> None:
     assert distance(*paths) <= (1e-10 if name == "gdpo" else 1e-7)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_command_starts_two_processes(base, alone, tmp_path):
     """The rule's command, on a scale that says so; with the log of each process in its own file."""
     directory = tmp_path / "two"
@@ -208,7 +208,7 @@ def test_the_command_starts_two_processes(base, alone, tmp_path):
         same(directory, alone, name)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_launchers_make_one_run(base, alone, tmp_path):
     """What srun starts on two nodes, here both on this one: a launcher each, of one process each."""
     directory = tmp_path / "nodes"
@@ -223,7 +223,7 @@ def test_two_launchers_make_one_run(base, alone, tmp_path):
     same(directory, alone, "gdpo")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("launch", "sentence"),
     [
@@ -243,7 +243,7 @@ def test_what_a_user_did_wrong_is_said_once(launch, sentence, base, tmp_path):
     assert said.strip().splitlines() == [sentence]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_interrupt_ends_all_processes(base, tmp_path):
     """As Ctrl-C does it, to the whole group at once, while two processes train."""
     directory = tmp_path / "interrupted"

@@ -134,11 +134,11 @@ BY_HAND = ["scale: unknown key below", "command: unknown", "import: NaN", "model
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.name in BY_HAND], ids=lambda case: case.name)
-def test_so_it_is_by_the_command_itself(case: Case, tmp_path, record_property) -> None:
+def test_so_it_is_by_the_command_itself(case: Case, tmp_path, record_property, preloaded) -> None:
     lay(tmp_path, case.files)
     before = lying(tmp_path)
     command = [str(Path(sys.executable).with_name("gdpo")), *case.arguments.split()]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=preloaded)
     assert done.returncode == 2
     record_property("said", check_said(done.stderr, case.says))
     assert lying(tmp_path) == before

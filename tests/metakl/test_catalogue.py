@@ -93,7 +93,7 @@ def test_the_parts_of_math_name_the_same_topics() -> None:
 
 
 @needs_mirror
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["aime24", "amc23", "math500", "gsm8k-test", "olympiadbench", "minerva"])
 def test_every_real_answer_is_graded_right(name: str) -> None:
     """Boxed, and in a sentence: an answer that the grader cannot read, or reads as another, would fail here."""

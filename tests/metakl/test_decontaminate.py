@@ -167,7 +167,7 @@ def test_items_are_drawn_by_seed_and_fewer_are_among_more() -> None:
 
 
 @needs_mirror
-@pytest.mark.slow
+@pytest.mark.long
 def test_all_of_math500_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale("smol")

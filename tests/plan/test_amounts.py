@@ -20,29 +20,39 @@ def of(scale: str, command: str) -> list[Work]:
     return Amounts(load_scale(scale)).of(Job(f"gdpo {command} --scale {scale}", done=False))
 
 
+def test_a_model_is_pretrained_where_none_is_shipped() -> None:
+    """A base model that is data is copied, which is nothing to charge for."""
+    job = Job("gdpo model --scale tiny --name tiny-s", done=False)
+    scale = load_scale("tiny")
+    assert Amounts(scale).of(job) == []
+    models = scale.models | {"tiny-s": scale.model("tiny-s").model_copy(update={"reference": None})}
+    (work,) = Amounts(scale.model_copy(update={"models": models})).of(job)
+    assert (work.what, work.amount) == ("pretrain", 55000)
+
+
 def test_training_by_sft() -> None:
-    """32 math questions, one completion each, one epoch: 32 * (13 + 20) tokens; the same for each of two seeds."""
+    """96 math questions, one completion each, four epochs: 4 * 96 * (13 + 16.8) tokens; the same for each of two seeds."""
     found = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
-    assert [(work.what, work.tokens) for work in found] == [("train sft", 32 * 33)] * 2
+    assert [(work.what, work.tokens) for work in found] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
 
 
 def test_training_by_gdpo_counts_the_reference_and_only_groups_with_a_contrast() -> None:
-    """(1 + 1/3) epochs of 0.95 * 32 groups of four completions of 13 + 20 tokens."""
+    """(4 + 1/3) epochs of half of 96 groups, of two completions of 13 + 16.8 tokens: 0.2 of four would be fewer."""
     (work,) = of("micro", "train --student tiny-m --trainset hard-only --method gdpo --seeds 0")
-    assert work.tokens == pytest.approx(4 / 3 * 0.95 * 32 * 4 * 33)
+    assert work.tokens == pytest.approx(13 / 3 * 0.5 * 96 * 2 * 29.8)
 
 
 def test_a_run_of_the_comparison_is_watched() -> None:
-    """gdpo on MetaKL takes two steps: looks before, after each and none more than steps // 1 + 2 = 4 times 26 * 32."""
+    """gdpo on MetaKL takes 12 steps, 3 an epoch: looks before, after every fourth and none more than 12 // 4 + 2 = 5."""
     trained, watched = of("micro", "train --student tiny-s --trainset metakl --method gdpo --seeds 0")
-    assert (watched.what, watched.amount) == ("sample hf", 4 * 26 * 32)
+    assert (watched.what, watched.amount) == ("sample hf", 5 * 26 * 32)
     assert trained.kind == "train"
 
 
 def test_scoring_charges_transformers_the_most_new_tokens() -> None:
-    """20 items of each of 13 columns, whose most new tokens add up to 164."""
+    """50 items of each of 13 columns, whose most new tokens add up to 164."""
     (work,) = of("micro", "evaluate --student tiny-s --trainset none --method origin --seeds 0 --split test")
-    assert (work.what, work.amount) == ("evaluate hf", 20 * 164)
+    assert (work.what, work.amount) == ("evaluate hf", 50 * 164)
     assert work.tokens < work.amount
 
 

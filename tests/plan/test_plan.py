@@ -166,18 +166,18 @@ def test_a_page_without_marks_is_refused() -> None:
         report.filled(page, "tiny", "")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_finished_micro_run_is_all_done() -> None:
     snakemake("--cores", "2", "results/table2.csv")
     made = planned(load_scale("micro"), "micro", ["table2"], workers=2)
     assert all(line.done == line.jobs for line in made.lines)
     trained = [Path(path).parent for path in Path("results/micro/runs").rglob("train.json")]
-    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 20
+    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 10
     assert made.elapsed > 0 and made.wall(to_do=True) == 0
     assert "| all | 47 |" in report.markdown(made)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_calibrated_machine_leaves_no_time_of_micro_unknown() -> None:
     scale = load_scale("micro")
     calibrate(scale)

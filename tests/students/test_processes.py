@@ -100,7 +100,7 @@ def distance(path, other):
     return max(float((mine[name] - others[name]).abs().max()) for name in mine)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("name", [*RUNS, *(f"{name}-resumed" for name in RESUMED)])
 def test_two_processes_train_what_one_trains(name, strategy, trained):
@@ -119,7 +119,7 @@ def test_two_processes_train_what_one_trains(name, strategy, trained):
     assert not two.with_name(f"{name}-work").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_log_ratios_start_at_nought_in_bfloat16(strategy, trained):
     """Sharded weights compute as the reference did before they were dealt out; before the first step both are one."""
@@ -131,7 +131,7 @@ def test_log_ratios_start_at_nought_in_bfloat16(strategy, trained):
         assert mine == pytest.approx(other, abs=1e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_an_adapters_reference_computes_as_its_policy_in_bfloat16(strategy, trained):
     """Before the first step TRL's two differ by how their batches are padded, and sharded by nothing more."""
@@ -140,7 +140,7 @@ def test_an_adapters_reference_computes_as_its_policy_in_bfloat16(strategy, trai
     assert abs(logs[0][0]["rewards/margins"]) < 2e-5
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_what_is_watched_is_what_one_process_sees(strategy, trained):
     """Sharded weights answer in the middle of training, and train on."""
@@ -150,7 +150,7 @@ def test_what_is_watched_is_what_one_process_sees(strategy, trained):
     assert [step for step, _ in seen] == [0, 2, 4, 6] and len({reward for _, reward in seen}) > 1
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_rollouts_are_shared(strategy, trained):
     """Eight of nine prompts in two full batches an epoch, two rollouts each; every process draws its own at random."""

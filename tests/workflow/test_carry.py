@@ -201,7 +201,7 @@ def there(home, tmp_path_factory):
     return into
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_data_side_is_not_made_again(there):
     assert (there / ".carry/site/carry_sample.py").exists()
     given = {**os.environ, "PYTHONPATH": str(there)}
@@ -212,7 +212,7 @@ def test_the_data_side_is_not_made_again(there):
     assert planned == {"model", "respond", "reward", "train", "evaluate"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_stops_in_time_and_goes_on(there, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (there / "results/micro/benchmarks").rglob("*.jsonl")}
     stopped = carry(there, "run", "--scale", "micro", "--minutes", 0.15, "--jobs", 2, *TARGETS)
@@ -237,7 +237,7 @@ def test_a_run_stops_in_time_and_goes_on(there, tmp_path):
     assert not (back / "pool.jsonl").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_failed_job_is_told_apart_from_time(there):
     done = carry(there, "run", "--minutes", 2, "--jobs", 1, "results/micro/none.csv")
     assert done.returncode == node.FAILED

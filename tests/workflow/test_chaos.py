@@ -173,7 +173,7 @@ def test_violations_are_named(tmp_path):
         findings.note(tmp_path, LOG, True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_table_2_with_kills():
     """What it checks is in the script; here, that it did."""
     script = ROOT / "workflow" / "scripts" / "chaos.py"

@@ -22,7 +22,7 @@ def first(tmp_path_factory):
     return make(tmp_path_factory.mktemp("determinism") / "first", Variation())
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", SAME)
 def test_it_makes_no_difference(first, name):
     into = first.parents[1] / name
@@ -33,7 +33,7 @@ def test_it_makes_no_difference(first, name):
     assert len(weights) == 2 + 3 * 2
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_orders_differ(first):
     """Else the run in another order would be the first one again."""
     own = first.parents[1] / "a scale's" / "threads-1.yaml"

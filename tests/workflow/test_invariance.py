@@ -24,7 +24,7 @@ import yaml
 from gdpo.config import CONFIG
 from gdpo.records import Group, write_records
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+pytestmark = [pytest.mark.long, pytest.mark.unmeasured]
 SCALE = "invariance"
 DTYPES = ("float32", "float64")
 RELATIVE_L2, ELEMENTWISE = 1e-5, 1e-10

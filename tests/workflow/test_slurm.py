@@ -218,7 +218,7 @@ def test_only_a_process_of_that_name_is_ended():
         process.kill()
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_table_2_through_a_real_slurm():
     """What it checks is in the script; here, that it did."""
     script = ROOT / "workflow" / "scripts" / "slurm_test.py"

@@ -51,13 +51,13 @@ def table(directory: Path, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader((directory / "results" / f"{name}.csv").open()))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_table_is_there(checked, scale):
     assert {name for name in scale.tables if not (checked / "results" / f"{name}.csv").stat().st_size} == set()
     assert (checked / "paper" / "report.pdf").stat().st_size > 10_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_both_students_have_every_column_of_table_1_and_2(checked, scale):
     rows = {(row["model"], row["row"]): row for row in table(checked, "table2")}
     shown = {scale.models[name].display for name in (STUDENT, LARGER)}
@@ -69,7 +69,7 @@ def test_both_students_have_every_column_of_table_1_and_2(checked, scale):
     assert all(row["aime24"] and row["gym-gcd"] and row["math_avg"] for row in math)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_gated_columns_are_empty_and_say_why(checked):
     rows = table(checked, "table2")
     filled = {name for name in GATED if any(row[name] for row in rows)}
@@ -78,7 +78,7 @@ def test_gated_columns_are_empty_and_say_why(checked):
         assert name in filled or display in text.split("\n\n", 2)[2]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_item_is_kept_with_hash_output_and_verdict(checked, scale):
     samples = checked / "results" / "smol-check" / "samples" / STUDENT / "metakl" / "gdpo" / "0"
     found = {path.stem for path in samples.glob("*.jsonl")}
@@ -95,7 +95,7 @@ def test_every_item_is_kept_with_hash_output_and_verdict(checked, scale):
             assert set(verdicts) <= {"right", "wrong", "ungradable"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_teacher_is_the_larger_model_tuned_on_gold_solutions(checked, scale):
     root = checked / "results" / "smol-check"
     assert json.loads((root / "models" / "expert" / "config.json").read_text())["model_type"] == "gemma3_text"
@@ -104,7 +104,7 @@ def test_the_teacher_is_the_larger_model_tuned_on_gold_solutions(checked, scale)
     assert any(max(group["rewards"]) > min(group["rewards"]) for group in groups)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_weights_of_scored_runs_are_gone_and_their_logs_are_not(checked):
     runs = sorted((checked / "results" / "smol-check" / "runs").rglob("train.json"))
     assert len(runs) == 27
@@ -114,7 +114,7 @@ def test_weights_of_scored_runs_are_gone_and_their_logs_are_not(checked):
         assert record["steps"] >= 1 and record["seconds"] > 0 and record["memory_mb"]["peak"] > 0
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_second_run_has_nothing_to_do(checked):
     found = ["--mirror", str(MIRROR)] if (MIRROR / "manifest.json").is_file() else []
     done = smol_check(checked, *found)
