@@ -10,12 +10,14 @@ import datetime
 import logging
 import math
 import os
+import re
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gdpo.errors import UserError
+from gdpo.errors import UserError, first_line
 from gdpo.journal import Entry
+from gdpo.replies import Pieces, Unread, is_broken
 from gdpo.schema import Endpoint
 from gdpo.scrub import masked
 
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 UNSEEN = (408, 504, 524)  # a gateway gave up waiting: the model behind it may have answered, and charged
 PASSING = (408, 409, 429)  # the 4xx that another attempt may not meet
 OF_THE_REQUEST = (400, 413, 422)  # what one request may be refused for while others are answered
+LEFT_OUT = ("max_tokens", "temperature", "top_p", "stream_options")  # what null in a scale does not send
+UNSUPPORTED = re.compile(
+    r"unsupported|not\W+support|not\W+(permitted|allowed|accepted|recogni[sz]ed)|extra|unknown|unrecogni[sz]ed|"
+    r"unexpected|invalid (parameter|argument|field)|deprecated",
+    re.IGNORECASE,
+)
+NETWORK = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+UNLIMITED = 32768  # ours: tokens that a reply without a limit is counted at, where its end is not known
 TOLD = 200  # characters that are quoted of what a server says
 
 Message = dict[str, str]
@@ -48,7 +58,8 @@ def most_tokens(messages: list[Message], endpoint: Endpoint) -> tuple[int, int]:
 
     A token of a byte-level vocabulary is at least a byte; 64 tokens, and 8 a message, are left for the template.
     """
-    return 64 + sum(8 + len(message["content"].encode()) for message in messages), endpoint.max_tokens
+    prompt = 64 + sum(8 + len(message["content"].encode()) for message in messages)
+    return prompt, UNLIMITED if endpoint.max_tokens is None else endpoint.max_tokens
 
 
 def likely_tokens(text: str) -> int:
@@ -70,6 +81,16 @@ def key_of(endpoint: Endpoint) -> str:
     return key
 
 
+def unbuilt(endpoint: Endpoint, key: str, error: Exception) -> str:
+    """Why no connection to an endpoint can be set up; what variables hold is not shown, since it may be a password."""
+    found = [name for name in os.environ if name.upper() in NETWORK and os.environ[name]]
+    shown = masked(first_line(error), key)
+    for name in found:
+        shown = shown.replace(os.environ[name], f"${name}")
+    among = f"; expected {', '.join(sorted(found))} of the environment to hold what can be used" if found else ""
+    return f"{endpoint.base_url}: no connection to it can be set up: {type(error).__name__}: {shown}{among}"
+
+
 class Client:
     """An endpoint with its key; a context manager, inside of which `answer` is awaited."""
 
@@ -81,10 +102,13 @@ class Client:
         self.endpoint = endpoint
         self._key = key_of(endpoint)
         self._limit = "max_tokens"
-        # A key is given in any case: the library would else send that of OPENAI_API_KEY to whoever is asked.
-        self._openai = openai.AsyncOpenAI(
-            base_url=endpoint.base_url, api_key=self._key or "none", timeout=endpoint.timeout, max_retries=0
-        )
+        try:
+            # A key is given in any case: the library would else send that of OPENAI_API_KEY to whoever is asked.
+            self._openai = openai.AsyncOpenAI(
+                base_url=endpoint.base_url, api_key=self._key or "none", timeout=endpoint.timeout, max_retries=0
+            )
+        except Exception as error:  # of the file system, ssl, httpx, or a package that a proxy needs
+            raise UserError(unbuilt(endpoint, self._key, error)) from None
 
     async def __aenter__(self) -> Client:
         await self._openai.__aenter__()
@@ -111,6 +135,8 @@ class Client:
             failure = Failure(f"no connection to {self.endpoint.base_url}" if unsent else why, charged=not unsent)
         except openai.APIError as error:
             failure = Failure(f"an error amid the reply{self._told(error)}", charged=True)
+        except Unread as error:
+            failure = Failure(f"the reply holds {error}", charged=True, ends="request")
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError, ExceptionGroup) as error:
             failure = Failure(f"the reply is no stream of completions ({type(error).__name__})", charged=True)
         raise failure
@@ -118,17 +144,17 @@ class Client:
     async def _stream(self, sent: Entry, messages: list[Message], limit: str) -> Entry:
         import openai
 
-        content: list[str] = []
-        reasoning: list[str] = []
-        finish, tokens = "", None
-        most = self.endpoint.max_tokens
+        asked, pieces, tokens = self.endpoint, Pieces(), None
+        most = asked.max_tokens or openai.omit
         stream = await self._openai.chat.completions.create(
-            model=self.endpoint.model,
+            model=asked.model,
             messages=cast("list[ChatCompletionMessageParam]", messages),  # a type for each role in openai
-            temperature=self.endpoint.temperature,
-            top_p=self.endpoint.top_p,
+            temperature=openai.omit if asked.temperature is None else asked.temperature,
+            top_p=asked.top_p or openai.omit,
             stream=True,
-            stream_options={"include_usage": True},
+            stream_options={"include_usage": asked.stream_options.include_usage}
+            if asked.stream_options
+            else openai.omit,
             max_tokens=most if limit == "max_tokens" else openai.omit,
             max_completion_tokens=most if limit == "max_completion_tokens" else openai.omit,
         )
@@ -137,40 +163,44 @@ class Client:
                 async for chunk in stream:
                     tokens = _tokens(chunk.usage) or tokens
                     for choice in (chunk.choices or [])[:1]:
-                        thought = getattr(choice.delta, "reasoning_content", None)  # DeepSeek, vLLM
-                        thought = thought or getattr(choice.delta, "reasoning", None)  # OpenRouter, newer vLLM
-                        for pieces, piece in ((content, choice.delta.content), (reasoning, thought)):
-                            if isinstance(piece, str):
-                                pieces.append(piece)
-                        finish = choice.finish_reason or finish
+                        pieces.add(choice)
             except openai.APIConnectionError:
-                if not finish:  # else only the count of tokens was cut off
+                if not pieces.finish:  # else only the count of tokens was cut off
                     raise
-        if finish in ("", "error"):
+        if is_broken(pieces.finish):
             raise Failure("the reply was cut off", charged=True)
-        reply, thoughts = self._clean("".join(content)), self._clean("".join(reasoning))
+        given = (pieces.content, pieces.thought, pieces.refusal, pieces.tool, pieces.finish)
+        reply, thoughts, refusal, tool, finish = map(self._clean, given)
         prompt = "".join(message["content"] for message in messages)
-        counted = tokens or (likely_tokens(prompt), likely_tokens(reply + thoughts))
+        counted = tokens or (likely_tokens(prompt), likely_tokens(reply + thoughts + refusal))
         return Entry(
             event="replied", id=sent.id, key=sent.key, ask=sent.ask, prompt=counted[0], completion=counted[1],
-            estimated=tokens is None, reply=reply, reasoning=thoughts, finish=self._clean(finish),
+            estimated=tokens is None, reply=reply, reasoning=thoughts, refusal=refusal, tool=tool, finish=finish,
         )  # fmt: skip
 
     def _refused(self, error: Any, limit: str) -> Failure:
         """What a status of 400 or more means."""
         status, told = error.status_code, self._told(error)
-        if status == 400 and "max_completion_tokens" in str(error) and limit == "max_tokens":
+        unwanted = self._unwanted(f"{error} {error.body}") if status in (400, 422) else ""
+        if unwanted == "max_tokens" and limit == "max_tokens":
             self._limit = "max_completion_tokens"  # the name that newer models of OpenAI insist on
-            return Failure("another name for max_tokens is wanted", charged=False)
+            return Failure(f"another name for max_tokens is wanted: answered {status}{told}", charged=False)
         if status in (401, 403):
             found = f"the key in {self.endpoint.key}" if self.endpoint.key else "a request without a key ('key: null')"
             return Failure(f"{self.endpoint.base_url} refused {found} ({status})", charged=False, ends="call")
-        why = f"{self.endpoint.base_url} answered {status}{told}"
+        hint = f"; '{unwanted}: null' at the endpoint leaves it out" if unwanted else ""
+        why = f"{self.endpoint.base_url} answered {status}{told}{hint}"
         if error.code == "insufficient_quota":
             return Failure(why, charged=False, ends="call")
         if status in PASSING or status >= 500:
             return Failure(why, charged=status in UNSEEN, wait=retry_after(error.response.headers.get("retry-after")))
         return Failure(why, charged=False, ends="request" if status in OF_THE_REQUEST else "call")
+
+    def _unwanted(self, text: str) -> str:
+        """The parameter that an error's text says is not taken, of those that can be left out; empty where none."""
+        named = text.replace("max_completion_tokens", "max_tokens")
+        sent = [name for name in LEFT_OUT if getattr(self.endpoint, name) is not None and name in named]
+        return sent[0] if sent and ("max_completion_tokens" in text or UNSUPPORTED.search(text)) else ""
 
     def _told(self, error: Any) -> str:
         """What the server says of an error, in brackets: one line, without the key."""

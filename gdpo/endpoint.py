@@ -21,6 +21,7 @@ from gdpo.console import say
 from gdpo.errors import UserError
 from gdpo.journal import Entry, Journal, Totals, cost
 from gdpo.progress import report
+from gdpo.replies import is_cut, lacking, said
 from gdpo.schema import Endpoint
 
 if TYPE_CHECKING:
@@ -75,11 +76,14 @@ def ask_all(
         raise ValueError("expected a key of its own for every request")
 
     def fit(request: Request, reply: Entry) -> T:
-        if reply.finish == "length":
-            raise ValueError(f"it was cut off at {endpoint.max_tokens} tokens; expected a shorter one")
-        return check(request, reply.reply)
+        if why := lacking(reply):
+            raise ValueError(why)
+        if is_cut(reply.finish):
+            most = "the endpoint's most" if endpoint.max_tokens is None else endpoint.max_tokens
+            raise ValueError(f"it was cut off at {most} tokens; expected a shorter one")
+        return check(request, said(reply))
 
-    ids, values, totals = _collect(endpoint, requests, fit, Journal(journal), what, left_to)
+    ids, values, totals = _collect(endpoint, requests, fit, Journal(journal), what, left_to=left_to)
     return {request.key: values[id] for request, id in zip(requests, ids, strict=True) if id in values}, totals
 
 
@@ -92,11 +96,14 @@ def complete_all_endpoint(
 ) -> list[list[str]]:
     """`sampling.samples` completions of every conversation, in order, each a request of its own.
 
-    Temperature, top_p and the most new tokens are those of `sampling`; its seed is not sent, since few endpoints heed
-    one. The journal's totals go into `extra`. A reply that reached the most new tokens is a completion like any other.
-    Several calls may share `journal`, one after the other: a later one waits. Raises UserError as `ask_all` does.
+    Temperature, top_p and the most new tokens are those of `sampling`, but for what is None at the endpoint, which is
+    not sent; nor is the seed, since few endpoints heed one. The journal's totals go into `extra`. A reply that reached
+    the most new tokens is a completion like any other; one that is empty, filtered or calls a tool is asked for again,
+    in the same words. Several calls may share `journal`, one after the other: a later one waits. Raises UserError as
+    `ask_all` does.
     """
-    changes = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_new_tokens}
+    given = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_new_tokens}
+    changes = {name: value for name, value in given.items() if getattr(endpoint, name) is not None}
     requests = [
         Request(f"{number}/{sample}", messages, sample)
         for number, messages in enumerate(conversations)
@@ -104,10 +111,12 @@ def complete_all_endpoint(
     ]
 
     def fit(_: Request, reply: Entry) -> str:
+        if why := lacking(reply):
+            raise ValueError(why)
         return completion(reply)
 
-    changed = endpoint.model_copy(update=changes)
-    ids, values, totals = _collect(changed, requests, fit, Journal(journal, wait=True), "completions")
+    changed, kept = endpoint.model_copy(update=changes), Journal(journal, wait=True)
+    ids, values, totals = _collect(changed, requests, fit, kept, "completions", retells=False)
     if extra is not None:
         extra["endpoint"] = asdict(totals)
     texts = [values[id] for id in ids]
@@ -115,10 +124,14 @@ def complete_all_endpoint(
 
 
 def completion(reply: Entry) -> str:
-    """A reply in the students' format: what the model thought stands in <think>...</think> before what it said."""
+    """A reply in the students' format: what the model thought stands in <think>...</think> before what it said.
+
+    A thought that was cut off before anything was said stays open.
+    """
+    text = said(reply).strip()
     if reply.reasoning:
-        return f"<think>\n{reply.reasoning.strip()}\n</think>\n\n{reply.reply.strip()}"
-    text = reply.reply.strip()
+        thought = f"<think>\n{reply.reasoning.strip()}"
+        return thought if is_cut(reply.finish) and not text else f"{thought}\n</think>\n\n{text}"
     if "</think>" in text and "<think>" not in text:  # a chat template that opens the block in the prompt
         return f"<think>\n{text}"
     return text
@@ -131,14 +144,18 @@ def _collect(
     journal: Journal,
     what: str,
     left_to: str | None = None,
+    retells: bool = True,
 ) -> tuple[list[str], dict[str, T], Totals]:
-    """Every request's identity, in order, and the fitted replies by it. Equal requests are one."""
+    """Every request's identity, in order, and the fitted replies by it. Equal requests are one.
+
+    Of a reply that does not fit the model is told what was wrong where a call `retells`; else it is asked as before.
+    """
     ids = [identity(endpoint, request) for request in requests]
     unique = dict(zip(ids, requests, strict=True))
     if not journal.path.exists():
         key_of(endpoint)  # a missing key is named before anything is made
     with journal:
-        asking = _Asking(endpoint, journal, fit, leaves=left_to is not None)
+        asking = _Asking(endpoint, journal, fit, left_to is not None, retells)
         pending = {id: request for id, request in unique.items() if not asking.settled(id, request)}
         try:
             if pending:
@@ -164,8 +181,10 @@ def _collect(
 class _Asking(Generic[T]):
     """One call's work on a journal: `values` fills with what was answered, until everything is or something ends it."""
 
-    def __init__(self, endpoint: Endpoint, journal: Journal, fit: Callable[[Request, Entry], T], leaves: bool):
-        self.endpoint, self.journal, self.fit, self.leaves = endpoint, journal, fit, leaves
+    def __init__(
+        self, endpoint: Endpoint, journal: Journal, fit: Callable[[Request, Entry], T], leaves: bool, retells: bool
+    ):
+        self.endpoint, self.journal, self.fit, self.leaves, self.retells = endpoint, journal, fit, leaves, retells
         self.values: dict[str, T] = {}
         self.left: dict[str, str] = {}  # why, of those left to something else, in the order of giving up
         self.bar: tqdm | None = None
@@ -250,7 +269,7 @@ class _Asking(Generic[T]):
         asked = len(self.journal.replies.get(id, []))
         for ask in range(asked + 1, asked + 1 + self.endpoint.asks - asked % self.endpoint.asks):
             messages = request.messages
-            if id in self._unfit:
+            if self.retells and id in self._unfit:
                 messages = again(messages, *self._unfit[id])
             reply = await self._attempts(id, request.key, ask, messages)
             if reply is None:
@@ -364,5 +383,5 @@ def wait(attempt: int, backoff: float, jitter: random.Random) -> float:
 def again(messages: list[Message], reply: Entry, why: str) -> list[Message]:
     """The conversation that asks again after a reply that does not fit."""
     told = f"That reply does not fit: {why}. Answer the first message again, exactly in the form that it asks for."
-    bad = {"role": "assistant", "content": reply.reply[:QUOTED] or "(empty)"}
+    bad = {"role": "assistant", "content": said(reply)[:QUOTED] or "(empty)"}
     return [*messages, bad, {"role": "user", "content": told}]

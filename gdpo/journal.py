@@ -27,7 +27,7 @@ class Entry(Record):
     """One line: what happened to the request `id`, asked on behalf of `key` for the `ask`-th time.
 
     `prompt` and `completion` are tokens: reserved ones of what was `sent`, else spent ones, `estimated` where the
-    endpoint did not say.
+    endpoint did not say. `refusal` is what a reply says in its field for that, `tool` a tool that it calls.
     """
 
     event: Literal["sent", "replied", "failed", "refused"]
@@ -39,6 +39,8 @@ class Entry(Record):
     estimated: bool = False
     reply: str = ""
     reasoning: str = ""
+    refusal: str = ""
+    tool: str = ""
     finish: str = ""
     why: str = ""
 

@@ -73,12 +73,21 @@ class Price(Strict):
     completion: float = Field(ge=0)
 
 
+class StreamOptions(Strict):
+    """What is asked of a stream of replies beside them: how many tokens they took."""
+
+    include_usage: bool = True
+
+
 class Endpoint(Strict):
     """An OpenAI-compatible endpoint. `key` names the environment variable that holds the key, never the key itself.
 
     `concurrency` requests are in flight at most; one that brings nothing for `timeout` seconds is given up; `attempts`
     are made at each on 429, 5xx, timeouts and broken replies, after waits that double from `backoff` seconds; a reply
     that does not fit is asked for again, `asks` times in all.
+
+    `temperature`, `top_p`, `max_tokens` and `stream_options` are sent, but for those that are null: some servers refuse
+    one. A null holds whatever a step's own settings say.
 
     What changes no answer is in no dump, so that a higher budget or another key makes no finished result again.
     """
@@ -91,9 +100,10 @@ class Endpoint(Strict):
     attempts: Annotated[Positive, UNDUMPED] = 6
     backoff: Annotated[Rate, UNDUMPED] = 1.0
     asks: Positive = 3
-    max_tokens: Positive = 1024
-    temperature: float = Field(0.0, ge=0)
-    top_p: Share = 1.0
+    max_tokens: Positive | None = 1024
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    top_p: Share | None = 1.0
+    stream_options: Annotated[StreamOptions | None, UNDUMPED] = StreamOptions()
     price: Annotated[Price | None, UNDUMPED] = None
     budget: Annotated[Budget, UNDUMPED] = Budget()
 
@@ -101,6 +111,8 @@ class Endpoint(Strict):
     def _priced(self) -> Endpoint:
         if self.budget.money is not None and self.price is None:
             raise ValueError("budget.money needs a 'price'")
+        if self.max_tokens is None and self.budget != Budget():
+            raise ValueError("max_tokens: found null beside a budget, expected the most tokens that a reply may cost")
         return self
 
     @property

@@ -97,4 +97,5 @@ def stems_of(name: str) -> set[str]:
 
 
 def _size(endpoint: Endpoint) -> int:
-    return max(2, min(BATCH, endpoint.max_tokens // NAME_TOKENS))
+    most = BATCH if endpoint.max_tokens is None else endpoint.max_tokens // NAME_TOKENS
+    return max(2, min(BATCH, most))
