@@ -7,13 +7,14 @@ its own batch or conversation, so a resumed call gives what an uninterrupted one
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from tqdm import tqdm
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GenerationConfig
 
 from gdpo.config import fingerprint
 from gdpo.errors import UserError
@@ -28,9 +29,6 @@ Conversation = list[dict[str, str]]
 Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conversations, and their completions
 
 VLLM_BATCH = 256  # ours: conversations between two savings; vLLM fills the card with fewer
-# What a checkpoint advises its users is not asked for: Qwen2.5-Instruct ships 1.05, which transformers applies even to
-# greedy decoding, and vLLM does not.
-UNADVISED = {"repetition_penalty": 1.0}
 PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
 
 
@@ -51,6 +49,27 @@ class Sampling:
 
 def device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def unadvised(model: Any) -> GenerationConfig:
+    """A model's generation defaults without its checkpoint's advice: which tokens end a text, and which one pads it.
+
+    Anything else that a checkpoint may ship (a penalty, beams, words to suppress) would be applied to what is asked for
+    without it, by transformers even to greedy decoding.
+    """
+    advised = model.generation_config
+    return GenerationConfig(eos_token_id=advised.eos_token_id, pad_token_id=advised.pad_token_id)
+
+
+@contextmanager
+def without_advice(model: Any) -> Iterator[None]:
+    """Within, `model` generates without its checkpoint's advice; it keeps it, to be saved with."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter
+    advised, inner.generation_config = inner.generation_config, unadvised(inner)
+    try:
+        yield
+    finally:
+        inner.generation_config = advised
 
 
 class Completer(Protocol):
@@ -78,6 +97,7 @@ class Generator(Completer):
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
         self.model = placed(model, device()).eval()
+        self.model.generation_config = unadvised(self.model)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
@@ -106,7 +126,6 @@ class Generator(Completer):
         output = self.model.generate(
             **inputs,
             **sampled,
-            **UNADVISED,
             max_new_tokens=sampling.max_new_tokens,
             num_return_sequences=sampling.samples,
             pad_token_id=self.tokenizer.pad_token_id,

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from gdpo.config import fingerprint
 from gdpo.files import resumed
-from gdpo.generate import UNADVISED, device
+from gdpo.generate import device, unadvised
 from gdpo.likelihood import Choices, in_batches
 from gdpo.precision import weights_dtype
 from gdpo.schema import Dtype
@@ -67,7 +67,7 @@ class Student(HFLM):
         )
         # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.
         self.add_bos_token = False
-        self.model.generation_config.update(**UNADVISED)
+        self.model.generation_config = unadvised(self.model)
         self.rows = batch_size
         self.seeds, self.kept = seeds, kept
 

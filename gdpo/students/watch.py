@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gdpo.generate import UNADVISED
+from gdpo.generate import without_advice
 from gdpo.thinking import whole
 
 PREFIX = "watch_"
@@ -109,15 +109,15 @@ class Watch(TrainerCallback):
         inputs = self.tokenizer(
             prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         ).to(model.device)
-        output = model.generate(
-            input_ids=inputs["input_ids"],
-            attention_mask=inputs["attention_mask"],
-            do_sample=False,
-            synced_gpus=isinstance(model, FSDPModule),  # all processes must make as many passes
-            **UNADVISED,
-            max_new_tokens=self.max_new_tokens,
-            pad_token_id=self.tokenizer.pad_token_id,
-        )
+        with without_advice(model):
+            output = model.generate(
+                input_ids=inputs["input_ids"],
+                attention_mask=inputs["attention_mask"],
+                do_sample=False,
+                synced_gpus=isinstance(model, FSDPModule),  # all processes must make as many passes
+                max_new_tokens=self.max_new_tokens,
+                pad_token_id=self.tokenizer.pad_token_id,
+            )
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
         return [whole(prompt, text).strip() for prompt, text in zip(prompts, texts, strict=True)]
