@@ -46,6 +46,8 @@ class Source(Strict):
     `fields` maps fields of a Question to paths into a row (`answer: "answers.0"`); a layout that a path cannot
     express has a function of gdpo.metakl.readers, named by `reader`. `rows` keeps the first so many questions;
     `instruction` is put below each question. `stands_in_for` names the paper's source whose role it plays.
+    `no_answer` is what a row holds that has none (`[proof, null]`), in any case: such rows are left out. Where it is
+    absent, a mathematical answer that looks like one is refused; `[]` says that each is an answer.
     """
 
     domain: Domain
@@ -60,6 +62,7 @@ class Source(Strict):
     pool: bool = False
     rows: Positive | None = None
     instruction: str = ""
+    no_answer: list[str | None] | None = Field(**unsaid(None))
 
     @model_validator(mode="after")
     def _readable(self) -> Source:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gdpo.data_schema import Mapped
@@ -29,12 +30,22 @@ def at(row: Any, path: str, field: str) -> Any:
     return value
 
 
-def mapped(row: Row, paths: Mapping[Mapped, str], refused: bool) -> Fields:
+def stands_for_none(value: Any, no_answer: Sequence[str | None] | None) -> bool:
+    """Whether `value` is one of `no_answer`, whatever its case: what a source writes where it has no answer."""
+    texts = [None if text is None else text.strip().lower() for text in no_answer or ()]
+    return (None if value is None else str(value).strip().lower()) in texts
+
+
+def mapped(
+    row: Row, paths: Mapping[Mapped, str], refused: bool, no_answer: Sequence[str | None] | None = None
+) -> Fields | None:
     """A row whose fields of a Question lie at `paths`. The index of a choice becomes its letter.
 
-    Questions that are to be `refused` need no answer.
+    Questions that are to be `refused` need no answer. None where the answer is one of `no_answer`.
     """
     found = {field: at(row, path, field) for field, path in paths.items()}
+    if not refused and stands_for_none(found["answer"], no_answer):
+        return None
     fields: Fields = {"question": _worded(found["question"], "question", paths), "answer": ""}
     choices = found.get("choices")
     if "choices" in paths:
@@ -59,7 +70,7 @@ def _at(field: Mapped, paths: Mapping[Mapped, str]) -> str:
 
 
 def _worded(value: Any, field: Mapped, paths: Mapping[Mapped, str]) -> str:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
         raise BadField(_at(field, paths), value, "text")
@@ -69,10 +80,12 @@ def _worded(value: Any, field: Mapped, paths: Mapping[Mapped, str]) -> str:
 def _answer(value: Any, choices: list[str] | None, field: str) -> str:
     """A letter where there are choices, given as it is, by its index, or by the choice's own text; else the text.
 
-    Raises BadField too where a number is one choice's index and another's text.
+    Raises BadField too where a number or letter names one choice and is another's text.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, float)) or not str(value).strip():
         raise BadField(field, value, "text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadField(field, value, "text or a finite number")
     if choices is None:
         return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
     if isinstance(value, int):
@@ -82,8 +95,11 @@ def _answer(value: Any, choices: list[str] | None, field: str) -> str:
             raise BadField(field, value, f"a letter or text, since as a number it may mean {letter} or {other}")
         return letter
     letters = LETTERS[: len(choices)]
-    if (text := str(value).strip()) in letters:
-        return text
-    if text in choices:
-        return letters[choices.index(text)]
+    text = str(value).strip()
+    named = [letter for letter, choice in zip(letters, choices, strict=True) if text in (letter, choice)]
+    if len(named) > 1:
+        way = "an index" if text in letters else "a letter or an index"
+        raise BadField(field, value, f"{way}, since as it stands it may mean {' or '.join(named)}")
+    if named:
+        return named[0]
     raise BadField(field, value, f"one of {', '.join(letters)}, an index, or a choice")

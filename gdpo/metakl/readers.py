@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -76,16 +77,36 @@ def response(reasoning: str, answer: str) -> str:
     return f"<think>\n{reasoning.strip()}\n</think>\n\n\\boxed{{{answer}}}"
 
 
+BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
+WORD = re.compile(r"[-+]?\d+(?:[.,]\d+)*|[^\s$]+")
+
+
+def _bare(text: str, start: int) -> str | None:
+    r"""What a box without braces, whose name ends at `start`, is about: its formula, else the next word or number."""
+    before, line = text[:start], text[start:].partition("\n")[0]
+    dollars = before.replace("$$", "").count("$") % 2 or before.count("$$") % 2
+    if dollars or max(map(before.rfind, (r"\(", r"\["))) > max(map(before.rfind, (r"\)", r"\]"))):
+        return re.split(r"\$|\\[)\]]", line)[0].strip() or None
+    word = WORD.match(line)
+    return (word[0].rstrip(".,;:") or None) if word else None
+
+
 def last_boxed(text: str) -> str | None:
-    r"""The content of the last \boxed{...} in `text`, braces balanced; None where there is none."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
+    r"""What stands in the last box of `text`, \boxed{...} or \fbox{...}, braces balanced; None where there is none.
+
+    Without braces, as in \boxed 7, it is what comes before the formula's end, else the next word or number.
+    """
+    boxes = list(BOX.finditer(text))
+    if not boxes:
         return None
+    start = boxes[-1].end()
+    if not text.startswith("{", start):
+        return _bare(text, start)
     depth = 0
-    for end in range(start + 6, len(text)):
+    for end in range(start, len(text)):
         depth += {"{": 1, "}": -1}.get(text[end], 0)
         if depth == 0:
-            return text[start + 7 : end].strip() or None
+            return text[start + 1 : end].strip() or None
     return None
 
 
@@ -120,8 +141,10 @@ def problem(row: Row) -> Fields | None:
     answer, solution = row.get("answer"), row.get("solution")
     if answer is None and isinstance(solution, str):
         answer = last_boxed(solution)
-    if isinstance(answer, float) and answer.is_integer():
-        answer = int(answer)
+    if isinstance(answer, float):
+        if not math.isfinite(answer):
+            raise BadField("answer", answer, "text or a finite number")
+        answer = int(answer) if answer.is_integer() else answer
     if answer is None or not (answer := str(answer).strip()):
         return None
     level = re.search(r"\d+", str(row.get("level") or row.get("difficulty") or ""))

@@ -16,12 +16,16 @@ from gdpo.config import CONFIG, Scale, read_yaml
 from gdpo.data_schema import HubSource, Source
 from gdpo.errors import UserError, first_line, suggest
 from gdpo.files import read_json, read_jsonl, sha256
-from gdpo.metakl.fields import mapped
+from gdpo.metakl.fields import mapped, stands_for_none
 from gdpo.metakl.gym import made
 from gdpo.metakl.readers import READERS, BadField, Fields, Row
 from gdpo.records import Question, misfit
 from gdpo.yaml_file import first_problem
 
+# What sources write where a row has no answer; NuminaMath 1.5 has the first two.
+NO_ANSWER = (
+    "proof", "notfound", "not found", "no answer", "none", "null", "nan", "n/a", "unknown", "tbd", "?", "-",
+)  # fmt: skip
 ANSWER_SECONDS = 10  # how long the Hub may take to say which commit a branch is at
 
 
@@ -123,7 +127,8 @@ def reader_of(name: str, source: Source) -> Callable[[Row], Fields | None]:
     Raises UserError where its `reader` is none.
     """
     if source.reader == "fields":
-        return partial(mapped, paths=source.fields, refused=source.grader == "refusal")
+        refused = source.grader == "refusal"
+        return partial(mapped, paths=source.fields, refused=refused, no_answer=source.no_answer)
     if source.reader not in READERS:
         known = ["fields", *READERS]
         raise UserError(f"sources.{name}.reader: found '{source.reader}'; {suggest(source.reader, known)}")
@@ -134,8 +139,12 @@ def _questions(
     name: str, source: Source, reader: Callable[[Row], Fields | None], where: str, rows: Iterable[tuple[int, Row]]
 ) -> Iterator[Question | None]:
     for number, row in rows:
+        if source.reader != "fields" and "answer" in row and stands_for_none(row["answer"], source.no_answer):
+            yield None
+            continue
         try:
             fields = reader(row)
+            _answered(source, row, fields)
         except BadField as error:
             raise UserError(f"{where}, line {number}, {error}") from None
         if fields is None:
@@ -147,6 +156,18 @@ def _questions(
             yield Question(id=f"{name}-{number}", domain=source.domain, source=name, grader=source.grader, **fields)
         except ValidationError as error:
             raise UserError(f"{where}, line {number}, {misfit(error, Question)}") from None
+
+
+def _answered(source: Source, row: Row, fields: Fields | None) -> None:
+    """Raises BadField where a mathematical answer that a row gives looks as if it stood for none."""
+    boxed = source.reader == "problem" and row.get("answer") is None  # which a solution says, not a column
+    if fields is None or source.grader != "math" or source.no_answer is not None or boxed:
+        return
+    if (answer := str(fields["answer"]).strip()).lower() in NO_ANSWER:
+        expected = (
+            f"an answer; 'no_answer: [{answer}]' leaves such rows out, and 'no_answer: []' takes them as they are"
+        )
+        raise BadField("answer", answer, expected)
 
 
 def _expected(name: str, source: Source, mirror: Path) -> str | None:

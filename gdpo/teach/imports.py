@@ -107,6 +107,8 @@ def _truth(value: Any) -> bool:
 def _answer(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise BadRow(f"found {value!r}, expected text or a number")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise BadRow(f"found {value!r}, expected text or a finite number")
     return str(value)
 
 

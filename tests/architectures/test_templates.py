@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
-from transformers import AutoTokenizer, Trainer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 from trl import GRPOTrainer
 
 from gdpo.benchmark_schema import Benchmark
@@ -184,11 +186,13 @@ def test_a_published_repetition_penalty_is_not_followed(tmp_path, items):
     path = tmp_path / "model"
     scripted(QWEN25, path, {"Ċ": "2", "2": "2"})
     generator = Generator(path, "float32")
-    assert generator.model.generation_config.repetition_penalty == 1.05
+    assert json.loads((path / "generation_config.json").read_text())["repetition_penalty"] == 1.05
     head, vocabulary = generator.model.lm_head.weight, generator.tokenizer.get_vocab()
     with torch.no_grad():
         head[vocabulary["3"]] = 0.97 * head[vocabulary["2"]]
+    advice = (path / "generation_config.json").read_text()
     generator.model.save_pretrained(path)
+    (path / "generation_config.json").write_text(advice)
     sampling = Sampling(samples=1, temperature=0.0, top_p=1.0, max_new_tokens=5, batch_size=1, seed=0)
     assert complete(Model(display="", reference="dir:x"), path, [USER], sampling, tmp_path / "c") == [["22222"]]
     benchmark = Benchmark(display="", domain="math", source="made", max_new_tokens=5)
@@ -196,7 +200,8 @@ def test_a_published_repetition_penalty_is_not_followed(tmp_path, items):
     assert [row["output"] for row in rows] == ["22222"] * 2
     tokenizer = padding_tokenizer(path)
     watched = Watch(tokenizer, generator.prompts([USER]), None, every=1, max_new_tokens=5, batch_size=1)
-    assert watched._answers(generator.model, list(watched.prompts)) == ["22222"]
+    advised = AutoModelForCausalLM.from_pretrained(path)
+    assert watched._answers(advised, list(watched.prompts)) == ["22222"]
 
 
 # Thoughts
