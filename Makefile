@@ -8,6 +8,10 @@ VLLM := .venv-vllm
 VLLM_LOCK := envs/vllm.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Snakemake and others keep caches there; some containers name a home that is not there.
+ifneq ($(shell test -w "$$HOME" && echo there),there)
+export HOME := $(CURDIR)/.cache/home
+endif
 .DEFAULT_GOAL := help
 
 # A variable that is misspelt would set nothing, and another scale be made than was meant.
@@ -18,7 +22,7 @@ spelt = $(or $(filter $(call capitals,$(1)),$(VARIABLES)),one of $(VARIABLES))
 $(foreach name,$(filter-out $(VARIABLES) MAKEFLAGS SHELL,$(GIVEN)),\
   $(error $(name)=$($(name)): found variable '$(name)', expected $(call spelt,$(name))))
 
-CONFIG := --config scale=$(SCALE)$(if $(LIMIT), limit=$(LIMIT))$(if $(MIRROR), mirror=$(MIRROR))
+CONFIG := --config scale=$(SCALE)$(if $(LIMIT), limit=$(LIMIT))$(if $(MIRROR), mirror='$(MIRROR)')
 
 # What a user types to go on after Ctrl-C, which the display of the workflow says (gdpo.terminal).
 export GDPO_AGAIN := $(strip make $(MAKECMDGOALS) $(MAKEOVERRIDES) \
@@ -83,7 +87,7 @@ bases: setup ## the base models made anew, and how they differ from the shipped 
 
 # All of scale smol on a handful of questions, in minutes on a CPU; skipped, saying why, where models or data are out of reach.
 smol-check: setup ## all of smol on a handful of questions, in minutes on a CPU
-	python workflow/scripts/smol_check.py $(if $(MIRROR),--mirror $(MIRROR))
+	python workflow/scripts/smol_check.py $(if $(MIRROR),--mirror '$(MIRROR)')
 
 # The Slurm profile on a real Slurm of one node, brought up for it: as root, with Debian's packages; skipped, saying why, elsewhere.
 slurm-test: setup ## the Slurm profile on a Slurm of one node; as root

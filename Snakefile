@@ -112,7 +112,7 @@ onstart:
 
 
 onsuccess:
-    shell(f"gdpo summary {TOLD} --since {STARTED}")
+    shell("gdpo summary {TOLD} --since {STARTED}")
 
 
 onerror:

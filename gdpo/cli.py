@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -54,6 +55,7 @@ def step(parent: argparse._SubParsersAction[Parser], name: str, does: str, targe
     command.set_defaults(target=target)
     command.add_argument("--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file")
     command.add_argument("--limit", type=whole, help="at most this many questions per set and items per benchmark")
+    command.add_argument("--mirror", help="read data sets, where the step reads any, from this directory, not the Hub")
     command.add_argument("--log", type=Path, help="send libraries' output to this file instead of the terminal")
     return command
 
@@ -65,11 +67,6 @@ def cell(command: argparse.ArgumentParser) -> None:
         "--method", required=True, nargs="+", help="methods by name; NAME~LR is NAME at learning rate LR"
     )
     command.add_argument("--seeds", type=whole, nargs="+", required=True)
-
-
-def mirror(command: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    command.add_argument("--mirror", help="read data sets from this directory instead of the Hub")
-    return command
 
 
 def sized(command: argparse.ArgumentParser) -> None:
@@ -92,10 +89,10 @@ def parser() -> argparse.ArgumentParser:
     step(steps, "bases", "compare base models made anew with the shipped ones", "tiny:bases").add_argument(
         "--ship", action="store_true", help="put those that differ in the shipped ones' place"
     )
-    mirror(step(steps, "benchmark", "write the benchmarks' items, and all that are guarded", "metakl:benchmark"))
+    step(steps, "benchmark", "write the benchmarks' items, and all that are guarded", "metakl:benchmark")
     room = steps.add_parser("metakl", help="the training data: pool to training sets")
     data = room.add_subparsers(dest="substep", required=True, metavar="STEP")
-    mirror(step(data, "sources", "write the question pool from its sources", "metakl:sources"))
+    step(data, "sources", "write the question pool from its sources", "metakl:sources")
     step(data, "decontaminate", "drop what a benchmark asks", "metakl:decontaminate")
     step(data, "annotate", "name the skills that each question needs", "metakl:annotate")
     step(data, "quality", "measure the taxonomy against what sources say", "metakl:quality")
@@ -110,8 +107,7 @@ def parser() -> argparse.ArgumentParser:
     room = steps.add_parser("teach", help="the teacher's responses and their rewards")
     teach = room.add_subparsers(dest="substep", required=True, metavar="STEP")
     step(teach, "respond", "sample each question's group", "teach:respond").add_argument("--trainset", required=True)
-    imported = mirror(step(teach, "import", "take groups from a file", "teach:import_groups"))
-    imported.add_argument("--trainset", required=True)
+    step(teach, "import", "take groups from a file", "teach:import_groups").add_argument("--trainset", required=True)
     step(teach, "part", "take a part's groups from the whole set's", "teach:part").add_argument(
         "--trainset", required=True
     )
@@ -122,7 +118,7 @@ def parser() -> argparse.ArgumentParser:
     scored = step(steps, "evaluate", "score runs and keep every item", "evaluate:evaluate")
     cell(scored)
     scored.add_argument("--split", choices=["test", "validation"], default="test")
-    mirror(step(steps, "judge", "measure the safety judges on answers known to be safe", "evaluate:judge"))
+    step(steps, "judge", "measure the safety judges on answers known to be safe", "evaluate:judge")
     step(steps, "table", "write a table from samples", "report:table").add_argument("--name", required=True)
     step(steps, "figure", "draw a figure from finished results", "report:figure").add_argument("--name", required=True)
     step(steps, "publish", "make a table, figure or the claims the active scale's", "report:publish").add_argument(
@@ -219,7 +215,10 @@ def run(arguments: argparse.Namespace, call: int | None = None) -> None:
         redirect(given["log"])
     room, _, function = given["target"].partition(":")
     options = {k: v for k, v in given.items() if k not in ("step", "substep", "target", "scale", "limit", "log")}
-    if "mirror" in options and not scale.world:
+    called = getattr(import_module(f"gdpo.{room}.steps"), function)
+    if "mirror" not in signature(called).parameters:
+        options.pop("mirror")  # every step of a chain takes the same options
+    elif not scale.world:
         from gdpo.metakl.sources import mirror_dir
 
         options["mirror"] = mirror_dir(options["mirror"], scale)
@@ -230,7 +229,7 @@ def run(arguments: argparse.Namespace, call: int | None = None) -> None:
 
         student, trainset, methods, seeds = (options.pop(k) for k in ("student", "trainset", "method", "seeds"))
         options["runs"] = [Run(student, trainset, method, seed) for method in methods for seed in seeds]
-    getattr(import_module(f"gdpo.{room}.steps"), function)(scale, **options)
+    called(scale, **options)
 
 
 def main(call: int | None = None) -> None:

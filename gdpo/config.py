@@ -28,6 +28,7 @@ from gdpo.yaml_file import first_problem, parsed
 
 CONFIG = Path(__file__).resolve().parent.parent / "workflow" / "config"
 DROPPABLE = ("tables", "studies", "benchmarks")  # entries that a scale sets to null it does not have
+LIMITED_ROWS = 100  # ours: questions of a source of one's own under a limit, as smol's; more where the limit is more
 Entry = TypeVar("Entry")
 SHARED = ("tables", "studies", "claims", "figures", "sources")  # of all scales
 
@@ -341,7 +342,8 @@ def _limited(raw: dict[str, Any], limit: int, path: Path) -> dict[str, Any]:
     for tuned in (model["tuned"] for model in _mappings(raw, "models") if isinstance(model.get("tuned"), dict)):
         _lower(tuned, "questions", limit)
     for benchmark in _mappings(raw, "benchmarks"):
-        benchmark["items"] = benchmark.get("items") or limit
+        if benchmark.get("items") is None:
+            benchmark["items"] = limit
         benchmark.setdefault("validation_items", 0)
         _lower(benchmark, "items", limit)
         _lower(benchmark, "validation_items", limit)
@@ -386,7 +388,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"
     raw = _extended(path)
     if limit is not None:
-        if not isinstance(limit, int) or limit < 1:  # Snakemake passes on what --config has
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:  # Snakemake passes on what --config has
             raise UserError(f"limit: expected a whole number above 0, found {limit}")
         raw = _limited(raw, limit, path)
     for key in ("tables", "studies"):
@@ -398,6 +400,9 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
         entries = _mapping(raw["sources"], path, "sources")
         entries = {n: _mapping(entry, path, f"sources.{n}") for n, entry in entries.items()}
         raw["sources"] = {n: merge(catalogue.get(n, {}), entry) for n, entry in entries.items()}
+        for name in raw["sources"].keys() - catalogue.keys() if limit is not None else ():
+            raw["sources"][name].setdefault("rows", max(limit or 0, LIMITED_ROWS))
+            _lower(raw["sources"][name], "rows", max(limit or 0, LIMITED_ROWS))
     try:
         return Scale.model_validate(raw)
     except ValidationError as error:

@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -40,6 +41,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove(temporary)  # of a killed process that had this one's number
             yield temporary
+            _by_umask(temporary)
             if temporary.is_dir() and path.exists():
                 _remove(old)
                 os.replace(path, old)  # removed in place, a kill would leave half of it
@@ -47,6 +49,19 @@ def replacing(path: Path | str) -> Iterator[Path]:
     finally:
         _remove(temporary)
         _remove(old)
+
+
+def _by_umask(directory: Path) -> None:
+    """Let whoever may read a directory's files read all of them: safetensors writes weights for their owner alone."""
+    closed = [p for p in directory.rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_mode & 0o077 == 0]
+    if not closed:
+        return
+    probe = directory / ".by-umask"  # asking for the umask would change it, for other threads too
+    probe.touch()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    for path in closed:
+        path.chmod(mode)
 
 
 def _remove(path: Path) -> None:

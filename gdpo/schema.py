@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from gdpo.records import Domain, Grader
+from gdpo.strict import Strict as Strict
+from gdpo.strict import unsaid as unsaid
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
@@ -26,15 +28,6 @@ Engine = Literal["hf", "vllm"]
 DIGEST = r"#sha256=[0-9a-f]{64}"
 WHEEL = rf"[^\s+#]+==[^\s+#]+{DIGEST}"
 Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:[^#]+({DIGEST})?|wheel:{WHEEL}(\+{WHEEL})*)$")]
-
-
-def unsaid(default: Any) -> dict[str, Any]:
-    """A field that a dump leaves out where it has its default, so that entries without it keep their hash."""
-    return {"default": default, "exclude_if": lambda value: value == default}
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Pretrain(Strict):
@@ -258,6 +251,8 @@ class TrainSet(Strict):
     questions, smaller parts of one set within larger ones, with the groups that the whole set has: nothing is
     asked twice. `select: import` takes groups from the files `paths` (in the mirror, if one is not found as it stands),
     laid out as `fields` says, one mapping for all or a list of one a file; rows that ask the same are one group.
+    Prompts stay as given; `instruction: true` puts below each question what most benchmarks of the domain put there,
+    and a text puts that.
     `grader` judges where `fields` names an answer (absent: as math in the domain math). Groups that ask an item of
     a benchmark or of a protected source are dropped, or with `contaminated: keep` kept, and the benchmark's column
     stays empty. `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the
@@ -269,10 +264,13 @@ class TrainSet(Strict):
     size: Positive
     domain: Domain | None = None
     grader: Grader | None = None
-    parts: list[Name] = []
-    sources: list[Name] = []
-    paths: list[str] = []
-    fields: Annotated[list[Import], BeforeValidator(_listed)] = [Import(rewards="rewards")]
+    parts: list[Name] = Field(default_factory=list)
+    sources: list[Name] = Field(default_factory=list)
+    paths: list[str] = Field(default_factory=list)
+    fields: Annotated[list[Import], BeforeValidator(_listed)] = Field(
+        default_factory=lambda: [Import(rewards="rewards")]
+    )
+    instruction: str | bool = Field(**unsaid(False))
     contaminated: Literal["drop", "keep"] = "drop"
     respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
 

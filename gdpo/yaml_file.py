@@ -18,7 +18,10 @@ SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written t
 
 
 class Loader(yaml.SafeLoader):
-    """A key that occurs twice is an error: the first entry would be lost without a word."""
+    """A key that occurs twice is an error: the first entry would be lost without a word.
+
+    Numbers are those of YAML 1.2: to YAML 1.1, 1:30 is 90 and 010 is 8.
+    """
 
     # types-PyYAML has a mapping for the anchor, which is a name or None.
     def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:  # type: ignore[override]
@@ -32,6 +35,25 @@ class Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
             seen.add(name)
         return node
+
+
+INT, FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
+Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in (INT, FLOAT)]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+# As PyYAML's, without base 60 and octals: these stay text, which a field for a number takes or refuses.
+Loader.add_implicit_resolver(
+    INT, re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0b[01_]+|0x[0-9a-fA-F_]+)\Z"), list("-+0123456789")
+)
+Loader.add_implicit_resolver(
+    FLOAT,
+    re.compile(
+        r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?\Z"
+        r"|[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"
+    ),
+    list("-+.0123456789"),
+)
 
 
 def parsed(path: Path) -> Any:

@@ -19,6 +19,8 @@ def directory_of(result: Path) -> str:
     if result.suffix not in tables.ALL_ENDS:
         raise UserError(f"{result}: expected a table's CSV, Markdown or LaTeX, such as results/table2.csv")
     path = provenance_path(result.with_suffix(".csv"))
+    if not path.exists() and not result.exists():
+        raise UserError(f"{result}: not made yet; `snakemake --cores all {result}` makes it")
     if not path.exists():
         raise UserError(f"{path}: no such file; expected a table's provenance, or its scale by --scale")
     made = read_json(path)

@@ -84,7 +84,9 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
         paths = [_found(path, mirror) for path in settings.paths]
-        read = imports.read_imported(paths, settings.fields, instruction(scale, settings.domain))
+        asks = settings.instruction
+        below = asks if isinstance(asks, str) else instruction(scale, settings.domain) if asks else ""
+        read = imports.read_imported(paths, settings.fields, below)
         if settings.contaminated == "keep":
             read = read[: settings.size]
             items = {name: read_records(layout.benchmark(name, "test"), Question) for name in scale.benchmarks}

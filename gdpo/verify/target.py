@@ -8,6 +8,7 @@ from pathlib import Path
 from gdpo.config import Scale
 from gdpo.errors import UserError, suggest
 from gdpo.layout import Layout
+from gdpo.provenance import provenance_path
 from gdpo.report import tables
 from gdpo.report.made import scale_of as scale_of
 
@@ -36,6 +37,10 @@ def target(scale: Scale, result: Path) -> Target:
     name = stems[result.stem]
     stem = result.with_name(name)
     files = tables.files(scale.tables[name], stem)
+    if not any(path.exists() for path in [*files, provenance_path(stem.with_suffix(".csv"))]):
+        limited = f" limit={scale.limit}" if scale.limit else ""
+        makes = f"`snakemake --cores all {result} --config scale={scale.scale}{limited}` makes it"
+        raise UserError(f"{result}: not made yet at scale {scale.name}; {makes}")
     made = {place.resolve() for place in (Path("results"), Layout(scale).table(name).parent)}
     if result.parent.resolve() not in made:
         files = [path for path in files if path == result or path.exists()]

@@ -13,7 +13,8 @@ from gdpo.compute_schema import Launch
 # For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
 # environment goes there by itself (gdpo/environment.py).
 ENVIRONMENTS = {
-    engine: str(Path(workflow.basedir, "envs", f"{name}.yaml"))
+    # Snakemake takes braces in it for wildcards.
+    engine: re.sub("[{}]", r"\g<0>\g<0>", f"{workflow.basedir}/envs/{name}.yaml")
     for engine, name in [("hf", "gdpo"), ("vllm", "vllm")]
 }
 ENVIRONMENT = ENVIRONMENTS["hf"]
