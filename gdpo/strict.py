@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, model_validator
 
 
 def unsaid(default: Any) -> dict[str, Any]:
@@ -17,28 +17,31 @@ def unsaid(default: Any) -> dict[str, Any]:
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+    def _no_truth_for_a_number(cls, given: Any) -> Any:
         """True is 1 to pydantic, and YAML reads `yes`, `no`, `on` and `off` as truth values."""
-        assert info.field_name is not None  # a validator of fields
-        if misread(value, cls.model_fields[info.field_name].annotation):
-            raise ValueError("expected a number, found a truth value (yes, no, on, off, true or false)")
-        return value
+        if not isinstance(given, Mapping):
+            return given
+        fields = cls.model_fields
+        return {k: told(v, fields[k].annotation) if k in fields else v for k, v in given.items()}
 
 
-def misread(value: Any, kind: Any) -> bool:
-    """Whether a truth value stands in `value` where `kind`, a type, has a number."""
+TRUTH = "a truth value (yes, no, on, off, true or false)"
+
+
+def told(value: Any, kind: Any) -> Any:
+    """`value` with `TRUTH`, which is no number to pydantic, for a truth value where `kind`, a type, has a number."""
     arms = list(_arms(kind))
     if isinstance(value, bool):
-        return bool({int, float} & set(arms)) and bool not in arms and Any not in arms
-    if isinstance(value, Mapping):
+        return TRUTH if {int, float} & set(arms) and bool not in arms and Any not in arms else value
+    if isinstance(value, dict):
         within = [get_args(arm) for arm in arms if get_origin(arm) is dict]
-        return any(misread(key, k) or misread(entry, v) for k, v in within for key, entry in value.items())
-    if isinstance(value, list | tuple):
-        within = [get_args(arm) for arm in arms if get_origin(arm) in (list, tuple, set)]
-        return any(misread(entry, kind) for kinds in within for kind in kinds for entry in value)
-    return False
+        return {k: told(v, within[0][1]) for k, v in value.items()} if within else value
+    if isinstance(value, list):
+        within = [get_args(arm) for arm in arms if get_origin(arm) in (list, tuple)]
+        return [told(v, within[0][0]) for v in value] if within else value
+    return value
 
 
 def _arms(kind: Any) -> Iterator[Any]:

@@ -29,16 +29,21 @@ def loaded(tmp_path, text, limit=None, base="tiny"):
         ("world.popularity", "world: {{popularity: {{student: {}}}}}"),
         ("limit", "limit: {}"),
         ("benchmarks.hop.items", "benchmarks: {{hop: {{items: {}}}}}"),
-        ("proficiency.questions", "proficiency: {{questions: {{math: {}}}}}"),
+        ("sweep.seeds", "sweep: {{seeds: [{}]}}"),
     ],
 )
 def test_a_truth_value_is_no_number(tmp_path, key, text, word):
-    with pytest.raises(UserError, match=rf"own\.yaml, {key}.*: expected a number, found a truth value"):
+    with pytest.raises(UserError, match=rf"own\.yaml, {key}\b.*: .*should be a valid (integer|number).*found 'a truth"):
         loaded(tmp_path, text.format(word))
 
 
+def test_nor_is_one_below_a_union(tmp_path):
+    with pytest.raises(UserError, match=r"own\.yaml, proficiency\.questions"):
+        loaded(tmp_path, "proficiency: {questions: {math: yes}}")
+
+
 def test_nor_is_one_under_a_limit(tmp_path):
-    with pytest.raises(UserError, match=r"benchmarks\.hop\.items: expected a number"):
+    with pytest.raises(UserError, match=r"benchmarks\.hop\.items: .*found 'a truth value"):
         loaded(tmp_path, "benchmarks: {hop: {items: no}}", limit=5)
     with pytest.raises(UserError, match="limit: expected a whole number above 0, found True"):
         load_scale("tiny", True)
