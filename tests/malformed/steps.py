@@ -281,7 +281,7 @@ RESULTS = [
         ]
     ),
     Case("verify: a folder", "verify .", r"\.: expected a table's CSV, Markdown or LaTeX"),
-    Case("verify: no provenance", "verify results/table2.csv", r"provenance\.json: no such file; expected a table's"),
+    Case("verify: no provenance", "verify results/table2.csv", r"results/table2\.csv: not made yet; .* makes it"),
     Case(
         "verify: no table", "verify results/tabel2.csv --scale micro", r"expected a table's CSV.*did you mean 'table2'"
     ),
