@@ -15,7 +15,7 @@ from torch.nn import functional
 from transformers import PrinterCallback, Trainer
 from transformers.models.llama import modeling_llama  # noqa: F401 - imported before the fork, not in the measurement
 from transformers.utils import logging
-from trl import DPOConfig, GRPOConfig, GRPOTrainer
+from trl import DPOConfig, GRPOConfig, GRPOTrainer, SFTConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from benchmarks.data import (
@@ -36,6 +36,7 @@ from benchmarks.data import (
 from benchmarks.measure import metered
 from gdpo.scoring import token_log_probs
 from gdpo.students.dpo import PairTrainer
+from gdpo.students.sft import IGNORED, ExampleTrainer
 from gdpo.trainer import GDPOConfig, GDPOTrainer
 
 Measured = dict[str, Any]
@@ -44,12 +45,9 @@ Measured = dict[str, Any]
 def gdpo(shape: Shape, size: Size, device: str, work: Path, **config: Any) -> Measured:
     """GDPOTrainer over the groups, one epoch."""
     groups = make_groups(shape, size.vocabulary)
-    rows, model, tokenizer = as_rows(groups), build_model(size), build_tokenizer(size.vocabulary)
+    rows, model, tokenizer = as_rows(groups), build_model(size, device), build_tokenizer(size.vocabulary)
     arguments = GDPOConfig(
-        **_arguments(device, work),
-        per_device_train_batch_size=shape.groups_per_step,
-        max_length=None,
-        **config,
+        per_device_train_batch_size=shape.groups_per_step, max_length=None, **_arguments(device, work) | config
     )
     with metered(device) as measured:
         trainer = GDPOTrainer(model, args=arguments, train_dataset=rows, processing_class=tokenizer)
@@ -59,26 +57,63 @@ def gdpo(shape: Shape, size: Size, device: str, work: Path, **config: Any) -> Me
         "useful_tokens": useful_tokens(groups),
         "items": len(rows),
         "steps": trainer.state.global_step,
+        "train_seconds": _logged(trainer)["train_runtime"],
         "padding_share": _logged(trainer)["padding_share"],
         "flops": training_flops(size, sequence_lengths(groups)),
     }
 
 
+def sft(shape: Shape, size: Size, device: str, work: Path, **config: Any) -> Measured:
+    """TRL's SFTTrainer on the best completion of each group, one epoch."""
+    groups = make_groups(shape, size.vocabulary)
+    model, tokenizer = build_model(size, device), build_tokenizer(size.vocabulary)
+    rows, ends = [], []
+    for group in groups:
+        prompt, completion = group["prompt_ids"], group["completion_ids"][group["rewards"].index(max(group["rewards"]))]
+        rows.append({"input_ids": prompt + completion, "labels": [IGNORED] * len(prompt) + completion})
+        ends.append((len(prompt), len(completion)))
+    arguments = SFTConfig(
+        per_device_train_batch_size=shape.groups_per_step,
+        max_length=None,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        **_arguments(device, work) | config,
+    )
+    with metered(device) as measured:
+        trainer = ExampleTrainer(
+            model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer
+        )
+        _train(trainer)
+    return {
+        **measured,
+        "useful_tokens": sum(completion for _, completion in ends),
+        "items": len(rows),
+        "steps": trainer.state.global_step,
+        "train_seconds": _logged(trainer)["train_runtime"],
+    }
+
+
 def dpo(
-    shape: Shape, size: Size, device: str, work: Path, pairs: str, micro_batches: int = 1, by_length: bool = True
+    shape: Shape,
+    size: Size,
+    device: str,
+    work: Path,
+    pairs: str,
+    micro_batches: int = 1,
+    by_length: bool = True,
+    **config: Any,
 ) -> Measured:
     """TRL's DPOTrainer over the same groups' pairs, one epoch of as many optimizer steps as GDPOTrainer takes."""
     groups = make_groups(shape, size.vocabulary)
-    rows, model, tokenizer = as_pairs(groups, pairs), build_model(size), build_tokenizer(size.vocabulary)
+    rows, model, tokenizer = as_pairs(groups, pairs), build_model(size, device), build_tokenizer(size.vocabulary)
     per_step = len(rows) // len(groups) * shape.groups_per_step
     arguments = DPOConfig(
-        **_arguments(device, work),
         per_device_train_batch_size=per_step // micro_batches,
         gradient_accumulation_steps=micro_batches,
         train_sampling_strategy="group_by_length" if by_length else "random",
         remove_unused_columns=False,  # the sampler needs the lengths
         max_length=None,
         precompute_ref_log_probs=True,
+        **_arguments(device, work) | config,
     )
     collator = CountingCollator(pad_token_id=PAD)
     with metered(device) as measured:
@@ -96,6 +131,7 @@ def dpo(
         "useful_tokens": useful_tokens(groups),
         "items": len(rows),
         "steps": trainer.state.global_step,
+        "train_seconds": _logged(trainer)["train_runtime"],
         "padding_share": 1 - collator.used / collator.processed,
         "flops": training_flops(size, ends),
     }
@@ -104,7 +140,7 @@ def dpo(
 def grpo(shape: Shape, size: Size, device: str, work: Path) -> Measured:
     """TRL's GRPOTrainer on the same prompts: rollouts of exactly `shape.longest` tokens from the policy."""
     groups = make_groups(shape, size.vocabulary)
-    rows, model, tokenizer = as_rows(groups), build_model(size), build_tokenizer(size.vocabulary)
+    rows, model, tokenizer = as_rows(groups), build_model(size, device), build_tokenizer(size.vocabulary)
 
     def reward(completion_ids: list[list[int]], **_: Any) -> list[float]:
         return [float(ids[0]) for ids in completion_ids]
@@ -132,7 +168,7 @@ def grpo(shape: Shape, size: Size, device: str, work: Path) -> Measured:
 def sampling(shape: Shape, size: Size, device: str, work: Path) -> Measured:
     """The teacher's completions for the same prompts, by Hugging Face's `generate` as GRPOTrainer calls it."""
     groups = make_groups(shape, size.vocabulary)
-    model, tokenizer = build_model(size).to(device).eval(), build_tokenizer(size.vocabulary)
+    model, tokenizer = build_model(size, device).eval(), build_tokenizer(size.vocabulary)
     prompts = [row["prompt"] for row in as_rows(groups)]
     tokens = 0
     with metered(device) as measured, torch.inference_mode(), _autocast(device):
@@ -198,7 +234,8 @@ def training_flops(size: Size, sequences: list[tuple[int, int]]) -> float:
     Per token 2 operations a weight in the reference's pass, 2 in the policy's, 4 in its backward pass: the body on
     every token, the head on completion tokens; and causal attention's 2 x 2 x T^2 / 2 x hidden a layer.
     """
-    body = size.layers * (4 * size.hidden**2 + 3 * size.hidden * size.intermediate)
+    keys = size.hidden * (size.kv_heads or size.heads) // size.heads
+    body = size.layers * (2 * size.hidden**2 + 2 * size.hidden * keys + 3 * size.hidden * size.intermediate)
     head = size.hidden * size.vocabulary
     total = 0.0
     for prompt, completion in sequences:

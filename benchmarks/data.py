@@ -20,13 +20,15 @@ FIRST_WORD = 3
 
 @dataclass(frozen=True)
 class Size:
-    """A Llama with as many key-value heads as heads, and its input and output embedding shared."""
+    """A Llama, with as many key-value heads as heads and one embedding for input and output unless told otherwise."""
 
     hidden: int
     layers: int
     heads: int
     intermediate: int
     vocabulary: int
+    kv_heads: int | None = None
+    tied: bool = True
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Shape:
     median: int | None = None
 
 
-def build_model(size: Size) -> LlamaForCausalLM:
+def build_model(size: Size, device: str = "cpu") -> LlamaForCausalLM:
+    """A model of random float32 weights, drawn on `device`: billions of them take minutes on a CPU."""
     torch.manual_seed(SEED)
     config = LlamaConfig(
         vocab_size=size.vocabulary,
@@ -53,13 +56,15 @@ def build_model(size: Size) -> LlamaForCausalLM:
         intermediate_size=size.intermediate,
         num_hidden_layers=size.layers,
         num_attention_heads=size.heads,
+        num_key_value_heads=size.kv_heads,
         max_position_embeddings=8192,
-        tie_word_embeddings=True,
+        tie_word_embeddings=size.tied,
         pad_token_id=PAD,
         bos_token_id=None,
         eos_token_id=EOS,
     )
-    return LlamaForCausalLM(config)
+    with torch.device(device):
+        return LlamaForCausalLM(config)
 
 
 def build_tokenizer(vocabulary: int) -> PreTrainedTokenizerFast:

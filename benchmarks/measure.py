@@ -77,8 +77,14 @@ def isolated(
 _floor = 0
 
 
-def _child(sender, function, device: str, threads: int | None, log: Path, work: Path, settings: dict) -> None:
+def begin(device: str) -> None:
+    """Warm up, and let `metered` count memory above what this process holds now; a part of its own calls it once."""
     global _floor
+    _warm_up(device)
+    _floor = held(device)
+
+
+def _child(sender, function, device: str, threads: int | None, log: Path, work: Path, settings: dict) -> None:
     os.environ["TMPDIR"] = str(work)  # TRL and datasets keep caches there, which no other measurement may find
     with log.open("ab") as file:
         os.dup2(file.fileno(), 1)
@@ -86,8 +92,7 @@ def _child(sender, function, device: str, threads: int | None, log: Path, work: 
     try:
         if threads:
             torch.set_num_threads(threads)
-        _warm_up(device)
-        _floor = held(device)
+        begin(device)
         sender.send((False, function(work=work, **settings)))
     except BaseException:
         sender.send((True, traceback.format_exc()))

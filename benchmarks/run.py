@@ -116,7 +116,7 @@ def _added(arms: list[list[dict[str, Any]]]) -> list[dict[str, Any]]:
     added = []
     for parts in zip(*arms, strict=True):
         seconds = sum(part["seconds"] for part in parts)
-        first, peak = parts[0], _peak_flops()
+        first, peak = parts[0], peak_flops()
         added.append(
             {
                 **first,
@@ -133,7 +133,8 @@ def _median(entries: list[dict[str, Any]], name: str) -> float | None:
     return statistics.median(values) if values else None
 
 
-def _peak_flops() -> float | None:
+def peak_flops() -> float | None:
+    """The GPU's dense bfloat16 peak by its data sheet, in operations a second; None on a CPU or an unknown card."""
     if not torch.cuda.is_available():
         return None
     name = torch.cuda.get_device_name()

@@ -15,7 +15,7 @@ from gdpo.metakl.sources import reader_of
 from gdpo.records import Domain
 from gdpo.schema import Endpoint, Model, Respond
 
-SCALES = ["micro", "tiny", "smol", "smol-check", "smol-gpu", "smol-hub", "paper"]
+SCALES = ["micro", "tiny", "smol", "smol-check", "smol-gpu", "smol-hub", "paper", "gpu-first", "gpu-sizes"]
 
 
 @pytest.mark.parametrize("limit", [None, 16])
@@ -219,7 +219,7 @@ def test_a_fallback_that_is_not_used_is_no_part_of_the_hash_and_needs_an_encoder
 
 def test_a_misspelt_scale_is_named() -> None:
     with pytest.raises(
-        UserError, match=r"no such scale; did you mean 'smol'\? known: micro, paper, smol, smol-check, "
+        UserError, match=r"no such scale; did you mean 'smol'\? known: gpu-first, .*micro, paper, smol, smol-check, "
     ):
         load_scale("smoll")
 

@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     pack.add_argument("--python", default="3.12", help="the other machine's Python, MAJOR.MINOR")
     pack.add_argument("--have", type=Path, required=True, help="its packages, as its `pip freeze` writes them")
     pack.add_argument("--parcel-mib", type=float, default=60, help="the most that a parcel may hold")
+    pack.set_defaults(also=[])
     unpack = steps.add_parser("unpack", help="check parcels, and lay everything out with the last one")
     unpack.add_argument("parcels", type=Path, nargs="+", metavar="PARCEL")
     unpack.add_argument("--into", type=Path, default=Path("gdpo"))

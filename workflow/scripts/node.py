@@ -104,7 +104,7 @@ def _remake(into: Path, manifest: Manifest, model: Model) -> None:
     arguments = ["model", "--name", model.name, "--scale", manifest.scale]
     arguments += ["--limit", str(manifest.limit)] if manifest.limit else []
     arguments += ["--log", f"{manifest.root}/logs/model/{model.name}.log"]
-    done = subprocess.run([sys.executable, "-m", "gdpo.cli", *arguments], cwd=into, env=_environment(into))
+    done = subprocess.run([sys.executable, "-m", "gdpo.cli", *arguments], cwd=into, env=environment(into))
     if done.returncode:
         raise UserError(f"{model.name}: expected `gdpo {' '.join(arguments)}` to make it of its wheels, which failed")
     (out / TIMESTAMP).touch()
@@ -112,8 +112,8 @@ def _remake(into: Path, manifest: Manifest, model: Model) -> None:
         os.utime(path, ns=(model.made, model.made))
 
 
-def _environment(into: Path) -> dict[str, str]:
-    """The carried packages before the machine's own, and nobody asked anything."""
+def environment(into: Path) -> dict[str, str]:
+    """The carried packages before the machine's own, where some were carried, and nobody asked anything."""
     carried = into / CARRIED
     paths = [str(carried / "bin"), str(carried / "site" / "bin"), os.environ.get("PATH", "")]
     offline = {name: "1" for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")}
@@ -140,30 +140,35 @@ def run(options, project: Path) -> int:
     Returns DONE, UNFINISHED where time ran out, or FAILED where a job failed.
     """
     manifest = _laid_out(project, options.scale)
-    ends = time.monotonic() + options.minutes * 60
-    told = ["--config", f"scale={manifest.scale}", *([f"limit={manifest.limit}"] if manifest.limit else [])]
-    workflow = [sys.executable, "-m", "snakemake", "--directory", str(project)]
-    environment = _environment(project)
+    return workflow(project, manifest.scale, manifest.limit, options.targets, options.jobs, options.minutes)
+
+
+def workflow(project: Path, scale: str, limit: int | None, targets: list[str], jobs: int, minutes: float) -> int:
+    """Run the workflow to `targets` of `scale`, so many jobs side by side, for at most `minutes`; as `run` returns."""
+    ends = time.monotonic() + minutes * 60
+    told = ["--config", f"scale={scale}", *([f"limit={limit}"] if limit else [])]
+    snakemake = [sys.executable, "-m", "snakemake", "--directory", str(project)]
+    there = environment(project)
     if any((project / ".snakemake" / "locks").glob("*")):  # of a call that was killed
-        subprocess.run([*workflow, "--unlock", *told], cwd=project, env=environment, capture_output=True)
-    jobs = ["--cores", str(options.jobs), "--resources", f"gpu={options.jobs}", "--keep-going", "--rerun-incomplete"]
-    command = [*workflow, *options.targets, *jobs, "--quiet", "rules", *told]
-    stopped, status = _bounded(command, project, environment, ends)
+        subprocess.run([*snakemake, "--unlock", *told], cwd=project, env=there, capture_output=True)
+    side_by_side = ["--cores", str(jobs), "--resources", f"gpu={jobs}", "--keep-going", "--rerun-incomplete"]
+    command = [*snakemake, *targets, *side_by_side, "--quiet", "rules", *told]
+    stopped, status = _bounded(command, project, there, ends)
     if not stopped:
         say("nothing remains" if not status else "a job failed; its log is named above")
         return FAILED if status else DONE
-    plan = [*workflow, *options.targets, "-n", "--rerun-incomplete", "--quiet", "rules", *told]
-    say(f"stopped after {options.minutes:g} minutes; {_remaining(plan, project, environment)}")
+    plan = [*snakemake, *targets, "-n", "--rerun-incomplete", "--quiet", "rules", *told]
+    say(f"stopped after {minutes:g} minutes; {_remaining(plan, project, there)}")
     return UNFINISHED
 
 
-def _bounded(command: list[str], project: Path, environment: dict[str, str], ends: float) -> tuple[bool, int]:
+def _bounded(command: list[str], project: Path, there: dict[str, str], ends: float) -> tuple[bool, int]:
     """Run `command`, interrupted to end by `ends` (time.monotonic); was it, and its status."""
     kept_back = min(MOST_KEPT_BACK, KEPT_BACK * (ends - time.monotonic()))
     # A shell starts what it puts into the background deaf to SIGINT, and its children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    process = subprocess.Popen(command, cwd=project, env=environment, start_new_session=True)
+    process = subprocess.Popen(command, cwd=project, env=there, start_new_session=True)
     try:
         return False, process.wait(timeout=max(ends - kept_back - time.monotonic(), 0))
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
@@ -184,9 +189,9 @@ def _end(group: int) -> None:
         return
 
 
-def _remaining(plan: list[str], project: Path, environment: dict[str, str]) -> str:
+def _remaining(plan: list[str], project: Path, there: dict[str, str]) -> str:
     """What a dry run plans, in words: the jobs of each rule."""
-    done = subprocess.run(plan, cwd=project, env=environment, capture_output=True, text=True)
+    done = subprocess.run(plan, cwd=project, env=there, capture_output=True, text=True)
     jobs = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
     counts = {rule: count for rule, count in jobs if rule != "total"}
     each = ", ".join(f"{rule} {count}" for rule, count in counts.items())
@@ -199,21 +204,30 @@ def collect(options, project: Path) -> int:
     Tables come first, then what they cost and follow from, then each item's samples; what does not fit is named.
     """
     manifest = _laid_out(project, options.scale)
-    root, told = project / manifest.root, project / CARRIED / MANIFEST
-    made = [path for path in root.rglob("*") if path.is_file() and path.stat().st_mtime > told.stat().st_mtime]
-    found = [path for path in made if _comes_back(path.relative_to(root))]
-    found.sort(key=lambda path: (_rank(path.relative_to(root)), path))
-    found = [told, *(project / path for path in records(Path(manifest.root), project)), *found]
-    limit = int(options.file_mib * MIB)
-    with replacing(options.out) as temporary:
+    told = project / CARRIED / MANIFEST
+    found = results(project, Path(manifest.root), told.stat().st_mtime)
+    archive([told, *found], project, options.out, options.files, options.file_mib)
+    return DONE
+
+
+def results(project: Path, root: Path, since: float) -> list[Path]:
+    """What was made at `root` after `since` and is to come back, tables first, with Snakemake's records before it."""
+    made = [path for path in (project / root).rglob("*") if path.is_file() and path.stat().st_mtime > since]
+    found = [path for path in made if _comes_back(path.relative_to(project / root))]
+    found.sort(key=lambda path: (_rank(path.relative_to(project / root)), path))
+    return [*(project / path for path in records(root, project)), *found]
+
+
+def archive(found: list[Path], project: Path, out: Path, files: int, file_mib: float) -> None:
+    """Write `found`, in order, into at most `files` archives of `file_mib` at `out`; what does not fit is named."""
+    with replacing(out) as temporary:
         temporary.mkdir()
-        left = list(_archived(found, project, temporary, limit, options.files))
+        left = list(_archived(found, project, temporary, int(file_mib * MIB), files))
         for path in sorted(temporary.iterdir()):
             say(f"{path.name}: {path.stat().st_size / MIB:.1f} MiB")
     if left:
         amount = sum(path.stat().st_size for path in left) / MIB
         say(f"{len(left)} files of {amount:.1f} MiB did not fit, {left[0].relative_to(project)} first")
-    return DONE
 
 
 def _archived(paths: list[Path], project: Path, out: Path, limit: int, count: int) -> Iterator[Path]:

@@ -26,6 +26,7 @@ PROJECT = [
     "Snakefile",
     "pyproject.toml",
     "README.md",
+    "benchmarks",
     "docs",
     "envs",
     "gdpo",
@@ -39,14 +40,20 @@ WHEELS = Path(".cache/carry")
 
 
 def pack(options, project: Path) -> None:
-    """Make the data side of `options.scale` here and write it, with all that runs it, as parcels at `options.out`."""
+    """Make the data side of `options.scale` here and write it, with all that runs it, as parcels at `options.out`.
+
+    Scales in `options.also` go along with the groups of their MetaKL: none of them may need a model's wheel.
+    """
     have, locked = needs.pins(options.have), needs.pins(project / "envs/cpu.lock")
     if options.scale.endswith((".yaml", ".yml")) and not (project / options.scale).resolve().is_relative_to(project):
         raise UserError(
             f"--scale {options.scale}: found a file outside of {project}, expected one that travels with it"
         )
     layout = Layout(load_scale(options.scale, options.limit))
-    make(layout, options, project)
+    make(layout, data_side(layout), options, project)
+    also = [Layout(load_scale(name)) for name in options.also]
+    for other in also:
+        make(other, [*data_side(other), other.groups("metakl")], options, project)
     needed = needs.lacking(needs.declared(project), have, locked, options.python)
     found = needs.wheels(needed, project / WHEELS / f"cp{options.python.replace('.', '')}", options.python)
     say(f"{len(found)} wheels for Python {options.python}: {sum(map(size, found)) / parcels.MIB:.1f} MiB")
@@ -54,7 +61,8 @@ def pack(options, project: Path) -> None:
     files += [("model", path) for path in model_wheels(layout.scale, project / weights.CACHE)]
     with replacing(project / WHEELS / "archives") as temporary:
         temporary.mkdir()
-        for name, members in (("project", code(project)), ("results", finished(layout, project))):
+        trees = {"project": code(project), "results": finished(layout, project)}
+        for name, members in (trees | {other.root.name: finished(other, project) for other in also}).items():
             archive(temporary / f"{name}.tar.xz", project, members)
             files.append(("tree", temporary / f"{name}.tar.xz"))
         manifest = parcels.write(
@@ -84,10 +92,11 @@ def data_side(layout: Layout) -> list[Path]:
     return targets
 
 
-def make(layout: Layout, options, project: Path) -> None:
-    """Run the workflow up to the data side. Raises UserError where it fails; its own words stand above."""
-    command = [sys.executable, "-m", "snakemake", *map(str, data_side(layout)), "--cores", "all", "--rerun-incomplete"]
-    command += ["--quiet", "rules", "--config", f"scale={options.scale}"]
+def make(layout: Layout, targets: list[Path], options, project: Path) -> None:
+    """Run the workflow up to `targets`, the data side. Raises UserError where it fails; its own words stand above."""
+    scale = options.scale if layout.scale.name not in options.also else layout.scale.name
+    command = [sys.executable, "-m", "snakemake", *map(str, targets), "--cores", "all", "--rerun-incomplete"]
+    command += ["--quiet", "rules", "--config", f"scale={scale}"]
     command += [f"limit={options.limit}"] if options.limit else []
     command += [f"mirror={Path(options.mirror).resolve()}"] if options.mirror else []
     paths = {
@@ -95,7 +104,7 @@ def make(layout: Layout, options, project: Path) -> None:
         "PYTHONPATH": os.pathsep.join([str(project), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
     }
     if subprocess.run(command, cwd=project, env=os.environ | paths).returncode:
-        raise UserError(f"{options.scale}: the workflow failed on the data side, expected it to be made before packing")
+        raise UserError(f"{scale}: the workflow failed on the data side, expected it to be made before packing")
 
 
 def model_wheels(scale: Scale, cache: Path) -> list[Path]:
