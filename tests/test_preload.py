@@ -386,4 +386,6 @@ def test_a_parent_with_threads_forks_nothing(preloaded, tmp_path):
     command = [sys.executable, "-c", WORKFLOW, GDPO, *STEPS["one that fails"]]
     done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True)
     assert done.returncode == 2 and "decontaminated.jsonl: no such file" in done.stderr
-    assert "an import has started threads, so that each step imports for itself" in (tmp_path / "preload.log").read_text()
+    assert (
+        "an import has started threads, so that each step imports for itself" in (tmp_path / "preload.log").read_text()
+    )

@@ -82,7 +82,7 @@ SCALES = [
     scale("no benchmarks", "benchmarks: null", r"benchmarks: .*at least 1 item"),
     scale("no methods", "methods: null", r"methods: .*found None"),
     scale("extends nothing", "extends: ''", r"\.yaml: no such scale"),
-    scale("heads of unequal size", "models: {tiny-s: {pretrain: {heads: 7}}}", r"heads: found 7 beside hidden_size 32"),
+    scale("heads of unequal size", "models: {tiny-s: {pretrain: {heads: 7}}}", r"heads: found 7 beside hidden_size 64"),
     scale(
         "heads of odd size", "models: {tiny-s: {pretrain: {hidden_size: 34}}}", r"heads: found \d beside hidden_size 34"
     ),

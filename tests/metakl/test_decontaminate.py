@@ -72,7 +72,7 @@ def test_a_made_up_world_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     steps.sources(scale, None)
     steps.decontaminate(scale)
     items = read_guarded(layout.guarded)
-    assert {name: len(found) for name, found in items.items()} == dict.fromkeys(scale.benchmarks, 30)
+    assert {name: len(found) for name, found in items.items()} == dict.fromkeys(scale.benchmarks, 50 + 10)
     written = [q for split in ("test", "validation") for q in read_records(layout.benchmark("chain2", split), Question)]
     assert items["chain2"] == written
     assert layout.decontaminated.read_bytes() == layout.pool.read_bytes()

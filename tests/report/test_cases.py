@@ -8,13 +8,13 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
 from gdpo.files import write_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report import tables
 from gdpo.report.cases import fenced
 from gdpo.report.scores import Scores
 from gdpo.table_schema import Cell, Table
+from tests.seeded import two_seeds
 
 ORIGIN = Run("tiny-s", "none", "origin", 0)
 TRAINED = [Run("tiny-s", "metakl", "gdpo", seed) for seed in (0, 1)]
@@ -25,7 +25,7 @@ NASTY = "<think> a | b </think>\n```\n<script>x</script>\n# head"
 def layout(tmp_path, monkeypatch):
     """Items 0-9 of fact and of hop, all wrong before and after, but for what a test says otherwise."""
     monkeypatch.chdir(tmp_path)
-    scale = load_scale("micro")
+    scale = two_seeds()
     rows = [Cell(row="Origin"), Cell(row="MetaGDPO", trainset="metakl", method="gdpo")]
     table = Table(title="Cases, general", kind="cases", columns=["general"], rows=rows)
     layout = Layout(scale.model_copy(update={"tables": {"cases": table}, "students": ["tiny-s"]}))

@@ -7,7 +7,6 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
 from gdpo.files import write_json, write_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path
@@ -15,6 +14,7 @@ from gdpo.report import tables
 from gdpo.report.comparison import METRICS, reaches, spread, target
 from gdpo.report.scores import Scores
 from gdpo.table_schema import Cell, Table
+from tests.seeded import two_seeds
 
 ONLINE, OFFLINE = Cell(row="GRPO", trainset="metakl", method="grpo"), Cell(row="GDPO", trainset="metakl", method="gdpo")
 
@@ -32,7 +32,7 @@ def log(layout: Layout, cell: Cell, seed: int, **entries) -> None:
 def layout(tmp_path, monkeypatch):
     """One student; each method at two seeds, half of all items right; a teacher sampled 2 times 4 completions."""
     monkeypatch.chdir(tmp_path)
-    scale = load_scale("micro")
+    scale = two_seeds()
     table = Table(title="Compared", kind="comparison", rows=[Cell(row="Origin"), ONLINE, OFFLINE])
     layout = Layout(scale.model_copy(update={"tables": {"compared": table}, "students": ["tiny-s"]}))
     for cell, memory in ((ONLINE, 150), (OFFLINE, 120)):

@@ -28,12 +28,13 @@ from gdpo.report.figures import (
     train_size,
 )
 from gdpo.report.steps import figure
+from tests.seeded import two_seeds
 
 
 @pytest.fixture
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Layout(load_scale("micro"))
+    return Layout(two_seeds())
 
 
 def question(number: int, units: list[str], text: str = "a b c") -> dict:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import load_scale
 from gdpo.files import read_csv, write_json
 from gdpo.layout import Layout, Run
 from gdpo.provenance import provenance_path
 from gdpo.report import runs, steps
+from tests.seeded import two_seeds
 
 RUN = Run("tiny-s", "metakl", "gdpo", 0)
 GPU = {"hardware": {"gpu": "Big GPU", "cpu": "Z80"}, "wall_seconds": 12.5}
@@ -19,7 +19,7 @@ CPU = {"hardware": {"cpu": "Z80", "machine": "x86_64"}, "wall_seconds": 3.25}
 def layout(tmp_path, monkeypatch):
     """One run on a GPU, of which everything is known, and one on a CPU whose log says little and that is not scored."""
     monkeypatch.chdir(tmp_path)
-    layout = Layout(load_scale("micro"))
+    layout = Layout(two_seeds())
     log = {"groups": 8, "skipped_groups": 2, "too_long": 1, "steps": 4, "tokens": 900, "seconds": 10.5}
     log |= {"device": "Big GPU", "memory_mb": {"before": 100, "peak": 700}}
     write_json(layout.run(RUN) / "train.json", log)

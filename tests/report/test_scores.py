@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdpo.config import load_scale
 from gdpo.errors import UserError
 from gdpo.files import write_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report.scores import Scores
+from tests.seeded import two_seeds
 
 ORIGIN = [Run("tiny-s", "none", "origin", 0)]
 TRAINED = [Run("tiny-s", "metakl", "gdpo", seed) for seed in (0, 1)]
@@ -24,7 +24,7 @@ def write(layout: Layout, run: Run, benchmark: str, right: range, items: int = 2
 def layout(tmp_path, monkeypatch):
     """Origin has items 0-9 of 20 right; seed 0 has 5-14, seed 1 has 5-18 right; of `hop`, all have 0-4 right."""
     monkeypatch.chdir(tmp_path)
-    layout = Layout(load_scale("micro"))
+    layout = Layout(two_seeds())
     for run, right in zip([*ORIGIN, *TRAINED], [range(10), range(5, 15), range(5, 19)], strict=True):
         write(layout, run, "fact", right)
         write(layout, run, "hop", range(5))

@@ -144,7 +144,11 @@ def test_settings_of_a_shipped_model_are_its_hash_alone():
     """Not where it lies, how it was made or in what world; another hash, or none, is another model."""
     scale = load_scale("tiny")
     settings = scale.model_settings("tiny-s")
-    same = [own(models=reference(copied())), own(models={"tiny-s": {"pretrain": {"examples": 1}}}), own(world={"seed": 8})]
+    same = [
+        own(models=reference(copied())),
+        own(models={"tiny-s": {"pretrain": {"examples": 1}}}),
+        own(world={"seed": 8}),
+    ]
     assert [fingerprint(each.model_settings("tiny-s")) for each in same] == [fingerprint(settings)] * 3
     other = own(models={"tiny-s": {"reference": f"dir:copy#sha256={'0' * 64}"}})
     here = own(models={"tiny-s": {"reference": None}})
@@ -166,13 +170,19 @@ def test_settings_of_a_pretrained_model_are_how_it_is_made():
 @pytest.fixture
 def small(tmp_path) -> Scale:
     """A scale whose one shipped model is made in a second, was shipped as it came out, and was just made anew."""
-    made = own(models={name: {"reference": None} | ({"pretrain": SMALL} if name == "tiny-s" else {}) for name in SHIPPED})
+    made = own(
+        models={name: {"reference": None} | ({"pretrain": SMALL} if name == "tiny-s" else {}) for name in SHIPPED}
+    )
     make_model(made, "tiny-s")
     shutil.copytree(Layout(made).model("tiny-s"), "shipped")
     scale = made.model_copy(
         update={
             "models": made.models
-            | {"tiny-s": made.model("tiny-s").model_copy(update={"reference": f"dir:shipped#sha256={digest(Path('shipped'))}"})}
+            | {
+                "tiny-s": made.model("tiny-s").model_copy(
+                    update={"reference": f"dir:shipped#sha256={digest(Path('shipped'))}"}
+                )
+            }
         }
     )
     pretrain(scale, "tiny-s")
@@ -202,7 +212,11 @@ def test_what_differs_is_told_with_the_greatest_difference_and_shipped_on_demand
     (made / "chat_template.jinja").write_text("another")
     bases(small, ship=False)
     told = row(small)
-    assert (told["weights"], told["greatest_difference"], told["other_files"]) == ("differ", "0.25", "chat_template.jinja")
+    assert (told["weights"], told["greatest_difference"], told["other_files"]) == (
+        "differ",
+        "0.25",
+        "chat_template.jinja",
+    )
     assert told["made_sha256"] == digest(made) != told["shipped_sha256"] == digest(shipped)
     said = capfd.readouterr().out
     assert "greatest difference of one weight 0.25; other files that differ: chat_template.jinja" in said
@@ -227,7 +241,9 @@ def test_a_model_of_another_shape_or_none_is_told(small):
 
 def test_what_cannot_be_compared_is_one_sentence(small):
     shutil.rmtree(Layout(small).pretrained("tiny-s"))
-    with pytest.raises(UserError, match=r"tiny-s: found no model, expected one that `gdpo pretrain --name tiny-s` makes"):
+    with pytest.raises(
+        UserError, match=r"tiny-s: found no model, expected one that `gdpo pretrain --name tiny-s` makes"
+    ):
         bases(small, ship=False)
     with pytest.raises(UserError, match="own: found no model with both 'reference' and 'pretrain', expected one"):
         bases(small.model_copy(update={"models": {"tiny-m": small.model("tiny-m")}}), ship=False)

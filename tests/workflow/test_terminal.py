@@ -226,7 +226,7 @@ def test_a_misspelt_variable_is_refused_before_anything_is_made(project, given, 
 
 def test_variables_that_are_spelt_right_reach_the_workflow(project):
     done = make(project, "-n", "table2", "SCALE=micro", "LIMIT=16", "MIRROR=/data")
-    assert "results/table2.csv --config scale=micro limit=16 mirror=/data" in done.stdout
+    assert "results/table2.csv --config scale=micro limit=16 mirror='/data'" in done.stdout
     assert "gdpo show --scale micro --limit 16 --name table2" in done.stdout
     assert "results/table2.csv --config scale=smol ||" in make(project, "-n", "table2", SCALE="smol").stdout
 
