@@ -31,7 +31,7 @@ def test_a_model_is_pretrained_where_none_is_shipped() -> None:
 
 
 def test_training_by_sft() -> None:
-    """96 math questions, one completion each, four epochs: 4 * 96 * (13 + 16.8) tokens; the same for each of two seeds."""
+    """96 math questions, one completion each, four epochs: 4 * 96 * (13 + 16.8) tokens; the same for either seed."""
     found = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
     assert [(work.what, work.tokens) for work in found] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
 
@@ -43,7 +43,7 @@ def test_training_by_gdpo_counts_the_reference_and_only_groups_with_a_contrast()
 
 
 def test_a_run_of_the_comparison_is_watched() -> None:
-    """gdpo on MetaKL takes 12 steps, 3 an epoch: looks before, after every fourth and none more than 12 // 4 + 2 = 5."""
+    """gdpo on MetaKL takes 12 steps, 3 an epoch: looks before, after every fourth, at most 12 // 4 + 2 = 5."""
     trained, watched = of("micro", "train --student tiny-s --trainset metakl --method gdpo --seeds 0")
     assert (watched.what, watched.amount) == ("sample hf", 5 * 26 * 32)
     assert trained.kind == "train"

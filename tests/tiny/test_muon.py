@@ -35,7 +35,8 @@ def trained(optimizer: type, shape: tuple[int, int], **options: object) -> torch
 def test_orthogonal_by_hand():
     """diag(3, 4) has norm 5. Its singular values 0.6 and 0.8 go through the polynomial alone, and no vector turns.
 
-    One step of 0.6: 3.4445 * 0.6 - 4.775 * 0.216 + 2.0315 * 0.07776 = 1.1933; of 0.8: 2.7556 - 2.4448 + 0.6657 = 0.9765.
+    One step of 0.6: 3.4445 * 0.6 - 4.775 * 0.216 + 2.0315 * 0.07776 = 1.1933.
+    One step of 0.8: 2.7556 - 2.4448 + 0.6657 = 0.9765.
     """
     a, b, c = COEFFICIENTS
     once = [round(a * x + b * x**3 + c * x**5, 4) for x in (0.6, 0.8)]

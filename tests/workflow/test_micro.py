@@ -130,7 +130,7 @@ def test_micro_runs_from_pool_to_tables(micro):
 @pytest.mark.long
 @pytest.mark.skipif(not preload.available(), reason="Linux alone has what a preloaded parent needs")
 def test_no_job_imported_for_itself(micro):
-    """The parent's log is empty but for what imports say; a job that it does not fork is named there, with the reason."""
+    """A job that the parent does not fork is named in the parent's log, with the reason."""
     assert "imports for itself" not in (micro / "results/micro/logs/preload.log").read_text()
 
 
