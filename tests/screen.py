@@ -44,6 +44,9 @@ class Screen:
     def __init__(self, command: list[str], cwd: Path, env: dict[str, str], columns: int = 100, lines: int = 30) -> None:
         ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        modes = termios.tcgetattr(theirs)
+        modes[3] |= termios.NOFLSH  # else Ctrl-C may drop what a fast process writes in answer to it
+        termios.tcsetattr(theirs, termios.TCSANOW, modes)
         self.process = subprocess.Popen(
             command, cwd=cwd, env=env, stdin=theirs, stdout=theirs, stderr=theirs,
             start_new_session=True, preexec_fn=lambda: _as_a_shell_would(theirs),
