@@ -30,9 +30,10 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Whole workflows first, then what else is long: what takes longest must not be what a run of two ends with."""
+    """All of micro first, then other workflows, then what else is long: a run of two must not end with the longest."""
     long = {item.path for item in items if item.get_closest_marker("long")}
-    items.sort(key=lambda item: (item.path.parent.name != "workflow", item.path not in long))
+    micro = "test_micro.py"
+    items.sort(key=lambda i: (i.path.name != micro, i.path.parent.name != "workflow", i.path not in long))
 
 
 @pytest.fixture(scope="module", autouse=True)

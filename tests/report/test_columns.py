@@ -16,6 +16,7 @@ from gdpo.report.claims.runs import NotTestable, benchmarks
 from gdpo.report.columns import averaged, left_out, notes
 from gdpo.report.figures.common import averages, validated
 from gdpo.report.scores import Scores
+from tests.seeded import two_seeds
 
 WHY = "its source is gated, and no token was given."
 
@@ -37,7 +38,7 @@ def lose(layout: Layout, *names: str) -> None:
 def layout(tmp_path, monkeypatch):
     """Columns fact and harmful are ours; of 20 items every run has 10 right, of fact 20, of hop 4."""
     monkeypatch.chdir(tmp_path)
-    layout = Layout(changed(load_scale("micro"), fact={"ours": True}, harmful={"ours": True}))
+    layout = Layout(changed(two_seeds(), fact={"ours": True}, harmful={"ours": True}))
     for run in layout.selected_runs(layout.scale.tables["table2"]):
         for name in layout.scale.benchmarks:
             write(layout, run, name, {"fact": 20, "hop": 4}.get(name, 10))

@@ -17,6 +17,7 @@ from gdpo.provenance import provenance_path
 from gdpo.report import numbers, paper
 from gdpo.report.cases import HEADER as CASES
 from gdpo.report.claims import COLUMNS as CLAIMS
+from tests.seeded import two_seeds
 
 HOSTILE = '#panic("x") $x^2$ \\ `a` ```b *c* _d_ @e <f> [ ] // /* <script>alert(1)</script> #import "/etc/passwd" \x07'
 
@@ -24,7 +25,7 @@ HOSTILE = '#panic("x") $x^2$ \\ `a` ```b *c* _d_ @e <f> [ ] // /* <script>alert(
 @pytest.fixture
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return Layout(load_scale("micro"))
+    return Layout(two_seeds())
 
 
 def gathered(layout, **changes):

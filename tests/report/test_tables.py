@@ -7,7 +7,6 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
 from gdpo.files import write_json, write_jsonl
 from gdpo.layout import Layout, Run
 from gdpo.report import steps, tables
@@ -15,8 +14,9 @@ from gdpo.report.latex import escape
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number, plain
 from gdpo.table_schema import Cell
+from tests.seeded import two_seeds
 
-DRAWS = 10000  # micro's own 200 are too few for any of a table's differences to be significant
+DRAWS = 10000  # micro's own; with 200 none of a table's differences could be significant
 
 
 def write(layout: Layout, run: Run, benchmark: str, right: range) -> None:
@@ -28,7 +28,7 @@ def write(layout: Layout, run: Run, benchmark: str, right: range) -> None:
 def layout(tmp_path, monkeypatch):
     """Origin has items 0-9 right; every trained run has 5-14 right, in each benchmark of 20."""
     monkeypatch.chdir(tmp_path)
-    layout = Layout(load_scale("micro").model_copy(update={"bootstrap_draws": DRAWS}))
+    layout = Layout(two_seeds().model_copy(update={"bootstrap_draws": DRAWS}))
     for run in layout.selected_runs(layout.scale.tables["table2"]):
         for name in layout.scale.benchmarks:
             write(layout, run, name, range(10) if run.is_origin else range(5, 15))

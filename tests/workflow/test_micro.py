@@ -105,7 +105,6 @@ def micro(project):
     return project
 
 
-@pytest.mark.long
 def test_the_card_counts_what_the_steps_wrote(micro):
     root = micro / "results/micro"
     card = (root / "metakl_card.md").read_text()
@@ -115,7 +114,6 @@ def test_the_card_counts_what_the_steps_wrote(micro):
     assert all(unit in card for unit in json.loads(chosen[0])["units"])
 
 
-@pytest.mark.long
 def test_micro_runs_from_pool_to_tables(micro):
     rows = list(csv.DictReader((micro / "results/table2.csv").open()))
     named = ["Origin", "hard-only", "safety-only", "union", "MetaGDPO", "MetaGDPO (literal)"]
@@ -127,14 +125,12 @@ def test_micro_runs_from_pool_to_tables(micro):
     assert {"config_hash", "code", "packages", "seeds", "hardware", "wall_seconds"} <= set(provenance)
 
 
-@pytest.mark.long
 @pytest.mark.skipif(not preload.available(), reason="Linux alone has what a preloaded parent needs")
 def test_no_job_imported_for_itself(micro):
     """A job that the parent does not fork is named in the parent's log, with the reason."""
     assert "imports for itself" not in (micro / "results/micro/logs/preload.log").read_text()
 
 
-@pytest.mark.long
 def test_no_benchmark_item_is_ever_trained_on(micro):
     root = micro / "results/micro"
     tested = {json.loads(line)["question"] for p in root.glob("benchmarks/*/*.jsonl") for line in p.open()}
@@ -145,7 +141,6 @@ def test_no_benchmark_item_is_ever_trained_on(micro):
     assert trained <= pool
 
 
-@pytest.mark.long
 def test_scores_follow_from_samples_alone(micro):
     root = micro / "results/micro"
     scores = sorted(root.glob("scores/*/*/*/*.json"))
@@ -161,7 +156,6 @@ def test_scores_follow_from_samples_alone(micro):
     assert checked
 
 
-@pytest.mark.long
 def test_every_table_follows_from_stored_outputs_and_an_edited_one_does_not(micro, preloaded):
 
     def verify(table) -> subprocess.CompletedProcess[str]:
@@ -180,7 +174,6 @@ def test_every_table_follows_from_stored_outputs_and_an_edited_one_does_not(micr
     assert "logic.jsonl: changed since it was scored, by its recorded hash; lines that differ: 1\n" in done.stdout
 
 
-@pytest.mark.long
 def test_everything_is_there(micro):
     tables = [f"table{name}" for name in (1, 2, *(f"A{n}" for n in range(1, 16)))]
     assert all((micro / f"results/{name}.csv").exists() for name in tables)
@@ -194,7 +187,6 @@ def test_everything_is_there(micro):
     assert len(verdicts) > 1
 
 
-@pytest.mark.long
 def test_a_second_call_has_nothing_to_do(micro):
     assert not planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
 
@@ -208,7 +200,6 @@ DELETED = [
 ]
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("part", DELETED)
 def test_a_deleted_table_or_figure_comes_back_without_training(micro, part):
     (micro / part).rename(micro / "kept")
@@ -226,7 +217,6 @@ def changed(path, before, after):
     return lambda: path.write_text(text)
 
 
-@pytest.mark.long
 @pytest.mark.parametrize(
     ("before", "after", "figures"), [("caption: >-\n", "caption: >-\n      Anew.\n", 0), ("#0072B2", "#0072B3", 9)]
 )
@@ -239,7 +229,6 @@ def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
     assert set(jobs) <= {"figure", "publish_figure", "cost", "numbers", "paper", "all", "figures"}
 
 
-@pytest.mark.long
 @pytest.mark.parametrize("name", ["SFT+LoRA", "Tiny-S", "MetaKL", "Chain-2"])
 def test_a_new_name_in_print_makes_nothing_but_what_is_printed(micro, name):
     undo = changed(micro / "workflow/config/tiny.yaml", f"display: {name}", f"display: New-{name}")
@@ -250,7 +239,6 @@ def test_a_new_name_in_print_makes_nothing_but_what_is_printed(micro, name):
     assert all(job in made_again or job.startswith(("table", "figure", "publish")) for job in jobs)
 
 
-@pytest.mark.long
 def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(micro):
     undo = changed(micro / "workflow/config/micro.yaml", "bootstrap_draws: 10000", "bootstrap_draws: 9999")
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
@@ -259,7 +247,6 @@ def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(m
     assert not [job for job in jobs if job.startswith(("train", "evaluate", "respond", "model"))]
 
 
-@pytest.mark.long
 def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
     """SFT with an adapter is one cell of one student, and its one seed one job."""
     here = "sft-lora: {epochs: 2, batch_size: 16, micro_batch_size: 16, learning_rate: 3.0e-3}"
@@ -273,7 +260,6 @@ def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
     assert made == ["results/micro/runs/tiny-s/metakl/sft-lora/0"]
 
 
-@pytest.mark.long
 def test_snakemake_s_own_report_holds_every_table_and_figure(micro):
     done = snakemake(micro, "--report", "report.html", "all", "figures", "--config", "scale=micro", project=micro)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -282,7 +268,6 @@ def test_snakemake_s_own_report_holds_every_table_and_figure(micro):
         assert shown in page
 
 
-@pytest.mark.long
 def test_the_log_says_what_is_trained_and_what_is_reused(micro):
     (micro / "results/tableA7.csv").unlink()
     done = snakemake(micro, "--cores", "2", "results/tableA7.csv", "--config", "scale=micro", project=micro)
@@ -291,12 +276,14 @@ def test_the_log_says_what_is_trained_and_what_is_reused(micro):
 
 
 @pytest.mark.long
-def test_two_runs_from_cold_give_identical_tables_on_any_number_of_cores(micro, tmp_path):
+def test_two_runs_from_cold_give_identical_tables_on_any_number_of_cores(tmp_path):
     targets = ["results/table1.csv", "results/table2.csv"]
-    done = snakemake(tmp_path, "--cores", "1", *targets, "--config", "scale=micro")
-    assert done.returncode == 0, done.stdout + done.stderr
-    samples = [path.relative_to(tmp_path) for path in tmp_path.glob("results/micro/samples/**/*.jsonl")]
+    one, two = tmp_path / "1", tmp_path / "2"
+    for directory in (one, two):
+        done = snakemake(directory, "--cores", directory.name, *targets, "--config", "scale=micro")
+        assert done.returncode == 0, done.stdout + done.stderr
+    samples = [path.relative_to(one) for path in one.glob("results/micro/samples/**/*.jsonl")]
     beside = [f"results/table{n}_{part}.csv" for n in (1, 2) for part in ("retention", "forgetting")]
     assert len(samples) == 13 * (2 + 2 * 5)
     for target in [*targets, *beside, *samples]:
-        assert (tmp_path / target).read_bytes() == (micro / target).read_bytes(), target
+        assert (one / target).read_bytes() == (two / target).read_bytes(), target
