@@ -118,10 +118,10 @@ def hand_over(arguments: list[str]) -> int | None:
             return None
         if not child:
             return None
+        Path("/proc/self/comm").write_text(CALL)  # before the child goes on, so that no step is seen twice
+        _forward_signals(child)
         with suppress(OSError):  # of a parent that was killed meanwhile, as is told below
             connection.sendall(_STATUS.pack(child))
-        Path("/proc/self/comm").write_text(CALL)
-        _forward_signals(child)
         status = _receive(connection, _STATUS)
     if status is None:  # the parent was killed, and its children with it
         _await_end(child)
@@ -363,7 +363,7 @@ def main() -> None:
     from gdpo import cli
 
     address, pid, mode, _ = sys.argv[1:]
-    environment = dict(os.environ)
+    environment, parent = dict(os.environ), os.getpid()
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(f"\0{address}")
     listener.listen(128)
@@ -382,6 +382,8 @@ def main() -> None:
     try:
         job = accept(connection, environment)
     except (BrokenPipeError, ConnectionResetError):  # the call has ended
+        os._exit(1)
+    if os.getppid() != parent:  # it was killed meanwhile, and nobody would tell the call how this ends
         os._exit(1)
     leave.code = _run(job)
 
