@@ -112,7 +112,7 @@ OTHERS = {
     "a model of the Hub": ("model --name hub", (2,)),
     "a model in a wheel": ("model --name wheel", (2,)),
     "data sets of the Hub": ("metakl sources --scale smol", (2,)),
-    "verify": ("verify results/table2.csv", (1,)),
+    "verify": ("verify results/table2.csv", (2,)),  # a table that was never made
     "provenance of the data": ("benchmark", (0,)),
     "summary": ("summary", (0,)),
 }
