@@ -11,6 +11,10 @@ import pytest
 from gdpo import preload
 from tests.outcomes import Outcomes
 
+# A `make` that a test starts is no part of the one that started the tests: that would print each directory it enters.
+for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "GDPO_AGAIN"):
+    os.environ.pop(name, None)
+
 PER_TEST = ("PYTEST_CURRENT_TEST", "PYTEST_VERSION")  # what pytest tells of the test that runs, and takes back
 
 TEMPLATE = (

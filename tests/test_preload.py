@@ -46,9 +46,11 @@ def plain(environment: dict[str, str]) -> dict[str, str]:
 def parent_of_session(environment: dict[str, str]) -> int:
     """The process that listens at the address, the one with it on its command line."""
     address = environment[preload.SOCKET]
-    found = [pid for pid in caller.descendants(os.getpid()) if address in command_line(pid)]
-    assert len(found) == 1
-    return found[0]
+    listed = [pid for pid in caller.descendants(os.getpid()) if address in command_line(pid)]
+    # A child has its parent's command line until it has written its own.
+    parents = [pid for pid in listed if caller.parent_of(pid) not in listed]
+    assert len(parents) == 1
+    return parents[0]
 
 
 def command_line(pid: int) -> list[str]:
