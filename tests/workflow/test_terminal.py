@@ -169,7 +169,7 @@ def test_ctrl_c_while_snakemake_is_imported_ends_in_the_sentence_too(project, en
     (project / "snakemake").mkdir()
     (project / "snakemake/__init__.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
     screen = Screen(MAKE, project, environment)
-    screen.until(lambda lines: "importing" in lines)
+    screen.until(lambda lines: lines == ["importing", ""])
     screen.press("\x03")
     code, lines = screen.end()
     assert code == -signal.SIGINT
