@@ -24,14 +24,14 @@ $(foreach name,$(filter-out $(VARIABLES) MAKEFLAGS SHELL,$(GIVEN)),\
 
 CONFIG := --config scale=$(SCALE)$(if $(LIMIT), limit=$(LIMIT))$(if $(MIRROR), mirror='$(MIRROR)')
 
-# What a user types to go on after Ctrl-C, which the display of the workflow says (gdpo.terminal).
+# What a user types to go on after Ctrl-C, which the display of the workflow says (gdpo.display.terminal).
 export GDPO_AGAIN := $(strip make $(MAKECMDGOALS) $(MAKEOVERRIDES) \
   $(foreach name,SCALE LIMIT MIRROR,$(if $(filter environment,$(origin $(name))),$(name)=$($(name)))))
 
-# Snakemake (gdpo.terminal) with our display. A recipe that Ctrl-C ended counts as done, since make would add its own lines to what the
+# Snakemake (gdpo.display.terminal) with our display. A recipe that Ctrl-C ended counts as done, since make would add its own lines to what the
 # display has said; make itself ends by the signal all the same.
 define snakemake
-@trap 'stopped=yes' INT; python -m gdpo.terminal --logger gdpo --cores all --rerun-incomplete $(1) $(CONFIG) \
+@trap 'stopped=yes' INT; python -m gdpo.display.terminal --logger gdpo --cores all --rerun-incomplete $(1) $(CONFIG) \
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
@@ -87,19 +87,19 @@ bases: setup ## the base models made anew, and how they differ from the shipped 
 
 # All of scale smol on a handful of questions, in minutes on a CPU; skipped, saying why, where models or data are out of reach.
 smol-check: setup ## all of smol on a handful of questions, in minutes on a CPU
-	python workflow/scripts/smol_check.py $(if $(MIRROR),--mirror '$(MIRROR)')
+	python tools/rigs/smol_check.py $(if $(MIRROR),--mirror '$(MIRROR)')
 
 # The Slurm profile on a real Slurm of one node, brought up for it: as root, with Debian's packages; skipped, saying why, elsewhere.
 slurm-test: setup ## the Slurm profile on a Slurm of one node; as root
-	python workflow/scripts/slurm_test.py
+	python tools/rigs/slurm_test.py
 
 # Table 2 of a small scale while processes of the run are killed: KILLS of them, drawn by SEED; on Linux.
 chaos: setup ## table 2 while processes of the run are killed
-	python workflow/scripts/chaos.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
+	python tools/rigs/chaos.py $(if $(KILLS),--kills $(KILLS)) $(if $(SEED),--seed $(SEED))
 
 # A small scale's table 2 under everything that another machine may have otherwise: what differs, and by how much.
 determinism: setup ## what another machine would change in table 2
-	python workflow/scripts/determinism.py
+	python tools/rigs/determinism.py
 
 slurm-packages: ## what slurm-test needs, from Debian; as root
 	apt-get update -qq
@@ -131,23 +131,23 @@ test-all: test ## these, and the long ones
 
 # What each malformed input, hostile content, fault and key came to, kept as data; then changes by chance, thousands of them.
 robustness: setup ## malformed, hostile and faulty input, and what each case comes to
-	pytest -q -n 2 --dist loadfile --durations=0 --durations-min=60 $(foreach suite,malformed hostile faults canary,tests/test_$(suite).py) \
+	pytest -q -n 2 --dist loadfile --durations=0 --durations-min=60 $(foreach suite,malformed hostile faults canary,tests/robustness/test_$(suite).py) \
 	  --outcomes results/reference/robustness
-	python -m tests.outcomes
-	pytest -q -p no:xdist --durations=0 tests/test_fuzz.py
+	python -m tests.robustness.outcomes
+	pytest -q -p no:xdist --durations=0 tests/robustness/test_fuzz.py
 
-PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples workflow
+PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples tools workflow
 
 lint: setup ## ruff, snakefmt, mypy and Snakemake's own lints
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
 	snakefmt --check Snakefile workflow/rules
 	mypy
-	python workflow/scripts/snakemake_lint.py
+	python tools/snakemake_lint.py
 
 # Known vulnerabilities of what the locks pin; skipped, saying why, where nobody can be asked. Accepted ones: envs/accepted.yaml.
 audit: setup ## known vulnerabilities of what the locks pin
-	python workflow/scripts/vulnerabilities.py
+	python tools/vulnerabilities.py
 
 # The learning-rate sweep on validation items of what workflow/config/sweep/$(SCALE).csv, which is kept as data, has not
 # recorded yet; the second call tries the further rates where the best of the grid is its largest.
@@ -172,7 +172,7 @@ lock: setup ## pin what this environment has
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/uv uv
 	.cache/uv/bin/uv pip compile --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) --python-version 3.11 \
 	  --python-platform x86_64-manylinux_2_28 --output-file $(VLLM_LOCK) envs/vllm.in
-	$(BIN)/python workflow/scripts/environments.py
+	$(BIN)/python tools/environments.py
 
 # What minutes make anew. Results of other scales may have taken days or money: only a user's own rm deletes them.
 MADE := results/micro results/micro-limit* results/tiny results/tiny-limit* results/*.csv results/*.md results/*.tex \

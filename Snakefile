@@ -3,10 +3,11 @@ import shlex
 import sys
 import time
 
-from gdpo import estimate, wording
-from gdpo.config import fingerprint, load_scale
-from gdpo.errors import UserError, suggest
-from gdpo.layout import VERSION, Layout, Run, origin
+from gdpo.display import estimate, wording
+from gdpo.config.loader import load_scale
+from gdpo.core.hashing import fingerprint
+from gdpo.core.errors import UserError, suggest
+from gdpo.config.layout import VERSION, Layout, Run, origin
 from gdpo.report import claims, figures
 
 try:

@@ -34,10 +34,10 @@ from benchmarks.data import (
     useful_tokens,
 )
 from benchmarks.measure import metered
-from gdpo.scoring import token_log_probs
 from gdpo.students.dpo import PairTrainer
 from gdpo.students.sft import IGNORED, ExampleTrainer
-from gdpo.trainer import GDPOConfig, GDPOTrainer
+from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
+from gdpo.trainer.logprobs import token_log_probs
 
 Measured = dict[str, Any]
 

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gdpo.memory import held, peak
+from gdpo.core.device import held, peak
 
 MIB = 2**20
 

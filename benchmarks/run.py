@@ -26,8 +26,8 @@ from rich.table import Table
 from benchmarks.cases import CASES, SCALES, Arm, Bench, Scale
 from benchmarks.data import GROUP_SIZE, SEED
 from benchmarks.measure import isolated
-from gdpo.files import write_csv, write_jsonl, write_text
-from gdpo.provenance import recorded
+from gdpo.core.files import write_csv, write_jsonl, write_text
+from gdpo.core.provenance import recorded
 
 # Dense bfloat16 peak in floating-point operations a second, from the makers' data sheets.
 PEAK_FLOPS = {"H100 PCIe": 756e12, "H100": 989e12, "H200": 989e12, "A100": 312e12}

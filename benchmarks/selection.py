@@ -20,11 +20,11 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from gdpo.data_schema import Selection
-from gdpo.files import write_csv
+from gdpo.config.data import Selection
+from gdpo.core.files import write_csv
+from gdpo.core.provenance import recorded
+from gdpo.core.records import Question
 from gdpo.metakl.select import metakl
-from gdpo.provenance import recorded
-from gdpo.records import Question
 from tests.metakl import literal_selection as literal
 
 SEED = 0

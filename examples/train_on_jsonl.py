@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from gdpo.errors import UserError
-from gdpo.files import read_jsonl
-from gdpo.trainer import DataError, GDPOConfig, GDPOTrainer
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_jsonl
+from gdpo.trainer.gdpo_trainer import DataError, GDPOConfig, GDPOTrainer
 
 parser = argparse.ArgumentParser(usage="%(prog)s MODEL GROUPS.jsonl OUT", description=__doc__)
 parser.add_argument("paths", nargs=3, help="a model's directory or Hub name, the groups, where the trained model goes")

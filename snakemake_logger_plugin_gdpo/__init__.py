@@ -1,4 +1,4 @@
-"""`snakemake --logger gdpo`: Snakemake's door to the display of gdpo.live, found by the name of this package.
+"""`snakemake --logger gdpo`: Snakemake's door to the display of gdpo.display.live, found by the name of this package.
 
 A dry run, and whatever else runs no job, says what Snakemake says.
 """
@@ -12,8 +12,8 @@ from logging import LogRecord
 from snakemake.logging import ColorizingTextHandler, DefaultFilter, logger
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
-from gdpo.live import Display
-from gdpo.terminal import INTERRUPTED, Interrupts, Terminal, log_file, stopped
+from gdpo.display.live import Display
+from gdpo.display.terminal import INTERRUPTED, Interrupts, Terminal, log_file, stopped
 
 
 class LogHandler(LogHandlerBase):

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gdpo import preload
-from tests.outcomes import Outcomes
+from gdpo.cli import preload
+from tests.robustness.outcomes import Outcomes
 
 # A `make` that a test starts is no part of the one that started the tests: that would print each directory it enters.
 for name in ("MAKEFLAGS", "MFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "GDPO_AGAIN"):
@@ -51,7 +51,7 @@ def measured(request):
 
 @pytest.fixture(scope="session")
 def preloaded(tmp_path_factory):
-    """The environment in which a `gdpo` is a child of one parent that has imported everything (gdpo.preload).
+    """The environment in which a `gdpo` is a child of one parent that has imported everything (gdpo.cli.preload).
 
     For tests that start many; one that is about how a process starts gives it another environment.
     """
@@ -67,7 +67,7 @@ def preloaded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def revisions_of_its_own(tmp_path, monkeypatch):
     """What a test finds on its Hub is not kept for the next one."""
-    monkeypatch.setattr("gdpo.revisions.KEPT", tmp_path / "revisions")
+    monkeypatch.setattr("gdpo.models.hub_revisions.KEPT", tmp_path / "revisions")
 
 
 @pytest.fixture(scope="session")
@@ -112,7 +112,7 @@ def student(tmp_path_factory):
 @pytest.fixture(scope="session")
 def groups():
     """Eight sums with four completions each, the first two of them right; the last group is tied."""
-    from gdpo.records import Group, Parts
+    from gdpo.core.records import Group, Parts
 
     draw = random.Random(0)
     made = []

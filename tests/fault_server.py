@@ -16,8 +16,8 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
-from gdpo.endpoint import Request
-from gdpo.schema import Endpoint
+from gdpo.config.models import Endpoint
+from gdpo.models.endpoint import Request
 
 CANARY = "sk-canary-5f3a9c0b7e"
 FAULTS = ("429", "500", "hang", "stall", "cut", "unfinished", "garbage", "not json", "wrong schema", "too long")

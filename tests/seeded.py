@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from gdpo.config import Scale, load_scale
+from gdpo.config.loader import load_scale
+from gdpo.config.scale import Scale
 
 
 def two_seeds() -> Scale:

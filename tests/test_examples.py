@@ -90,8 +90,8 @@ def test_the_readme_shows_groups_and_functions_that_work(model, tmp_path, monkey
     """Its JSON lines are good groups and its Python runs as it stands, a model's path apart."""
     from transformers import AutoTokenizer
 
-    from gdpo.groups import tokenize_groups
-    from gdpo.trainer import GDPOConfig, GDPOTrainer
+    from gdpo.trainer.dataset import tokenize_groups
+    from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
     text = (EXAMPLES / "README.md").read_text()
     (lines,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)

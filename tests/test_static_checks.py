@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from workflow.scripts import snakemake_lint, vulnerabilities
+from tools import snakemake_lint, vulnerabilities
 
 ROOT = Path(__file__).resolve().parents[1]
 CLEAN = """\
@@ -31,7 +31,7 @@ def lint(directory: Path, snakefile: str, **others: str) -> subprocess.Completed
     """The lints on a Snakefile, with other files beside it."""
     for name, text in {"Snakefile": snakefile, **others}.items():
         (directory / name).write_text(text)
-    command = [sys.executable, ROOT / "workflow/scripts/snakemake_lint.py"]
+    command = [sys.executable, ROOT / "tools/snakemake_lint.py"]
     return subprocess.run(command, capture_output=True, text=True, cwd=directory)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gdpo.files import read_csv, write_csv
-from gdpo.objective import advantages, gdpo_loss
+from gdpo.core.files import read_csv, write_csv
+from gdpo.trainer.objective import advantages, gdpo_loss
 
 HERE = Path(__file__).parent
 SIZES = (2, 3, 4, 6, 8, 10, 16, 32)

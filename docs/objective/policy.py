@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gdpo.files import write_csv
-from gdpo.objective import gdpo_loss
+from gdpo.core.files import write_csv
+from gdpo.trainer.objective import gdpo_loss
 
 HERE = Path(__file__).parent
 REWARDS = torch.tensor([2 - 0.1 * k for k in range(4)] + [1 - 0.1 * k for k in range(8)], dtype=torch.float64)

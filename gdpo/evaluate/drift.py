@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gdpo.generate import device
-from gdpo.memory import placed
-from gdpo.precision import weights_dtype
-from gdpo.schema import Dtype
-from gdpo.thinking import behind, rendered
+from gdpo.config.models import Dtype
+from gdpo.core.device import default_device, placed
+from gdpo.models.dtypes import weights_dtype
+from gdpo.trainer.chat_template import behind, rendered
 
 TOKENS = 4096  # a forward pass
 
@@ -40,7 +39,7 @@ class Drift:
     def _load(self, path: Path) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
         model.eval()
-        return placed(model, device())
+        return placed(model, default_device())
 
     @torch.inference_mode()
     def of(self, policy: Path, answered: Sequence[Answered]) -> dict[str, float]:

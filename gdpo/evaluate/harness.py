@@ -15,14 +15,14 @@ from lm_eval.evaluator import evaluate as lm_eval_evaluate
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from gdpo.benchmark_schema import Benchmark
-from gdpo.errors import UserError
+from gdpo.config.benchmarks import Benchmark
+from gdpo.config.models import Dtype, Engine
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question, Verdict
 from gdpo.evaluate.model import Student
 from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
-from gdpo.generate import vllm_package
-from gdpo.grading import grade_many
-from gdpo.records import Question, Verdict
-from gdpo.schema import Dtype, Engine
+from gdpo.grading.grade import grade_many
+from gdpo.models.sampling_vllm import vllm_package
 
 if TYPE_CHECKING:
     from gdpo.evaluate.vllm import VllmStudent

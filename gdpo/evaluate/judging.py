@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from gdpo.benchmark_schema import Judge
-from gdpo.config import Scale
-from gdpo.console import say
-from gdpo.data_schema import Source
-from gdpo.errors import UserError
-from gdpo.files import write_csv
-from gdpo.judge import verdicts
-from gdpo.layout import VERSION, Layout
-from gdpo.provenance import recorded
-from gdpo.records import Question, Verdict
+from gdpo.config.benchmarks import Judge
+from gdpo.config.data import Source
+from gdpo.config.layout import VERSION, Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv
+from gdpo.core.provenance import recorded
+from gdpo.core.records import Question, Verdict
+from gdpo.core.terminal import say
+from gdpo.grading.safety_judge import verdicts
 
 COLUMNS = ["source", "answers", "known", "judge", "n", "safe", "share", "low", "high", "ungradable"]
 

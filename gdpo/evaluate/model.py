@@ -17,13 +17,14 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import Collator
 from tqdm import tqdm
 
-from gdpo.config import fingerprint
-from gdpo.files import resumed
-from gdpo.generate import device, unadvised
-from gdpo.likelihood import Choices, in_batches
-from gdpo.precision import weights_dtype
-from gdpo.schema import Dtype
-from gdpo.thinking import answering, whole
+from gdpo.config.models import Dtype
+from gdpo.core.device import default_device
+from gdpo.core.files import resumed
+from gdpo.core.hashing import fingerprint
+from gdpo.models.choice_likelihood import Choices, in_batches
+from gdpo.models.dtypes import weights_dtype
+from gdpo.models.sampling_hf import unadvised
+from gdpo.trainer.chat_template import answering, whole
 
 ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
 
@@ -31,15 +32,15 @@ T = TypeVar("T")
 
 
 class Draws:
-    """The random numbers of the device that samples, as the state of gdpo.files.resumed."""
+    """The random numbers of the device that samples, as the state of gdpo.core.files.resumed."""
 
     def save(self) -> str:
-        state = torch.cuda.get_rng_state() if device() == "cuda" else torch.get_rng_state()
+        state = torch.cuda.get_rng_state() if default_device() == "cuda" else torch.get_rng_state()
         return base64.b64encode(state.numpy().tobytes()).decode()
 
     def load(self, saved: str) -> None:
         state = torch.frombuffer(bytearray(base64.b64decode(saved, validate=True)), dtype=torch.uint8)
-        if device() == "cuda":
+        if default_device() == "cuda":
             torch.cuda.set_rng_state(state)
         else:
             torch.set_rng_state(state)
@@ -62,7 +63,7 @@ class Student(HFLM):
             pretrained=str(path),
             dtype=weights_dtype(dtype),
             batch_size=batch_size,
-            device=device(),
+            device=default_device(),
             use_safetensors=True,
         )
         # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.

@@ -9,22 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gdpo import progress
-from gdpo.benchmark_schema import Benchmark, Judge
-from gdpo.config import Scale, fingerprint
-from gdpo.console import say
-from gdpo.errors import UserError
+from gdpo.config.benchmarks import Benchmark, Judge
+from gdpo.config.layout import VERSION, Layout, Run, Split
+from gdpo.config.scale import Scale
+from gdpo.core import progress
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json, read_jsonl, replacing, sha256, write_json, write_jsonl, write_text
+from gdpo.core.hashing import fingerprint
+from gdpo.core.provenance import provenance_path, recorded
+from gdpo.core.records import Question, Verdict, chat, read_records
+from gdpo.core.result_files import Sample, read_rows
+from gdpo.core.terminal import say
 from gdpo.evaluate.judging import judge as judge
-from gdpo.files import read_json, read_jsonl, replacing, sha256, write_json, write_jsonl, write_text
-from gdpo.grading import grade_many
-from gdpo.judge import verdicts
-from gdpo.layout import VERSION, Layout, Run, Split
-from gdpo.overlap import Overlap
-from gdpo.provenance import provenance_path, recorded
-from gdpo.records import Question, Verdict, chat, read_records
-from gdpo.samples import digest, outputs, score
-from gdpo.stored import Sample, read_rows
-from gdpo.weights import digest as digest_of
+from gdpo.evaluate.samples import digest, outputs, score
+from gdpo.grading.grade import grade_many
+from gdpo.grading.safety_judge import verdicts
+from gdpo.metakl.contamination import Overlap
+from gdpo.models.checkpoints import digest as digest_of
 
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
 Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
@@ -101,7 +102,7 @@ def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
 
 def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
     """All that a run's answers depend on, whoever judges them."""
-    from gdpo.generate import device
+    from gdpo.core.device import default_device
 
     scale, student = layout.scale, layout.scale.model(run.student)
     if missing := [path for _, path in tasks.values() if not path.exists()]:
@@ -109,7 +110,7 @@ def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
     items = {name: [benchmark.model_dump(), sha256(path)] for name, (benchmark, path) in tasks.items()}
     asked = [VERSION["evaluate"], run.__dict__, split, items, _weights(layout, run)]
     # vLLM makes batches of its own, and must be the first to look for GPUs.
-    by = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, device()]
+    by = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, default_device()]
     return [*asked, student.dtype, *by]
 
 
@@ -152,7 +153,7 @@ def settings(scale: Scale, run: Run, split: Split) -> list[Any]:
 def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | None = None) -> list[Verdict]:
     """Verdicts on (question, answer) pairs: of `judge` on replies to what is to be refused, else of our graders.
 
-    A model's are kept in the directory `kept`, see `gdpo.judge.verdicts`.
+    A model's are kept in the directory `kept`, see `gdpo.grading.safety_judge.verdicts`.
     """
     refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
     others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]

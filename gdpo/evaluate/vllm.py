@@ -19,14 +19,14 @@ from lm_eval.models.utils import resolve_max_length
 from lm_eval.models.vllm_causallms import VLLM
 from transformers import AutoConfig, AutoTokenizer
 
-from gdpo.benchmark_schema import Benchmark
-from gdpo.config import fingerprint
+from gdpo.config.benchmarks import Benchmark
+from gdpo.config.models import Dtype
+from gdpo.core.files import resumed
+from gdpo.core.hashing import fingerprint
+from gdpo.core.records import Question, chat, read_records
 from gdpo.evaluate.model import kept_in, shown
-from gdpo.files import resumed
-from gdpo.precision import weights_dtype
-from gdpo.records import Question, chat, read_records
-from gdpo.schema import Dtype
-from gdpo.thinking import answering, rendered, whole
+from gdpo.models.dtypes import weights_dtype
+from gdpo.trainer.chat_template import answering, rendered, whole
 
 # ours: requests between two savings; a card holds some 256 at a time, and runs empty at the end of each such batch
 KEPT_BATCH = 1024

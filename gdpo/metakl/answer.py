@@ -1,21 +1,24 @@
 """A base model's answers to the pool, each with its verdict (paper, MetaKL step 4).
 
 Open answers are generated and graded as everywhere else; a lettered question's choices may be ranked by their
-likelihood instead (gdpo.likelihood): as the benchmarks of kind `choose` rank them, but for labels such as yes and no.
+likelihood instead (gdpo.models.choice_likelihood): as the benchmarks of kind `choose` rank them, but for labels such as
+yes and no.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict
 
-from gdpo.config import Scale, fingerprint
-from gdpo.data_schema import Proficiency
-from gdpo.generate import Sampling, complete
-from gdpo.grading import grade_many
-from gdpo.layout import Layout
-from gdpo.likelihood import likeliest, log_likelihoods
-from gdpo.records import LETTERS, Answers, Question, chat
-from gdpo.schema import Model
+from gdpo.config.data import Proficiency
+from gdpo.config.layout import Layout
+from gdpo.config.models import Model
+from gdpo.config.scale import Scale
+from gdpo.core.hashing import fingerprint
+from gdpo.core.records import LETTERS, Answers, Question, chat
+from gdpo.grading.grade import grade_many
+from gdpo.models.choice_likelihood import likeliest, log_likelihoods
+from gdpo.models.sampling import complete
+from gdpo.models.sampling_types import Sampling
 
 
 def answers(scale: Scale, model: str, questions: list[Question], extra: dict | None = None) -> list[Answers]:

@@ -13,20 +13,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
-from gdpo.config import Scale
-from gdpo.data_schema import Source
-from gdpo.errors import UserError
-from gdpo.files import read_csv, read_json, sha256
-from gdpo.layout import Layout
+from gdpo.config.data import Source
+from gdpo.config.layout import Layout
+from gdpo.config.models import TrainSet
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, read_json, sha256
+from gdpo.core.provenance import provenance_path
+from gdpo.core.records import Domain, Question, read_records
+from gdpo.core.result_files import Provenance, read_stored
 from gdpo.metakl import making
 from gdpo.metakl.decontaminate import ALL
 from gdpo.metakl.markdown import cell, escaped, listed, percent, shortened, table
+from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.metakl.select import stable_hash
-from gdpo.paper_sources import PUBLISHED
-from gdpo.provenance import provenance_path
-from gdpo.records import Domain, Question, read_records
-from gdpo.schema import TrainSet
-from gdpo.stored import Provenance, read_stored
 
 MOST_UNITS = 5  # paper, appendix figure 3: the last bin is 5 or more
 UNITS_SHOWN = 15

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tqdm import tqdm
 
-from gdpo import progress
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.core import progress
+from gdpo.core.records import Guarded, Question, Record, read_records
+from gdpo.metakl.contamination import Match, Overlap
 from gdpo.metakl.pool import Items
-from gdpo.overlap import Match, Overlap
-from gdpo.records import Guarded, Question, Record, read_records
 
 ALL = "all"
 COLUMNS = ["source", "benchmark", "questions", "exact", "ngram", "dropped", "items", "caught"]

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from gdpo.errors import UserError
-from gdpo.files import replacing
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.core.errors import UserError
+from gdpo.core.files import replacing
+from gdpo.core.records import Group, Parts, Question, read_records
 from gdpo.metakl.card import card, licence
-from gdpo.records import Group, Parts, Question, read_records
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -62,7 +62,7 @@ def usage(configs: list[str]) -> str:
     """How each configuration is loaded, for the end of README.md."""
     lines = ["from datasets import load_dataset"]
     if "groups" in configs:
-        lines.append("from gdpo.trainer import GDPOConfig, GDPOTrainer")
+        lines.append("from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer")
     lines += [f'{name} = load_dataset("DIRECTORY", "{name}", split="train")' for name in configs]
     if "groups" in configs:
         lines.append('GDPOTrainer("MODEL", args=GDPOConfig("trained"), train_dataset=groups).train()')

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gdpo.data_schema import Mapped
+from gdpo.config.data import Mapped
+from gdpo.core.records import LETTERS
 from gdpo.metakl.readers import BadField, Fields, Row, letter_of, response, topics_of
-from gdpo.records import LETTERS
 
 
 def at(row: Any, path: str, field: str) -> Any:

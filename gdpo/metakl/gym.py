@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib.metadata import version
 
-from gdpo.data_schema import Gym
-from gdpo.errors import UserError, first_line
+from gdpo.config.data import Gym
+from gdpo.core.errors import UserError, first_line
 from gdpo.metakl.readers import Row
 
 PACKAGE = "reasoning-gym"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from gdpo.config import Scale
+from gdpo.config.models import TrainSet
+from gdpo.config.scale import Scale
 from gdpo.metakl.markdown import cell, escaped, listed
-from gdpo.schema import TrainSet
 
 
 def steps(scale: Scale, trainset: str, agreement: Sequence[Mapping[str, str]]) -> list[str]:

@@ -12,11 +12,11 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from gdpo import progress
-from gdpo.config import Scale
-from gdpo.data_schema import MergeBackend
+from gdpo.config.data import MergeBackend
+from gdpo.config.scale import Scale
+from gdpo.core import progress
+from gdpo.core.records import Question
 from gdpo.metakl.stems import stem, words
-from gdpo.records import Question
 
 if TYPE_CHECKING:
     import numpy as np
@@ -50,7 +50,7 @@ def merge(skills: Skills, backend: MergeBackend, scale: Scale, work: Path, extra
         from gdpo.metakl.ask_merge import merge_skills
 
         return merge_skills(sorted(counts), scale.merge.needed_endpoint, work / "merge.jsonl", extra)
-    from gdpo.encoder import SentenceEncoder
+    from gdpo.models.sentence_encoder import SentenceEncoder
 
     return by_embedding(counts, SentenceEncoder(scale.needed_encoder), scale.merge.threshold, extra)
 
@@ -73,7 +73,7 @@ def report(annotated: Sequence[Question], unit_of: UnitOf) -> dict[str, dict]:
 
 
 class Embeds(Protocol):
-    """What gives each of n texts a vector of norm 1, (n, d), as gdpo.encoder.SentenceEncoder does."""
+    """What gives each of n texts a vector of norm 1, (n, d), as gdpo.models.sentence_encoder.SentenceEncoder does."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray: ...
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gdpo.errors import UserError
-from gdpo.records import Question, Skills
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question, Skills
 
 
 def annotate(questions: list[Question]) -> list[Skills]:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from gdpo.config import Scale
-from gdpo.console import say
-from gdpo.errors import UserError
-from gdpo.layout import Split
-from gdpo.progress import report
-from gdpo.records import Question, chat, normalised
+from gdpo.config.layout import Split
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.progress import report
+from gdpo.core.records import Question, chat, normalised
+from gdpo.core.terminal import say
 
 
 class Items:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from gdpo.data_schema import Proficiency
-from gdpo.errors import UserError
+from gdpo.config.data import Proficiency
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question
 from gdpo.metakl.select import stable_hash
-from gdpo.records import Question
 
 
 def measured(questions: list[Question], settings: Proficiency) -> list[Question]:

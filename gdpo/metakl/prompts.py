@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from gdpo.records import Domain
+from gdpo.core.records import Domain
 
 _FORM = """Answer with one JSON object and nothing else. Each key names a skill; each value is a short reason, one \
 sentence, why the question needs it:

@@ -14,12 +14,12 @@ import numpy as np
 from scipy.stats import binomtest
 from tqdm import tqdm
 
-from gdpo.config import fingerprint
-from gdpo.data_schema import Encoder, Taxonomy
-from gdpo.files import resumed
+from gdpo.config.data import Encoder, Taxonomy
+from gdpo.core.files import resumed
+from gdpo.core.hashing import fingerprint
+from gdpo.core.records import Question
 from gdpo.metakl import taxonomy
 from gdpo.metakl.taxonomy import Candidates, Similar, Tree
-from gdpo.records import Question
 
 COLUMNS = ["source", "method", "questions", "skills", "share", "low", "high", "first"]
 

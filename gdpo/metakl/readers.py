@@ -14,8 +14,8 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gdpo.grading import final_answer, refuses
-from gdpo.records import LETTERS
+from gdpo.core.records import LETTERS
+from gdpo.grading.grade import final_answer, refuses
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]

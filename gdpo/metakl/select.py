@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gdpo.data_schema import Selection
-from gdpo.errors import UserError
-from gdpo.records import Question
-from gdpo.schema import TrainSet
+from gdpo.config.data import Selection
+from gdpo.config.models import TrainSet
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question
 
 BISECTIONS = 40
 STEEPEST = 1e6  # of r_k's slopes that are tried

@@ -11,16 +11,18 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gdpo import revisions
-from gdpo.config import CONFIG, Scale, read_yaml
-from gdpo.data_schema import HubSource, Source
-from gdpo.errors import UserError, first_line, suggest
-from gdpo.files import read_json, read_jsonl, sha256
+from gdpo.config.data import HubSource, Source
+from gdpo.config.loader import read_yaml
+from gdpo.config.scale import Scale
+from gdpo.config.yaml_loader import first_problem
+from gdpo.core.errors import UserError, first_line, suggest
+from gdpo.core.files import read_json, read_jsonl, sha256
+from gdpo.core.project import CONFIG
+from gdpo.core.records import Question, misfit
 from gdpo.metakl.fields import mapped, stands_for_none
 from gdpo.metakl.gym import made
 from gdpo.metakl.readers import READERS, BadField, Fields, Row
-from gdpo.records import Question, misfit
-from gdpo.yaml_file import first_problem
+from gdpo.models import hub_revisions
 
 # What sources write where a row has no answer; NuminaMath 1.5 has the first two.
 NO_ANSWER = (
@@ -245,7 +247,7 @@ def _closed(hub: HubSource) -> str:
 def _commit(hub: HubSource) -> str | None:
     """The commit that the revision stood for at its first use here; the revision itself where the Hub does not say."""
     named = hub.revision or "main"
-    if revisions.COMMIT.fullmatch(at := revisions.kept("dataset", hub.path, named)):
+    if hub_revisions.COMMIT.fullmatch(at := hub_revisions.kept("dataset", hub.path, named)):
         return at
     from huggingface_hub import HfApi
 
@@ -254,5 +256,5 @@ def _commit(hub: HubSource) -> str | None:
     except Exception:  # offline, what is cached under the branch's name can still be read; else loading says why not
         found = None
     if found:
-        revisions.keep("dataset", hub.path, named, found)
+        hub_revisions.keep("dataset", hub.path, named, found)
     return found or hub.revision

@@ -8,17 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
-from gdpo.config import Scale
-from gdpo.console import say
-from gdpo.errors import UserError
-from gdpo.files import read_csv, write_csv, write_json, write_text
-from gdpo.layout import VERSION, Layout, Split
+from gdpo.config.layout import VERSION, Layout, Split
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, write_csv, write_json, write_text
+from gdpo.core.provenance import recorded
+from gdpo.core.records import Answers, Domain, Question, Skills, read_records, write_records
+from gdpo.core.terminal import say
 from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
 from gdpo.metakl import select as selection
-from gdpo.overlap import Overlap, read_guarded
-from gdpo.provenance import recorded
-from gdpo.records import Answers, Domain, Question, Skills, read_records, write_records
+from gdpo.metakl.contamination import Overlap, read_guarded
 
 SPLITS: tuple[Split, ...] = ("test", "validation")
 

@@ -17,13 +17,13 @@ import numpy as np
 from pydantic import Field, StringConstraints, ValidationError, model_validator
 from tqdm import tqdm
 
-from gdpo.config import fingerprint
-from gdpo.data_schema import Encoder, Taxonomy
-from gdpo.errors import UserError
-from gdpo.files import resumed
-from gdpo.records import Domain, Question, Skills
-from gdpo.schema import Strict
-from gdpo.yaml_file import first_problem, parsed
+from gdpo.config.data import Encoder, Taxonomy
+from gdpo.config.models import Strict
+from gdpo.config.yaml_loader import first_problem, parsed
+from gdpo.core.errors import UserError
+from gdpo.core.files import resumed
+from gdpo.core.hashing import fingerprint
+from gdpo.core.records import Domain, Question, Skills
 
 BATCH = 960  # ours: questions that are kept at once, some ten seconds of work
 OURS = Path(__file__).with_name("data") / "taxonomy.yaml"
@@ -178,7 +178,7 @@ def cosines(asked: Sequence[Sequence[str]], glosses: Sequence[str], similar: Sim
 
 def embedded(encoder: Encoder) -> Similar:
     """Cosines by sentence embeddings."""
-    from gdpo.encoder import SentenceEncoder
+    from gdpo.models.sentence_encoder import SentenceEncoder
 
     model = SentenceEncoder(encoder)
     known: dict[tuple[str, ...], np.ndarray] = {}

@@ -14,14 +14,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gdpo.layout import Layout, Run, origin
-from gdpo.records import Question, chat, read_records
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.core.records import Question, chat, read_records
+from gdpo.core.result_files import Sample, read_rows
+from gdpo.evaluate.samples import RIGHT_BEFORE, outputs, share_right, verdicts
 from gdpo.report.columns import OURS, title
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import csv_text, inert, plain
 from gdpo.report.tables import is_origin, row_title, scored
-from gdpo.samples import RIGHT_BEFORE, outputs, share_right, verdicts
-from gdpo.stored import Sample, read_rows
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
 HEADER = [

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from gdpo.config import Scale
-from gdpo.layout import Layout
-from gdpo.records import Domain
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.records import Domain
 
 DAGGER = "†"
 OURS = f"{DAGGER} ours: not one of the paper's columns, in no average."

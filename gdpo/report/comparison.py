@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout
+from gdpo.config.tables import Cell, Table
+from gdpo.core.provenance import provenance_path
+from gdpo.core.result_files import Log, Noise, Provenance, Row, read_rows, read_stored
 from gdpo.report.bootstrap import interval
 from gdpo.report.columns import averaged, left_out, paper
 from gdpo.report.scores import Redrawn, Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import is_origin, row_title, scored
-from gdpo.stored import Log, Noise, Provenance, Row, read_rows, read_stored
-from gdpo.table_schema import Cell, Table
 
 SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
 

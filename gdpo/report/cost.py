@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_below
-from gdpo.stored import Provenance, read_stored
+from gdpo.config.layout import Layout
+from gdpo.core.provenance import provenance_below
+from gdpo.core.result_files import Provenance, read_stored
 
 FILE = "cost.csv"
 COLUMNS = ["step", "results", "runs", "wall_seconds", "cpu_seconds", "peak_memory_mb"]

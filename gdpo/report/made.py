@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdpo.config import CONFIG, SHARED
-from gdpo.errors import UserError, suggest
-from gdpo.files import read_json
-from gdpo.provenance import provenance_path
+from gdpo.config.loader import SHARED
+from gdpo.core.errors import UserError, suggest
+from gdpo.core.files import read_json
+from gdpo.core.project import CONFIG
+from gdpo.core.provenance import provenance_path
 from gdpo.report import tables
 
 

@@ -14,18 +14,19 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from gdpo.config import Scale, learning_rates, sweep_file, swept
-from gdpo.files import read_csv, read_json, read_jsonl
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_below
+from gdpo.config.layout import Layout
+from gdpo.config.learning_rates import learning_rates, sweep_file, swept
+from gdpo.config.models import Method, Model, TrainSet
+from gdpo.config.scale import Scale
+from gdpo.core.files import read_csv, read_json, read_jsonl
+from gdpo.core.provenance import provenance_below
+from gdpo.core.result_files import Provenance, Row, read_rows, read_stored
 from gdpo.report import runs
 from gdpo.report.bootstrap import LEVEL
 from gdpo.report.columns import title
 from gdpo.report.figures import names as drawable
 from gdpo.report.figures import settings as figure_settings
 from gdpo.report.tables import columns
-from gdpo.schema import Method, Model, TrainSet
-from gdpo.stored import Provenance, Row, read_rows, read_stored
 
 
 def inputs(layout: Layout) -> list[Path]:

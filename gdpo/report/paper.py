@@ -11,13 +11,13 @@ import re
 import shutil
 from pathlib import Path
 
-from gdpo.errors import UserError
-from gdpo.files import replacing, write_csv
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.core.errors import UserError
+from gdpo.core.files import replacing, write_csv
+from gdpo.core.project import PROJECT
 from gdpo.report import audit, published, tables
 
-HOME = Path(__file__).resolve().parents[2]
-SOURCE = HOME / "paper"
+SOURCE = PROJECT / "paper"
 SOURCES = ("*.typ", "*.yaml", "*.bib")
 PAPER = Path("paper")  # of the working directory, as results/ is
 FIGURES = PAPER / "figures"
@@ -40,8 +40,8 @@ def results(layout: Layout) -> dict[str, Path]:
 
 def shared() -> dict[str, Path]:
     """What is the same at every scale, by its name in paper/data/: numbers of docs/objective.md, the kept benchmark."""
-    found = {f"objective_{path.name}": path for path in sorted((HOME / "docs" / "objective").glob("*.csv"))}
-    return found | {"bench.csv": HOME / "results" / "reference" / "bench" / "bench.csv"}
+    found = {f"objective_{path.name}": path for path in sorted((PROJECT / "docs" / "objective").glob("*.csv"))}
+    return found | {"bench.csv": PROJECT / "results" / "reference" / "bench" / "bench.csv"}
 
 
 def inputs(layout: Layout) -> list[Path]:

@@ -15,11 +15,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
-from gdpo.config import Scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv
-from gdpo.layout import Layout
-from gdpo.records import Domain
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv
+from gdpo.core.records import Domain
 from gdpo.report.columns import averaged, paper
 
 MATH = ("AIME24", "AMC23", "MATH500", "GSM8K", "OlympiadBench", "Minerva")

@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from gdpo.config import Scale
-from gdpo.errors import UserError
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Table
+from gdpo.core.errors import UserError
+from gdpo.core.result_files import Score, read_stored
 from gdpo.report import runs, score_tables
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
 from gdpo.report.score_tables import Estimate, Line
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import number, plain
 from gdpo.report.tables import row_title, scored
-from gdpo.stored import Score, read_stored
-from gdpo.table_schema import Table
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
 PAPER_MODEL = "Qwen3-8B"  # the one student of which the paper prints these tables' cells

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
-from gdpo.stored import Log, Provenance, read_stored
-from gdpo.table_schema import Study, Table
+from gdpo.config.layout import Layout, Run
+from gdpo.config.tables import Study, Table
+from gdpo.core.provenance import provenance_path
+from gdpo.core.result_files import Log, Provenance, read_stored
 
 COLUMNS = [
     "student", "trainset", "method", "seed", "groups", "skipped_groups", "too_long", "steps", "tokens", "seconds",

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gdpo.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.tables import Cell, Table
+from gdpo.core.result_files import Score, read_stored
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.columns import notes as column_notes
 from gdpo.report.scores import Redrawn, Scores
 from gdpo.report.sheet import Entry, Sheet, number
 from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
-from gdpo.stored import Score, read_stored
-from gdpo.table_schema import Cell, Table
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from gdpo.errors import UserError
-from gdpo.layout import Layout, Run, Split
+from gdpo.config.layout import Layout, Run, Split
+from gdpo.core.errors import UserError
+from gdpo.core.result_files import Sample, Score, read_rows, read_stored
+from gdpo.evaluate.samples import RIGHT_BEFORE, Row, share_right
 from gdpo.report.bootstrap import redraw
-from gdpo.samples import RIGHT_BEFORE, Row, share_right
-from gdpo.stored import Sample, Score, read_rows, read_stored
 
 Runs = Sequence[Run]
 Redrawn = tuple[float, np.ndarray]  # a mean or a difference in percent, and what its redraws give, (bootstrap_draws,)

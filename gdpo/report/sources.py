@@ -6,13 +6,13 @@ from collections import Counter
 from pathlib import Path
 from typing import get_args
 
-from gdpo.layout import Layout
-from gdpo.paper_sources import PUBLISHED
-from gdpo.records import Domain
+from gdpo.config.layout import Layout
+from gdpo.config.tables import Study
+from gdpo.core.records import Domain
+from gdpo.core.result_files import Row, read_rows
+from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet
-from gdpo.stored import Row, read_rows
-from gdpo.table_schema import Study
 
 Source = tuple[str, str]  # domain, name
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from gdpo.config import Scale, best_rate, load_scale, sweep_file, swept
-from gdpo.console import display, say
-from gdpo.errors import UserError, suggest
-from gdpo.files import read_csv, replacing, write_csv, write_json, write_text
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_below, provenance_path, recorded
+from gdpo.config.layout import Layout, Run
+from gdpo.config.learning_rates import best_rate, sweep_file, swept
+from gdpo.config.loader import load_scale
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError, suggest
+from gdpo.core.files import read_csv, replacing, write_csv, write_json, write_text
+from gdpo.core.provenance import provenance_below, provenance_path, recorded
+from gdpo.core.result_files import Provenance, Score, read_stored
+from gdpo.core.terminal import display, say
 from gdpo.report import plain, tables
 from gdpo.report.columns import averaged
 from gdpo.report.made import directory_of, scale_of
 from gdpo.report.scores import Scores
-from gdpo.stored import Provenance, Score, read_stored
 
 
 def table(scale: Scale, name: str) -> None:

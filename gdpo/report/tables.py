@@ -8,10 +8,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout, origin
+from gdpo.config.layout import Layout, origin
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Cell, Table
 from gdpo.report.columns import averaged, paper, title
-from gdpo.table_schema import Cell, Table
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores

@@ -8,10 +8,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdpo import together
-from gdpo.errors import UserError
-from gdpo.records import Group
-from gdpo.schema import Dtype, Method
+from gdpo.config.models import Dtype, Method
+from gdpo.core import process_group
+from gdpo.core.errors import UserError
+from gdpo.core.records import Group
 
 if TYPE_CHECKING:
     from transformers import Trainer
@@ -44,16 +44,15 @@ def train_run(
     gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
     `watch` is looked at during training, its time left out of `seconds`.
 
-    Started in several processes (`gdpo.launch`), each calls this and the first writes.
+    Started in several processes (`gdpo.runtime.launch`), each calls this and the first writes.
 
     Returns what `measures` does. Raises UserError where no group is fit to train on.
     """
     from transformers import set_seed
 
-    from gdpo import memory
-    from gdpo.generate import device
-    from gdpo.groups import DataError
+    from gdpo.core import device
     from gdpo.students import common
+    from gdpo.trainer.dataset import DataError
 
     if method.group_size and method.trainer != "grpo":
         groups = [first_of(group, method.group_size) for group in groups]
@@ -61,8 +60,8 @@ def train_run(
     if watch and rollouts:
         watch.rollouts = lambda: rollouts.count
     callbacks = [watch] if watch else []
-    memory.reset(device())
-    before = memory.held(device())
+    device.reset(device.default_device())
+    before = device.held(device.default_device())
     start = time.perf_counter()
     if watch:
         watch.start_clock()
@@ -75,7 +74,7 @@ def train_run(
     except DataError as error:
         raise UserError(f"{method.display}: {error}") from None
     common.save(trainer, run, Path(out))
-    together.wait()
+    process_group.wait()
     seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)
     counts = {"groups": trained, "skipped_groups": len(fitting) - trained, "too_long": len(groups) - len(fitting)}
     return measures(trainer, seconds, counts, rollouts.count if rollouts else 0, before)
@@ -90,8 +89,7 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
     training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
     process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
     """
-    from gdpo import memory
-    from gdpo.generate import device
+    from gdpo.core import device
     from gdpo.students.watch import entries
 
     (*log, summary), watched = entries(trainer.state.log_history)
@@ -101,11 +99,11 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
         "tokens": int(log[-1].get("num_tokens", 0)),
         "seconds": round(seconds, 2),
         **counts,
-        "processes": together.processes(),
+        "processes": process_group.processes(),
         "completions": completions,
-        "device": memory.name(device()),
+        "device": device.name(device.default_device()),
         # A system counts the pages held only roughly, and may see more than at its own peak.
-        "memory_mb": {"before": before // 2**20, "peak": max(before, memory.peak(device())) // 2**20},
+        "memory_mb": {"before": before // 2**20, "peak": max(before, device.peak(device.default_device())) // 2**20},
         **({"watch": watched} if watched else {}),
         "log": log,
     }
@@ -126,5 +124,5 @@ class Rollouts:
         self.__name__ = "reward"  # under which TRL logs it
 
     def __call__(self, prompts: list, completions: list, **columns: Any) -> list[float]:
-        self.count += len(completions) * together.processes()  # each has sampled as many
+        self.count += len(completions) * process_group.processes()  # each has sampled as many
         return self.reward_fn(prompts=prompts, completions=completions, **columns)

@@ -31,17 +31,17 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from gdpo import together
-from gdpo.console import say
-from gdpo.errors import UserError, writing
-from gdpo.files import read_json, replacing
-from gdpo.groups import DataError, prompt_ids, tokenize_groups
-from gdpo.parallel import whole_state
-from gdpo.precision import autocasts, weights_dtype
-from gdpo.progress import report
-from gdpo.records import Group
-from gdpo.schema import Dtype, Lora, Method
-from gdpo.weights import check_whole, tokenizer_of
+from gdpo.config.models import Dtype, Lora, Method
+from gdpo.core import process_group
+from gdpo.core.errors import UserError, writing
+from gdpo.core.files import read_json, replacing
+from gdpo.core.progress import report
+from gdpo.core.records import Group
+from gdpo.core.terminal import say
+from gdpo.models.checkpoints import check_whole, tokenizer_of
+from gdpo.models.dtypes import autocasts, weights_dtype
+from gdpo.trainer.dataset import DataError, prompt_ids, tokenize_groups
+from gdpo.trainer.distributed import whole_state
 
 CHECKPOINT_STEPS = 50
 
@@ -109,7 +109,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     Linear decay after a linear warmup and AdamW without weight decay: ours, the same for every method. A step's batch
     is cut evenly into parts, so that it is `batch_size` exactly.
     """
-    method, processes = run.method, together.processes()
+    method, processes = run.method, process_group.processes()
     # TRL's rollouts leave out a batch that is not full, so a batch of rollouts must not be larger than the data.
     batch = min(method.batch_size, max(items // processes, 1) * processes) if sequences > 1 else method.batch_size
     if batch % processes:
@@ -143,7 +143,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "save_strategy": "steps" if steps >= 2 * CHECKPOINT_STEPS else "no",
         "save_steps": CHECKPOINT_STEPS,
         "save_total_limit": 1,
-        "ddp_timeout": int(together.PATIENCE.total_seconds()),
+        "ddp_timeout": int(process_group.PATIENCE.total_seconds()),
     }
 
 
@@ -239,7 +239,7 @@ def save(trainer: Trainer, run: Run, out: Path) -> None:
     Every process calls this, since each may hold a share of the weights; the first one writes.
     """
     state = whole_state(trainer)
-    if not together.first():
+    if not process_group.first():
         return
     if run.method.lora is not None:
         state = merged(trainer, run, state)

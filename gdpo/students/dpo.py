@@ -12,11 +12,11 @@ from datasets import Dataset, load_from_disk
 from torch import Tensor, nn
 from trl import DPOConfig, DPOTrainer
 
-from gdpo import together
-from gdpo.groups import DataError
-from gdpo.memory import placed
-from gdpo.parallel import Parallel
+from gdpo.core import process_group
+from gdpo.core.device import placed
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.trainer.dataset import DataError
+from gdpo.trainer.distributed import Parallel
 
 # What TRL logs as a mean over pairs; of a blank it is 0.
 MEANS = (
@@ -94,14 +94,14 @@ def pairs(batch: dict[str, Tensor]) -> Tensor:
 def shared(rows: list[dict[str, Any]], directory: Path) -> Dataset:
     """`rows` as a data set; of several processes, with the blank and from one directory, beside which TRL's first
     process leaves the reference's log-probabilities for all."""
-    if together.processes() == 1:
+    if process_group.processes() == 1:
         return Dataset.from_list(rows)
     blank = {"prompt_ids": rows[0]["prompt_ids"][:2], "chosen_ids": [], "rejected_ids": []}
     path = directory / "pairs"
-    if together.first():
+    if process_group.first():
         made = Dataset.from_list(rows)
         Dataset.from_list([*rows, blank], features=made.features).save_to_disk(path)
-    together.wait()
+    process_group.wait()
     return load_from_disk(path)
 
 
@@ -110,7 +110,7 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
 
     Returns the trainer and how many groups it used.
     """
-    assert run.method.beta is not None  # gdpo.schema.Method
+    assert run.method.beta is not None  # gdpo.config.models.Method
     tokenizer = run.tokenizer()
     rows = []
     for group in tokenized(run, tokenizer, smallest=2):

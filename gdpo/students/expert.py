@@ -9,9 +9,9 @@ import random
 from collections import Counter
 from collections.abc import Sequence
 
-from gdpo.errors import UserError
-from gdpo.records import Group, Question, chat, gold_of
-from gdpo.schema import Tuned
+from gdpo.config.models import Tuned
+from gdpo.core.errors import UserError
+from gdpo.core.records import Group, Question, chat, gold_of
 
 
 def draw(pool: Sequence[Question], tuned: Tuned) -> tuple[list[Group], dict[str, dict[str, int]]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gdpo.groups import informative
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, rows
-from gdpo.trainer import GDPOConfig, GDPOTrainer
+from gdpo.trainer.dataset import informative
+from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
 
 def train(run: Run) -> tuple[GDPOTrainer, int]:
@@ -12,7 +12,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
 
     The trainer leaves out those whose rewards differ no more once completions of the same tokens share theirs.
     """
-    assert run.method.objective is not None  # gdpo.schema.Method
+    assert run.method.objective is not None  # gdpo.config.models.Method
     groups = informative(rows(run, smallest=2))
     trainer = GDPOTrainer(
         model=policy(run),

@@ -9,10 +9,10 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
-from gdpo.errors import UserError
-from gdpo.groups import RewardFunc, prompt_ids
+from gdpo.core.errors import UserError
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
-from gdpo.thinking import rendered, whole
+from gdpo.trainer.chat_template import rendered, whole
+from gdpo.trainer.dataset import RewardFunc, prompt_ids
 
 
 def train(run: Run) -> tuple[GRPOTrainer, int]:
@@ -21,7 +21,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     The rollouts per prompt are `method.group_size`, else as many as the offline groups have. Loss as in the
     GRPO paper (per-completion means, advantages scaled by the group's std); TRL's default would be DAPO's.
     """
-    assert run.method.beta is not None  # gdpo.schema.Method
+    assert run.method.beta is not None  # gdpo.config.models.Method
     if run.reward_fn is None:
         raise UserError(f"{run.method.display}: trainer grpo needs a reward function, found none")
     tokenizer = run.tokenizer()
@@ -47,7 +47,7 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
 
 
 def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> RewardFunc:
-    """`reward_fn` of whole completions: TRL's begin inside a thought that the chat template opens (gdpo.thinking)."""
+    """`reward_fn` of whole completions: TRL's begin inside a thought that the chat template opens."""
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         texts = [rendered(tokenizer, prompt) for prompt in prompts]

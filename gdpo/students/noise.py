@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gdpo.groups import DataError
 from gdpo.students.common import Run
+from gdpo.trainer.dataset import DataError
 
 STILL = 1e-12  # a learning rate that moves no weight
 UNCLIPPED = 1e12

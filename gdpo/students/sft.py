@@ -5,9 +5,9 @@ from __future__ import annotations
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from gdpo import together
-from gdpo.parallel import Parallel
+from gdpo.core import process_group
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.trainer.distributed import Parallel
 
 IGNORED = -100  # the label of a token without a loss, as torch and TRL have it
 
@@ -31,7 +31,7 @@ def train(run: Run) -> tuple[ExampleTrainer, int]:
             labels = [IGNORED] * len(prompt) + completion
             examples.append({"input_ids": prompt + completion, "labels": labels})
     given = arguments(run, len(examples))
-    if together.processes() > 1:
+    if process_group.processes() > 1:
         examples.append({"input_ids": [tokenizer.pad_token_id] * 2, "labels": [IGNORED] * 2})  # the blank
     trainer = ExampleTrainer(
         model=policy(run),

@@ -9,17 +9,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdpo import progress, together
-from gdpo.config import Scale, fingerprint
-from gdpo.console import say
-from gdpo.errors import UserError
-from gdpo.files import read_json, replacing, write_json
-from gdpo.layout import VERSION, Layout, Run
-from gdpo.provenance import provenance_path, recorded
-from gdpo.records import Group, Question, chat, read_records
-from gdpo.schema import Tuned
-from gdpo.stored import Log, Provenance, read_stored
-from gdpo.thinking import rendered
+from gdpo.config.layout import VERSION, Layout, Run
+from gdpo.config.models import Tuned
+from gdpo.config.scale import Scale
+from gdpo.core import process_group, progress
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json, replacing, write_json
+from gdpo.core.hashing import fingerprint
+from gdpo.core.provenance import provenance_path, recorded
+from gdpo.core.records import Group, Question, chat, read_records
+from gdpo.core.result_files import Log, Provenance, read_stored
+from gdpo.core.terminal import say
+from gdpo.trainer.chat_template import rendered
 
 if TYPE_CHECKING:
     from gdpo.students.watch import Watch
@@ -38,13 +39,13 @@ def model(scale: Scale, name: str) -> None:
         if settings.pretrain and not settings.shipped:
             from gdpo.tiny.pretrain import pretrain
 
-            assert scale.world is not None  # gdpo.config.Scale: what is pretrained here learns its world
+            assert scale.world is not None  # gdpo.config.scale.Scale: what is pretrained here learns its world
             with replacing(layout.model(name)) as temporary:
                 pretrain(settings.pretrain, scale.world, temporary)
         elif settings.tuned:
             extra |= _tune(scale, name, settings.tuned)
         else:
-            from gdpo.weights import fetch
+            from gdpo.models.checkpoints import fetch
 
             if settings.pretrain:
                 _made_as_told(scale, name)
@@ -54,7 +55,7 @@ def model(scale: Scale, name: str) -> None:
 
 def _made_as_told(scale: Scale, name: str) -> None:
     """Raises UserError where a shipped model was pretrained otherwise, or in another world, than the scale says."""
-    from gdpo.weights import located
+    from gdpo.models.checkpoints import located
 
     shipped = scale.model(name).shipped
     assert shipped is not None
@@ -72,8 +73,8 @@ def _made_as_told(scale: Scale, name: str) -> None:
 
 
 def _alone(step: str) -> None:
-    if together.processes() > 1:
-        raise UserError(f"{step}: found {together.processes()} processes, expected one")
+    if process_group.processes() > 1:
+        raise UserError(f"{step}: found {process_group.processes()} processes, expected one")
 
 
 def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
@@ -105,14 +106,14 @@ def train(scale: Scale, runs: list[Run]) -> None:
     """Train each run and write its model, train log and provenance.
 
     A finished run waits in work/, under the hash of all that it depends on, until the whole job is done: a
-    killed job of several seeds repeats none of them. Of several processes (`gdpo.launch`) the first one writes.
+    killed job of several seeds repeats none of them. Of several processes (`gdpo.runtime.launch`) the first one writes.
     """
     gc.freeze()  # every run's end collects garbage; what was imported takes a quarter second to walk and never is any
     waiting = []
     for number, run in enumerate(runs, start=1):
         progress.part(number, len(runs), "run")
         waiting.append(_train_one(scale, run))
-    if together.first():
+    if process_group.first():
         for work in waiting:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -131,7 +132,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
     done = provenance_path(finished).exists()  # which is written last: a kill may come before it
-    together.wait()  # or a late process would find finished what an early one has just begun
+    process_group.wait()  # or a late process would find finished what an early one has just begun
     if not done:
         training: dict[str, Any] = {
             "base": base,
@@ -145,7 +146,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "ref_cache": None if layout.is_watched(run) else layout.work / "reference",
             "watch": _watch(scale, run),
         }
-        if together.first():
+        if process_group.first():
             with replacing(finished) as out, recorded(out, "train", method, {"run": run.seed}) as extra:
                 metrics = train_run(out=out, **training)
                 log = metrics.pop("log", [])
@@ -153,7 +154,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
         else:
             train_run(out=finished, **training)  # which writes nothing here
-    if together.first():
+    if process_group.first():
         with replacing(layout.run(run)) as out:
             shutil.copytree(finished, out, copy_function=os.link)
         metrics = read_stored(finished / "train.json", Log)
@@ -182,7 +183,7 @@ def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:
 
 
 def _rewards(scale: Scale, questions: list[Question], texts: list[str], lengths: list[int]) -> list[float]:
-    from gdpo.grading import grade_many
+    from gdpo.grading.grade import grade_many
     from gdpo.teach.reward import reward
 
     verdicts = grade_many(list(zip(questions, texts, strict=True)))
@@ -217,10 +218,10 @@ def noise(scale: Scale, runs: list[Run]) -> None:
     _alone("noise")
     from transformers import set_seed
 
-    from gdpo.groups import DataError
     from gdpo.students import common
     from gdpo.students.noise import gradients, interval
     from gdpo.students.noise import noise as share
+    from gdpo.trainer.dataset import DataError
 
     layout = Layout(scale)
     for run in runs:

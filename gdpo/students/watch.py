@@ -21,8 +21,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from gdpo.generate import without_advice
-from gdpo.thinking import whole
+from gdpo.models.sampling_hf import without_advice
+from gdpo.trainer.chat_template import whole
 
 PREFIX = "watch_"
 

@@ -1,7 +1,7 @@
 """Groups from responses that somebody else sampled, and perhaps judged, in place of a teacher of our own.
 
-Files are read as they are: a training set's `fields` say where a row keeps its prompt, its completions and what
-judges them (gdpo.schema.Import). A file may well answer a benchmark's own items, as OpenAI's and ToRA's solutions of
+Files are read as they are: a training set's `fields` say where a row keeps its prompt, its completions and what judges
+them (gdpo.config.models.Import). A file may well answer a benchmark's own items, as OpenAI's and ToRA's solutions of
 GSM8K's test problems do: who trains on those cannot be scored on that benchmark (`asked`).
 """
 
@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from gdpo.errors import UserError
-from gdpo.files import read_jsonl
-from gdpo.grading import grade_many
-from gdpo.overlap import Overlap
-from gdpo.records import Group, Question, Verdict
-from gdpo.schema import Import, Reward, TrainSet
+from gdpo.config.models import Import, Reward, TrainSet
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_jsonl
+from gdpo.core.records import Group, Question, Verdict
+from gdpo.grading.grade import grade_many
+from gdpo.metakl.contamination import Overlap
 from gdpo.teach.reward import reward
 
 
@@ -126,7 +126,7 @@ def completions(row: Mapping[str, Any], fields: Import) -> list[Completion]:
     if fields.right is not None:
         right = _beside(row, fields.right, texts, fields.completions, _truth)
         return [Completion(text, right=value) for text, value in zip(texts.values(), right, strict=True)]
-    assert fields.rewards is not None  # gdpo.schema.Import has one of the three
+    assert fields.rewards is not None  # gdpo.config.models.Import has one of the three
     rewards = _beside(row, fields.rewards, texts, fields.completions, _number)
     return [Completion(text, reward=value) for text, value in zip(texts.values(), rewards, strict=True)]
 
@@ -221,7 +221,7 @@ def judged(
 
     `count` gives a completion's length in the student's tokens.
     """
-    assert trainset.domain is not None  # gdpo.schema.TrainSet: select: import has one
+    assert trainset.domain is not None  # gdpo.config.models.TrainSet: select: import has one
     domain, grader = trainset.domain, trainset.grader or "math"
     for group in groups:
         if grader != "refusal" and any(c.answer is not None and not c.answer.strip() for c in group.completions):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gdpo.grading import final_answer
-from gdpo.records import Parts, Verdict
-from gdpo.schema import Reward
+from gdpo.config.models import Reward
+from gdpo.core.records import Parts, Verdict
+from gdpo.grading.grade import final_answer
 
 
 def format_score(text: str, think: str) -> float:

@@ -6,13 +6,14 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale, fingerprint
-from gdpo.console import say
-from gdpo.errors import UserError, first_line
-from gdpo.layout import Layout
-from gdpo.provenance import recorded
-from gdpo.records import Domain, Group, Question, Responses, chat, gold_of, read_records, write_records
-from gdpo.schema import Respond
+from gdpo.config.layout import Layout
+from gdpo.config.models import Respond
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError, first_line
+from gdpo.core.hashing import fingerprint
+from gdpo.core.provenance import recorded
+from gdpo.core.records import Domain, Group, Question, Responses, chat, gold_of, read_records, write_records
+from gdpo.core.terminal import say
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 def respond(scale: Scale, trainset: str) -> None:
     """Let the teacher sample each question's group; the gold completion comes first where the scale asks for it."""
-    from gdpo.generate import Sampling, complete
+    from gdpo.models.sampling import complete
+    from gdpo.models.sampling_types import Sampling
 
     layout, settings = Layout(scale), scale.respond_of(trainset)
     teacher = scale.model(settings.teacher)
@@ -74,13 +76,13 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     Groups that ask a guarded item are dropped; or they are kept, and benchmarks of which they ask a scored item have
     no column. Either is said and recorded.
     """
-    from gdpo.overlap import Overlap, read_guarded
+    from gdpo.metakl.contamination import Overlap, read_guarded
     from gdpo.teach import imports
 
     layout, settings = Layout(scale), scale.trainset(trainset)
     if settings.select != "import":
         raise UserError(f"trainsets.{trainset}.select: found '{settings.select}', expected 'import'")
-    assert settings.domain is not None  # gdpo.schema.TrainSet: select: import has one
+    assert settings.domain is not None  # gdpo.config.models.TrainSet: select: import has one
     tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
         paths = [_found(path, mirror) for path in settings.paths]
@@ -163,7 +165,7 @@ def part(scale: Scale, trainset: str) -> None:
 
 def reward(scale: Scale, trainset: str) -> None:
     """Grade every response and write the groups that students train on."""
-    from gdpo.grading import grade_many
+    from gdpo.grading.grade import grade_many
     from gdpo.teach.reward import reward as reward_parts
 
     layout = Layout(scale)

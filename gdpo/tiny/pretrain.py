@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from gdpo.files import replacing
-from gdpo.progress import report
-from gdpo.schema import Pretrain, World
+from gdpo.config.models import Pretrain, World
+from gdpo.core.files import replacing
+from gdpo.core.progress import report
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.muon import Muon
 from gdpo.tiny.tokenizer import build_tokenizer

@@ -10,14 +10,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from gdpo.config import Scale
-from gdpo.console import display, say
-from gdpo.errors import UserError
-from gdpo.files import read_csv, replacing, write_csv
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_path, recorded
-from gdpo.stored import Provenance, read_stored
-from gdpo.weights import RECORDS, WEIGHTS, checkpoint_files, digest, located
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, replacing, write_csv
+from gdpo.core.provenance import provenance_path, recorded
+from gdpo.core.result_files import Provenance, read_stored
+from gdpo.core.terminal import display, say
+from gdpo.models.checkpoints import RECORDS, WEIGHTS, checkpoint_files, digest, located
 
 COLUMNS = ["model", "weights", "greatest_difference", "other_files", "seconds", "shipped_sha256", "made_sha256"]
 

@@ -12,9 +12,9 @@ import random
 from dataclasses import dataclass
 from typing import Literal
 
-from gdpo.errors import UserError, suggest
-from gdpo.records import Question
-from gdpo.schema import World
+from gdpo.config.models import World
+from gdpo.core.errors import UserError, suggest
+from gdpo.core.records import Question
 from gdpo.tiny.skills import Item, Lore, Sampler
 
 Part = Literal["test", "validation", "pool", "pretrain"]

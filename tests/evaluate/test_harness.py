@@ -7,14 +7,14 @@ import json
 import pytest
 from lm_eval.models.huggingface import HFLM
 
-from gdpo.benchmark_schema import Benchmark, Judge
-from gdpo.config import load_scale
-from gdpo.errors import UserError
+from gdpo.config.benchmarks import Benchmark, Judge
+from gdpo.config.layout import Layout, origin
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.provenance import provenance_path
+from gdpo.core.records import Question, write_records
 from gdpo.evaluate import harness, model, steps
 from gdpo.evaluate.model import Student, fitting
-from gdpo.layout import Layout, origin
-from gdpo.provenance import provenance_path
-from gdpo.records import Question, write_records
 from tests.evaluate.spelling import WINDOW, speller
 
 

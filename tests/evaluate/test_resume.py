@@ -14,16 +14,17 @@ import pytest
 import torch
 import yaml
 
-from gdpo.benchmark_schema import Judge
-from gdpo.config import Scale, load_scale
-from gdpo.errors import UserError
+from gdpo.config.benchmarks import Judge
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.loader import load_scale
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json, resumed
+from gdpo.core.provenance import provenance_path
+from gdpo.core.records import write_records
 from gdpo.evaluate import harness, steps
 from gdpo.evaluate.model import Student
-from gdpo.files import read_json, resumed
-from gdpo.layout import Layout, Run, origin
-from gdpo.likelihood import Choices
-from gdpo.provenance import provenance_path
-from gdpo.records import write_records
+from gdpo.models.choice_likelihood import Choices
 from tests.evaluate.spelling import speller
 from tests.evaluate.test_harness import CHOSEN, GREEDY, SAMPLED, files, question, speaker  # noqa: F401  (fixtures)
 from tests.evaluate.test_vllm import StandIn, vllm  # noqa: F401  (a fixture)
@@ -97,7 +98,7 @@ def test_a_line_that_a_kill_has_torn_is_made_again_and_a_broken_one_named(
     path.write_bytes(b"".join(lines[:7]) + lines[7][: len(lines[7]) // 2])
     meter = Meter(monkeypatch, Student, "_model_generate")
     capsys.readouterr()
-    monkeypatch.setattr("gdpo.console._terminal", sys.stderr)
+    monkeypatch.setattr("gdpo.core.terminal._terminal", sys.stderr)
     assert evaluated(speaker, asked, tmp_path) == whole
     assert meter.done == len(lines) - 7
     held = sum(len(json.loads(line)["indices"]) for line in lines[:7])
@@ -172,7 +173,7 @@ def results(layout: Layout, runs: list[Run]) -> dict[str, bytes]:
 
 KILLED = """
 import os, signal, sys
-from gdpo import cli
+from gdpo.cli import main as cli
 from gdpo.evaluate.model import Student
 generate, left = Student._model_generate, int(sys.argv.pop(1))
 def generated(*given, **named):
@@ -212,7 +213,7 @@ def test_a_cell_that_is_killed_gives_the_same_bytes(tmp_path, monkeypatch, capsy
     cell(Path())
     killed(seed + seed - sampled + 3)
     meter.done = 0
-    monkeypatch.setattr("gdpo.console._terminal", sys.stderr)
+    monkeypatch.setattr("gdpo.core.terminal._terminal", sys.stderr)
     steps.evaluate(scale, runs, "test")
     assert meter.done == sampled - 3
     assert results(layout, runs) == expected

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from gdpo.evaluate.samples import outputs, score, share, share_right, verdicts
 from gdpo.evaluate.tasks.items import pass_at_1
-from gdpo.samples import outputs, score, share, share_right, verdicts
 
 ONCE = [
     {"id": f"q{n}", "output": "7", "verdict": verdict} for n, verdict in enumerate(["right", "wrong", "ungradable"])

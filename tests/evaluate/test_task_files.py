@@ -12,15 +12,15 @@ import pytest
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from gdpo.benchmark_schema import Benchmark
-from gdpo.config import load_scale
-from gdpo.errors import UserError
+from gdpo.config.benchmarks import Benchmark
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.records import write_records
 from gdpo.evaluate import harness
 from gdpo.evaluate.harness import TASKS
+from gdpo.evaluate.samples import score
 from gdpo.evaluate.tasks import items
 from gdpo.metakl.sources import catalogue, read_source
-from gdpo.records import write_records
-from gdpo.samples import score
 from tests.evaluate.spelling import ARC, GSM8K, speller
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 

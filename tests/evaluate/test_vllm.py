@@ -19,12 +19,12 @@ import torch
 from lm_eval.api.registry import model_registry
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Model
+from gdpo.core.errors import UserError
+from gdpo.core.records import write_records
 from gdpo.evaluate import harness, steps
-from gdpo.layout import Layout, Run, origin
-from gdpo.records import write_records
-from gdpo.schema import Model
 from tests.evaluate.spelling import TEMPLATE, WINDOW, speller
 from tests.evaluate.test_harness import CHOSEN, GREEDY, SAMPLED, benchmark, files, question  # noqa: F401  (a fixture)
 

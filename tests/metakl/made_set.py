@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdpo.config import load_scale
-from gdpo.data_schema import Decontaminate, HubSource, Proficiency, Source
-from gdpo.files import write_csv
-from gdpo.layout import Layout
+from gdpo.config.data import Decontaminate, HubSource, Proficiency, Source
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import TrainSet
+from gdpo.core.files import write_csv
+from gdpo.core.provenance import recorded
+from gdpo.core.records import Question, write_records
 from gdpo.metakl import decontaminate, steps
-from gdpo.overlap import Match
-from gdpo.provenance import recorded
-from gdpo.records import Question, write_records
-from gdpo.schema import TrainSet
+from gdpo.metakl.contamination import Match
 
 BOXED = "Put it in a box."
 SOURCES = {

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.generate import Sampling
-from gdpo.layout import Layout
-from gdpo.likelihood import log_likelihoods, most_likely
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Endpoint, Model
+from gdpo.core.records import Answers, Question
 from gdpo.metakl import answer
 from gdpo.metakl.answer import answers, ranks
-from gdpo.records import Answers, Question
-from gdpo.schema import Endpoint, Model
+from gdpo.models.choice_likelihood import log_likelihoods, most_likely
+from gdpo.models.sampling_types import Sampling
 
 
 def question(name: str, text: str, answer: str, choices=(), grader="exact") -> Question:

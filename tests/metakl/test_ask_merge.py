@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdpo.errors import UserError
+from gdpo.config.models import Endpoint
+from gdpo.core.errors import UserError
 from gdpo.metakl.ask_merge import batches, merge_skills, read_units, stems_of
-from gdpo.schema import Endpoint
 from tests.fault_server import FaultServer
 
 NAMES = [

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 import yaml
 
-from gdpo.config import CONFIG, load_scale, read_yaml
-from gdpo.errors import UserError
-from gdpo.journal import Journal
+from gdpo.config.loader import load_scale, read_yaml
+from gdpo.config.models import Endpoint
+from gdpo.core.errors import UserError
+from gdpo.core.project import CONFIG
+from gdpo.core.records import Question, Skills, read_records, write_records
 from gdpo.metakl import steps, taxonomy
 from gdpo.metakl.ask_skills import MOST, annotate, read_skills
 from gdpo.metakl.prompts import skills_prompt
-from gdpo.records import Question, Skills, read_records, write_records
-from gdpo.schema import Endpoint
+from gdpo.models.request_log import Journal
 from tests.fault_server import CANARY, FAULTS, FaultServer, seeded
 
 DOMAINS = ("math", "general", "safety")

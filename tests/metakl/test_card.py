@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
 from gdpo.metakl import steps
 from gdpo.metakl.card import card, noncommercial, terms
 from gdpo.metakl.markdown import cell, listed, shortened, table

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import CONFIG, merge, read_yaml
-from gdpo.data_schema import Source
-from gdpo.errors import UserError
-from gdpo.grading import grade_many
+from gdpo.config.data import Source
+from gdpo.config.loader import merge, read_yaml
+from gdpo.core.errors import UserError
+from gdpo.core.project import CONFIG
+from gdpo.grading.grade import grade_many
 from gdpo.metakl.readers import READERS, unit
 from gdpo.metakl.sources import catalogue, read_source
 from tests.mirror import MIRROR, needs_mirror

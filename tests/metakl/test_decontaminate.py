@@ -6,16 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import Scale, load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv, read_json
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, read_json
+from gdpo.core.records import Question, read_records
 from gdpo.metakl import steps
+from gdpo.metakl.contamination import Match, Overlap, read_guarded
 from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, report
 from gdpo.metakl.pool import drawn
 from gdpo.metakl.sources import catalogue
-from gdpo.overlap import Match, Overlap, read_guarded
-from gdpo.records import Question, read_records
 from tests.mirror import MIRROR, mirror_of, needs_mirror
 
 PHRASE = "a baker sells twelve loaves on monday and twice as many on tuesday"  # 13 words

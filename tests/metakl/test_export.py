@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 import yaml
 
-from gdpo.errors import UserError
-from gdpo.files import write_jsonl
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_jsonl
+from gdpo.core.records import Group, Parts, Question, read_records, write_records
 from gdpo.metakl import steps
 from gdpo.metakl.export import export, front_matter, group_features, question_features
-from gdpo.records import Group, Parts, Question, read_records, write_records
 from tests.metakl import made_set
 
 
@@ -60,7 +60,7 @@ def test_questions_load_as_they_were_selected_with_their_licences(layout, load):
 
 def test_groups_load_and_train(layout, load, student, answered, tmp_path):
     """Three of the four groups have two different rewards; the last is tied and is skipped."""
-    from gdpo.trainer import GDPOConfig, GDPOTrainer
+    from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
     assert export(layout, "metakl") == "4 questions, 4 groups"
     rows = load("groups")

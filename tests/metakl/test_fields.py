@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.data_schema import Source
-from gdpo.errors import UserError
+from gdpo.config.data import Source
+from gdpo.core.errors import UserError
 from gdpo.metakl.sources import read_source
 from tests.mirror import mirror_of
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import write_csv
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv
+from gdpo.core.records import Answers, Group, Question, Responses, write_records
 from gdpo.metakl import steps
-from gdpo.records import Answers, Group, Question, Responses, write_records
 from gdpo.teach import steps as teach
 
 

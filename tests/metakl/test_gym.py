@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from gdpo.data_schema import Gym
-from gdpo.errors import UserError
-from gdpo.grading import grade_many
+from gdpo.config.data import Gym
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question
+from gdpo.grading.grade import grade_many
 from gdpo.metakl.gym import made
 from gdpo.metakl.sources import catalogue, read
-from gdpo.records import Question
 
 CATALOGUE = catalogue()
 FAMILIES = [name for name, source in CATALOGUE.items() if source.gym]

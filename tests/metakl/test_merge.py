@@ -11,8 +11,9 @@ import pytest
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics import adjusted_rand_score
 
-from gdpo.data_schema import Merge
-from gdpo.errors import UserError
+from gdpo.config.data import Merge
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question, Skills, read_records, write_records
 from gdpo.metakl import merge as merging
 from gdpo.metakl import steps
 from gdpo.metakl.merge import (
@@ -29,7 +30,6 @@ from gdpo.metakl.merge import (
     units,
 )
 from gdpo.metakl.stems import words
-from gdpo.records import Question, Skills, read_records, write_records
 from tests.metakl import made_set
 
 
@@ -172,7 +172,7 @@ def test_embedding_takes_the_scales_encoder_and_threshold(monkeypatch, tmp_path)
         made.append(settings)
         return Angles({"sum": 0, "total": 5})
 
-    monkeypatch.setattr("gdpo.encoder.SentenceEncoder", encoder)
+    monkeypatch.setattr("gdpo.models.sentence_encoder.SentenceEncoder", encoder)
     skills = {"q1": ["sum", "total"], "q2": ["sum", "sum"]}
     for threshold, expected in ((0.99, {"sum": "sum", "total": "sum"}), (0.999, {"sum": "sum", "total": "total"})):
         scale = SimpleNamespace(needed_encoder="the encoder", merge=Merge(backend="embedding", threshold=threshold))

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import fingerprint
-from gdpo.data_schema import Source
-from gdpo.errors import UserError
+from gdpo.config.data import Source
+from gdpo.config.models import Import
+from gdpo.core.errors import UserError
+from gdpo.core.hashing import fingerprint
 from gdpo.metakl.readers import last_boxed
 from gdpo.metakl.sources import read
-from gdpo.schema import Import
 from gdpo.teach.imports import BadRow, completions
 from tests.mirror import mirror_of
 

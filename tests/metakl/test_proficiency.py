@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from gdpo.data_schema import Proficiency
-from gdpo.errors import UserError
+from gdpo.config.data import Proficiency
+from gdpo.core.errors import UserError
+from gdpo.core.records import Question
 from gdpo.metakl.proficiency import estimated, measured, question_proficiency, unit_proficiency
 from gdpo.metakl.select import stable_hash
-from gdpo.records import Question
 
 
 def question(name: str, units=(), domain="math") -> Question:

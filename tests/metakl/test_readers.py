@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.errors import UserError
+from gdpo.core.errors import UserError
 from gdpo.metakl.readers import READERS, last_boxed, unit
 from gdpo.metakl.sources import read_source
 from tests.metakl.test_sources import CSQA, GSM8K, source

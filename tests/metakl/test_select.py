@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import selection as benchmark
-from gdpo.data_schema import Selection
-from gdpo.errors import UserError
-from gdpo.files import read_csv
+from gdpo.config.data import Selection
+from gdpo.config.models import TrainSet
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv
+from gdpo.core.records import Question
 from gdpo.metakl.select import (
     Pool,
     any_of,
@@ -23,8 +25,6 @@ from gdpo.metakl.select import (
     quotas,
     union,
 )
-from gdpo.records import Question
-from gdpo.schema import TrainSet
 from tests.metakl import literal_selection as literal
 
 

@@ -12,9 +12,10 @@ import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, OfflineModeIsEnabled
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, load_scale, read_yaml
-from gdpo.data_schema import HubSource, Source
-from gdpo.errors import UserError
+from gdpo.config.data import HubSource, Source
+from gdpo.config.loader import load_scale, read_yaml
+from gdpo.core.errors import UserError
+from gdpo.core.project import CONFIG
 from gdpo.metakl.pool import Items, pool
 from gdpo.metakl.sources import Unavailable, mirror_dir, read, read_source
 from tests.mirror import mirror_of, with_manifest

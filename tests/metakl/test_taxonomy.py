@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gdpo.data_schema import Encoder, Taxonomy
-from gdpo.errors import UserError
-from gdpo.files import read_jsonl
+from gdpo.config.data import Encoder, Taxonomy
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_jsonl
+from gdpo.core.records import Question, Skills
 from gdpo.metakl import quality, taxonomy
 from gdpo.metakl.readers import READERS
-from gdpo.records import Question, Skills
 from tests.mirror import MIRROR, needs_mirror
 
 TREE = """

@@ -8,12 +8,12 @@ import io
 
 import pytest
 
-from gdpo.files import write_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.config.layout import Layout, Run
+from gdpo.config.tables import Cell, Table
+from gdpo.core.files import write_jsonl
 from gdpo.report import tables
 from gdpo.report.cases import fenced
 from gdpo.report.scores import Scores
-from gdpo.table_schema import Cell, Table
 from tests.seeded import two_seeds
 
 ORIGIN = Run("tiny-s", "none", "origin", 0)

@@ -6,10 +6,10 @@ from math import inf, sqrt
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import write_csv, write_json, write_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.config.layout import Layout, Run
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.report import claims
 from gdpo.report.claims.rule import judge, shown_range
 from gdpo.report.claims.schema import Claims

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv, write_csv
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, write_csv
 from gdpo.report import claims
 
 SCALES = ("micro", "tiny", "smol", "paper")
@@ -80,7 +80,7 @@ def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
 def test_the_claims_themselves(layout):
     """Statements and sources are there, each proof is a test, and each id is written once."""
     stated = claims.load(layout.scale)
-    tests = (Path(__file__).parents[1] / "test_objective.py").read_text()
+    tests = (Path(__file__).parents[1] / "trainer" / "test_objective.py").read_text()
     for claim in stated.values():
         assert claim.statement[0].isupper() and not claim.statement.endswith(".")
         if claim.test == "derived":
@@ -132,7 +132,7 @@ def test_reports_import_no_model_library():
 
 
 def test_settings_follow_what_is_claimed_and_how_it_is_named(layout):
-    from gdpo.config import fingerprint
+    from gdpo.core.hashing import fingerprint
 
     scale = layout.scale
     key = fingerprint(claims.settings(scale))

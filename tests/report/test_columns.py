@@ -7,10 +7,10 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.files import write_csv, write_json, write_jsonl
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.config.loader import load_scale
+from gdpo.core.files import write_csv, write_json, write_jsonl
+from gdpo.core.provenance import provenance_path
 from gdpo.report import claims, figures, plain, steps, tables
 from gdpo.report.claims.runs import NotTestable, benchmarks
 from gdpo.report.columns import averaged, left_out, notes

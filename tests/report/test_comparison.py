@@ -7,13 +7,13 @@ import io
 
 import pytest
 
-from gdpo.files import write_json, write_jsonl
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.config.tables import Cell, Table
+from gdpo.core.files import write_json, write_jsonl
+from gdpo.core.provenance import provenance_path
 from gdpo.report import tables
 from gdpo.report.comparison import METRICS, reaches, spread, target
 from gdpo.report.scores import Scores
-from gdpo.table_schema import Cell, Table
 from tests.seeded import two_seeds
 
 ONLINE, OFFLINE = Cell(row="GRPO", trainset="metakl", method="grpo"), Cell(row="GDPO", trainset="metakl", method="gdpo")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.files import write_json
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.files import write_json
 from gdpo.report.cost import COLUMNS, records, rows
 
 

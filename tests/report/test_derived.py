@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from gdpo.objective import gdpo_loss
 from gdpo.report.claims import derived
+from gdpo.trainer.objective import gdpo_loss
 
 
 @pytest.mark.parametrize("size", [2, 3, 10])

@@ -8,11 +8,13 @@ import sys
 
 import pytest
 
-from gdpo.config import CONFIG, fingerprint, load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv, write_csv, write_json, write_jsonl, write_text
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, write_csv, write_json, write_jsonl, write_text
+from gdpo.core.hashing import fingerprint
+from gdpo.core.project import CONFIG
+from gdpo.core.provenance import provenance_path
 from gdpo.report import figures
 from gdpo.report.figures import (
     compute,
@@ -367,7 +369,7 @@ def test_settings_that_do_not_fit_are_refused(tmp_path, old, new, found):
 
 def test_listing_figures_and_inputs_loads_no_drawing_library():
     code = (
-        "import sys; from gdpo.config import load_scale; from gdpo.layout import Layout\n"
+        "import sys; from gdpo.config.loader import load_scale; from gdpo.config.layout import Layout\n"
         "from gdpo.report import figures\n"
         "layout = Layout(load_scale('micro'))\n"
         "[figures.inputs(layout, name) for name in figures.names(layout.scale)]\n"

@@ -9,11 +9,11 @@ import sys
 import pytest
 import typst
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import write_csv, write_json, write_jsonl
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv, write_json, write_jsonl
+from gdpo.core.provenance import provenance_path
 from gdpo.report import numbers, paper
 from gdpo.report.cases import HEADER as CASES
 from gdpo.report.claims import COLUMNS as CLAIMS
@@ -220,7 +220,7 @@ def test_a_rate_beyond_the_grid_is_told(tmp_path, monkeypatch):
     """The largest rate of the grid was best, so 3e-3 was tried too, and is the best; 1e-2 was not tried."""
     scale = load_scale("tiny")
     path = tmp_path / "tiny.csv"
-    monkeypatch.setattr("gdpo.config.sweep_file", lambda name: path)
+    monkeypatch.setattr("gdpo.config.learning_rates.sweep_file", lambda name: path)
     monkeypatch.setattr(numbers, "sweep_file", lambda name: path)
     before = numbers.settings(scale)
     cell = {"student": "tiny-m", "trainset": "metakl", "method": "gdpo"}

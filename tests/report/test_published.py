@@ -6,9 +6,9 @@ from decimal import Decimal
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
 from gdpo.report.published import all_beside, beside, inputs, markdown, published, same_name
 
 

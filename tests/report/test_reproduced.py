@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import CONFIG, load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv, write_json, write_jsonl
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv, write_json, write_jsonl
+from gdpo.core.project import CONFIG
+from gdpo.core.provenance import provenance_path
 from gdpo.report import steps
 from gdpo.report.reproduced import COLUMNS, filled, rows, section
 

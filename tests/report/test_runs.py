@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.files import read_csv, write_json
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.core.files import read_csv, write_json
+from gdpo.core.provenance import provenance_path
 from gdpo.report import runs, steps
 from tests.seeded import two_seeds
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdpo.errors import UserError
-from gdpo.files import write_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.config.layout import Layout, Run
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_jsonl
 from gdpo.report.scores import Scores
 from tests.seeded import two_seeds
 

@@ -7,9 +7,9 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import write_csv, write_json, write_text
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv, write_json, write_text
 from gdpo.report import steps, tables
 from gdpo.report.scores import Scores
 from tests.report.test_columns import layout as layout

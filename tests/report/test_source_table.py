@@ -7,15 +7,15 @@ import io
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.data_schema import Source
-from gdpo.files import write_jsonl
-from gdpo.layout import Layout
+from gdpo.config.data import Source
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import TrainSet
+from gdpo.config.tables import Cell, Study, Table
+from gdpo.core.files import write_jsonl
 from gdpo.report import tables
 from gdpo.report.scores import Scores
 from gdpo.report.sources import trainsets
-from gdpo.schema import TrainSet
-from gdpo.table_schema import Cell, Study, Table
 
 
 @pytest.fixture

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.files import read_csv, write_json
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.core.files import read_csv, write_json
 from gdpo.report import steps
 
 
 @pytest.fixture
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("gdpo.config", "gdpo.report.steps"):
+    for module in ("gdpo.config.scale", "gdpo.report.steps"):
         monkeypatch.setattr(f"{module}.sweep_file", lambda scale: tmp_path / f"{scale}.csv")
     return Layout(load_scale("micro"))
 

@@ -7,13 +7,13 @@ import io
 
 import pytest
 
-from gdpo.files import write_json, write_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.config.layout import Layout, Run
+from gdpo.config.tables import Cell
+from gdpo.core.files import write_json, write_jsonl
 from gdpo.report import steps, tables
 from gdpo.report.latex import escape
 from gdpo.report.scores import Scores
 from gdpo.report.sheet import Entry, Sheet, number, plain
-from gdpo.table_schema import Cell
 from tests.seeded import two_seeds
 
 DRAWS = 10000  # micro's own; with 200 none of a table's differences could be significant

@@ -12,9 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from gdpo import together
-from gdpo.records import Group, read_records
-from gdpo.schema import Method
+from gdpo.config.models import Method
+from gdpo.core import process_group
+from gdpo.core.records import Group, read_records
 
 
 def force_sharding() -> None:
@@ -90,7 +90,7 @@ def main(listed: Path) -> None:
             )  # fmt: skip
         except InterruptedError:
             continue
-        if together.first():
+        if process_group.first():
             out.with_suffix(".json").write_text(json.dumps(metrics | seen))
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gdpo import together
-from gdpo.errors import UserError
-from gdpo.schema import Forward, Method, Objective
+from gdpo.config.models import Forward, Method, Objective
+from gdpo.core import process_group
+from gdpo.core.errors import UserError
 from gdpo.students import common
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
@@ -74,11 +74,11 @@ def test_processes_wait_longer_than_a_shard_of_the_reference_takes(monkeypatch):
             asked.append("waited")
 
     monkeypatch.setattr("accelerate.PartialState", Group)
-    together.wait()
+    process_group.wait()
     assert asked == []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    together.wait()
-    assert asked == [{"cpu": not common.torch.cuda.is_available(), "timeout": together.PATIENCE}, "waited"]
+    process_group.wait()
+    assert asked == [{"cpu": not common.torch.cuda.is_available(), "timeout": process_group.PATIENCE}, "waited"]
 
 
 def test_processes_share_a_step(monkeypatch):
@@ -112,7 +112,7 @@ def test_forward_is_of_trainer_gdpo():
 
 
 def test_forward_has_the_names_of_the_trainer():
-    from gdpo.trainer import GDPOConfig
+    from gdpo.trainer.gdpo_trainer import GDPOConfig
 
     assert set(Forward.model_fields) <= set(GDPOConfig.__dataclass_fields__)
     assert all(value is None for value in Forward().model_dump().values())  # so that GDPOConfig's defaults hold

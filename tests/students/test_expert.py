@@ -7,12 +7,12 @@ import torch
 from pydantic import ValidationError
 from safetensors.torch import load_file
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_json, write_json
-from gdpo.layout import Layout
-from gdpo.records import Question, write_records
-from gdpo.schema import Model, Tuned
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Model, Tuned
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json, write_json
+from gdpo.core.records import Question, write_records
 from gdpo.students import common, sft
 from gdpo.students.expert import draw
 from gdpo.students.steps import model as make_model

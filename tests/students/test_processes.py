@@ -13,9 +13,9 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from gdpo.parallel import planned
-from gdpo.records import write_records
-from gdpo.schema import Method
+from gdpo.config.models import Method
+from gdpo.core.records import write_records
+from gdpo.trainer.distributed import planned
 from tests.students.test_students import method
 from tests.workflow.test_invariance import double_student, mixed_groups
 

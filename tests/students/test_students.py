@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from gdpo.errors import UserError
-from gdpo.schema import Lora, Method, Objective
+from gdpo.config.models import Lora, Method, Objective
+from gdpo.core.errors import UserError
 from gdpo.students import train_run
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")

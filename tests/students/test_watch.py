@@ -8,15 +8,15 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from gdpo.config import load_scale
-from gdpo.files import read_json, write_jsonl
-from gdpo.groups import DataError
-from gdpo.layout import Layout
-from gdpo.layout import Run as Named
+from gdpo.config.layout import Layout
+from gdpo.config.layout import Run as Named
+from gdpo.config.loader import load_scale
+from gdpo.core.files import read_json, write_jsonl
 from gdpo.students import first_of, steps
 from gdpo.students.common import Run
 from gdpo.students.noise import gradients, interval, noise
 from gdpo.students.watch import Watch, entries
+from gdpo.trainer.dataset import DataError
 from tests.students.test_students import method, reward_even, train
 
 

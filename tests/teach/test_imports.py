@@ -10,16 +10,16 @@ import pytest
 from pydantic import ValidationError
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
+from gdpo.config.layout import Layout, Run
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Import, Reward, Strict, TrainSet
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json, write_jsonl
+from gdpo.core.provenance import provenance_path
+from gdpo.core.records import Group, Guarded, Question, read_records, write_records
 from gdpo.evaluate.steps import trained_on
-from gdpo.files import read_json, write_jsonl
-from gdpo.layout import Layout, Run
+from gdpo.metakl.contamination import Overlap, read_guarded
 from gdpo.metakl.steps import benchmark
-from gdpo.overlap import Overlap, read_guarded
-from gdpo.provenance import provenance_path
-from gdpo.records import Group, Guarded, Question, read_records, write_records
-from gdpo.schema import Import, Reward, Strict, TrainSet
 from gdpo.teach.imports import asked, at, judged, read_imported
 from gdpo.teach.steps import import_groups, instruction
 from tests.mirror import MIRROR, needs_mirror

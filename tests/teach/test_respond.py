@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo import generate
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_json
-from gdpo.layout import Layout
-from gdpo.provenance import provenance_path
-from gdpo.records import Question, Responses, read_records, write_records
-from gdpo.schema import Endpoint, Model, RespondChanges
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Endpoint, Model, RespondChanges
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_json
+from gdpo.core.provenance import provenance_path
+from gdpo.core.records import Question, Responses, read_records, write_records
+from gdpo.models import sampling as models_sampling
 from gdpo.students.steps import model as make_model
 from gdpo.teach.steps import respond
 from tests.fault_server import FaultServer
@@ -30,7 +30,7 @@ def asked(tmp_path, monkeypatch):
         extra["endpoint"] = {"requests": 7}
         return [["1"] * sampling.samples for _ in conversations]
 
-    monkeypatch.setattr(generate, "complete", complete)
+    monkeypatch.setattr(models_sampling, "complete", complete)
     return calls
 
 

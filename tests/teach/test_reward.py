@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gdpo.grading import final_answer, grade
-from gdpo.records import Question
-from gdpo.schema import Reward
+from gdpo.config.models import Reward
+from gdpo.core.records import Question
+from gdpo.grading.grade import final_answer, grade
 from gdpo.teach.reward import format_score, length_score, reward
 
 SETTINGS = Reward(correctness=1.0, format=0.5, length=0.5, knee=10, limit=20, think="optional")

@@ -10,14 +10,16 @@ import pytest
 import yaml
 from safetensors.numpy import load_file, save_file
 
-from gdpo.config import Scale, fingerprint, load_scale
-from gdpo.errors import UserError
-from gdpo.files import read_csv
-from gdpo.layout import Layout
-from gdpo.schema import Model
+from gdpo.config.layout import Layout
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Model
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_csv
+from gdpo.core.hashing import fingerprint
+from gdpo.models.checkpoints import PROJECT, checkpoint_files, digest, directory
 from gdpo.students.steps import model as make_model
 from gdpo.tiny.steps import bases, pretrain
-from gdpo.weights import PROJECT, checkpoint_files, digest, directory
 
 SHIPPED = [name for name, model in load_scale("tiny").models.items() if model.shipped]
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "examples": 64, "batch_size": 16}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from gdpo.config import load_scale
-from gdpo.schema import Pretrain
+from gdpo.config.loader import load_scale
+from gdpo.config.models import Pretrain
 from gdpo.tiny.pretrain import IGNORED, encode, pack, pretrain, response_loss, shuffled_batches
 from gdpo.tiny.tokenizer import build_tokenizer
 from gdpo.tiny.world import pool_questions, pretraining_examples

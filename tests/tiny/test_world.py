@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from gdpo.schema import World
+from gdpo.config.loader import load_scale
+from gdpo.config.models import World
+from gdpo.core.errors import UserError
 from gdpo.tiny import lexicon
 from gdpo.tiny.skills import CHAIN_LENGTHS, Lore, Sampler, operate
 from gdpo.tiny.world import (

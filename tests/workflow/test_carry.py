@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.errors import UserError
-from workflow.scripts import needs, node, pack, parcels
+from gdpo.core.errors import UserError
+from tools.offline import needs, node, pack, parcels
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = "carry_sample-1.0-py3-none-any.whl"
@@ -143,7 +143,7 @@ def test_what_comes_back_is_bounded_and_led_by_tables(tmp_path, capsys):
 
 def carry(project: Path, *arguments, **kwargs) -> subprocess.CompletedProcess:
     """carry.py of `project`, with neither network nor GPU, and nothing of this checkout on its path."""
-    command = [sys.executable, str(project / "workflow/scripts/carry.py"), *map(str, arguments)]
+    command = [sys.executable, str(project / "tools/offline/carry.py"), *map(str, arguments)]
     hidden = {
         "CUDA_VISIBLE_DEVICES": "",
         "PIP_NO_INDEX": "1",

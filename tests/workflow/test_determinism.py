@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from gdpo.files import write_csv, write_jsonl
-from workflow.scripts.determinism import SAME, SCALE, Variation, make, planned
-from workflow.scripts.differences import Difference, digests, hashes_that_differ
+from gdpo.core.files import write_csv, write_jsonl
+from tools.rigs.determinism import SAME, SCALE, Variation, make, planned
+from tools.rigs.differences import Difference, digests, hashes_that_differ
 
 pytestmark = pytest.mark.unmeasured
 

@@ -17,14 +17,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
-from workflow.scripts import gpu_part, gpu_plan, gpu_rows, gpu_versions, needs, node
-from workflow.scripts.gpu_run import Journal, Runner, mercy, remaining
-from workflow.scripts.gpu_trainers import compared, made
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
+from tools.gpu_first import gpu_part, gpu_plan, gpu_rows, gpu_versions
+from tools.gpu_first.gpu_run import Journal, Runner, mercy, remaining
+from tools.gpu_first.gpu_trainers import compared, made
+from tools.offline import needs, node
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "workflow/scripts/gpu_first.py"
+SCRIPT = ROOT / "tools/gpu_first/gpu_first.py"
 SIZES = ("gpu", "rehearsal")
 PYTHON = sys.executable
 # Counts its runs beside the result, then writes a row.
@@ -66,7 +67,7 @@ def rows(tmp_path, name):
 def project(tmp_path, monkeypatch):
     """A runner's project is an empty directory that asks for no packages; a part that resumes begins with a second."""
     (tmp_path / "pyproject.toml").write_text("[project]\ndependencies = []\n")
-    monkeypatch.setattr("workflow.scripts.gpu_run.LEAST", 1)
+    monkeypatch.setattr("tools.gpu_first.gpu_run.LEAST", 1)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

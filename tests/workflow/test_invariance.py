@@ -21,8 +21,8 @@ import psutil
 import pytest
 import yaml
 
-from gdpo.config import CONFIG
-from gdpo.records import Group, write_records
+from gdpo.core.project import CONFIG
+from gdpo.core.records import Group, write_records
 
 pytestmark = [pytest.mark.long, pytest.mark.unmeasured]
 SCALE = "invariance"

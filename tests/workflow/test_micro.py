@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gdpo import preload
+from gdpo.cli import preload
 
 ROOT = Path(__file__).resolve().parents[2]
 

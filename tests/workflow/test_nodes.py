@@ -8,9 +8,9 @@ import pytest
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-from gdpo.config import load_scale
-from gdpo.plan.jobs import Job
-from gdpo.plan.plan import Planner
+from gdpo.config.loader import load_scale
+from gdpo.ops.plan.jobs import Job
+from gdpo.ops.plan.plan import Planner
 from tests.workflow.test_own_scales import planned, scale
 
 PARAMS = {"run_uuid": "r", "slurm_logfile": "l", "comment_str": "c", "account": "", "partition": "", "workdir": ""}

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.config import load_scale
-from gdpo.errors import UserError
+from gdpo.config.loader import load_scale
+from gdpo.core.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
 FAR = {"display": "Far", "endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.errors import UserError
-from workflow.scripts import orphans, slurm_cluster, slurm_test
+from gdpo.core.errors import UserError
+from tools.rigs import slurm_cluster, slurm_test
+from workflow.scripts import orphans
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = ROOT / "workflow" / "profiles" / "slurm"

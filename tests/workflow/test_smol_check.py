@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config import load_scale
+from gdpo.config.loader import load_scale
 from tests.mirror import MIRROR
 
 pytestmark = pytest.mark.unmeasured

@@ -40,7 +40,7 @@ rule evaluate_origin_test:
 STEP = """
 import sys, time
 from pathlib import Path
-from gdpo import console, progress
+from gdpo.core import progress, terminal
 student, log, output = sys.argv[1:]
 print("noise of", student, file=sys.stderr, flush=True)
 console.redirect(Path(log))

@@ -7,11 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gdpo import caller, estimate, preload
-from gdpo.compute_schema import Launch
+from gdpo.cli import preload
+from gdpo.display import estimate
+from gdpo.runtime import parent_watchdog
+from gdpo.config.resources import Launch
 
 # For `--software-deployment-method conda`; without that, the lines `conda:` do nothing, and a step that needs vLLM's
-# environment goes there by itself (gdpo/environment.py).
+# environment goes there by itself (gdpo/runtime/vllm_environment.py).
 ENVIRONMENTS = {
     # Snakemake takes braces in it for wildcards.
     engine: re.sub("[{}]", r"\g<0>\g<0>", f"{workflow.basedir}/envs/{name}.yaml")
@@ -20,7 +22,7 @@ ENVIRONMENTS = {
 ENVIRONMENT = ENVIRONMENTS["hf"]
 # Where envs/*.post-deploy.sh find the package.
 os.environ["GDPO_CHECKOUT"] = str(workflow.basedir)
-caller.announce()  # so that jobs end when this Snakemake dies
+parent_watchdog.announce()  # so that jobs end when this Snakemake dies
 
 
 def sampling(model):

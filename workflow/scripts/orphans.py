@@ -3,7 +3,8 @@
 Snakemake's Slurm plugin names every job of a submission by one run id and writes it into the submission's log, which
 the submitter holds open as long as it lives. Jobs of a run id whose log nobody holds open are orphans; no others are
 touched. The Snakefile asks for them before anything is submitted: a job is never run twice at the same time. Without
-Slurm, the processes of a Snakemake that died end by themselves (gdpo/caller.py), which is waited for here.
+Slurm, the processes of a Snakemake that died end by themselves (gdpo/runtime/parent_watchdog.py), which is waited for
+here.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT)]
 
-from gdpo.caller import left_behind as left_running  # noqa: E402
-from gdpo.errors import UserError  # noqa: E402
+from gdpo.core.errors import UserError  # noqa: E402
+from gdpo.runtime.parent_watchdog import left_behind as left_running  # noqa: E402
 
 POLL_SECONDS = 10
 ENDING_SECONDS = 20  # ours: a process that is about to end has ended by then, unless its disk does not answer

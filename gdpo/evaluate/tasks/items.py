@@ -12,10 +12,10 @@ from pathlib import Path
 
 import datasets
 
-from gdpo import likelihood
-from gdpo.errors import UserError
-from gdpo.grading import grade_many
-from gdpo.records import LETTERS, Question, Verdict, chat, read_records
+from gdpo.core.errors import UserError
+from gdpo.core.records import LETTERS, Question, Verdict, chat, read_records
+from gdpo.grading.grade import grade_many
+from gdpo.models import choice_likelihood
 
 
 def load(
@@ -61,7 +61,7 @@ def right_choice(doc: dict) -> int:
 
 def most_likely(doc: dict, results: Sequence[tuple[float, bool]]) -> str:
     """The letter of the choice with the highest log-likelihood per character."""
-    return LETTERS[likelihood.most_likely([value for value, _ in results], doc["choices"])]
+    return LETTERS[choice_likelihood.most_likely([value for value, _ in results], doc["choices"])]
 
 
 def verdict_of_letter(doc: dict, letter: str) -> Verdict:

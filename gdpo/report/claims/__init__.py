@@ -13,9 +13,12 @@ from typing import TYPE_CHECKING, get_args
 
 from pydantic import ValidationError
 
-from gdpo.config import CONFIG, Scale, read_yaml
-from gdpo.errors import UserError
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.loader import read_yaml
+from gdpo.config.scale import Scale
+from gdpo.config.yaml_loader import first_problem
+from gdpo.core.errors import UserError
+from gdpo.core.project import CONFIG
 from gdpo.report.bootstrap import holm
 from gdpo.report.claims import runs as about
 from gdpo.report.claims import schema
@@ -23,7 +26,6 @@ from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
 from gdpo.report.columns import left_out, paper
-from gdpo.yaml_file import first_problem
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores

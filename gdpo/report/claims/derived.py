@@ -1,7 +1,7 @@
 """Values of the paper's claims about the objective that follow from mathematics: docs/objective.md proves them.
 
 Everything is for one group at G distinct, evenly spaced rewards, the paper's G = 10 unless said, in the space of the
-completions' log-ratios; `proof` in claims.yaml names the test that holds each against gdpo.objective itself.
+completions' log-ratios; `proof` in claims.yaml names the test that holds each against gdpo.trainer.objective itself.
 """
 
 from __future__ import annotations

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from gdpo.files import read_csv
-from gdpo.layout import Layout, Run
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, Run
+from gdpo.core.files import read_csv
+from gdpo.core.provenance import provenance_path
+from gdpo.core.result_files import Log, Noise, Provenance, Stored, read_stored
 from gdpo.report import comparison
 from gdpo.report.bootstrap import interval, p_value
 from gdpo.report.claims import runs as about
@@ -21,7 +22,6 @@ from gdpo.report.claims.rule import Finding, Part
 from gdpo.report.claims.runs import NotTestable
 from gdpo.report.claims.schema import Correlation, Derived, Measure
 from gdpo.report.claims.scored import nearest
-from gdpo.stored import Log, Noise, Provenance, Stored, read_stored
 
 # (layout, a's runs, b's runs) -> a's values and b's, one a seed
 Quantities = Callable[..., list[list[float | None]]]

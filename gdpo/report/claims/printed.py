@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from gdpo.errors import UserError, suggest
+from gdpo.core.errors import UserError, suggest
 from gdpo.report.claims.schema import Claim, Columns, Correlation, Derived, Interaction, Measure, Retained
 from gdpo.report.claims.schema import Printed as Rows
 from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, Printed

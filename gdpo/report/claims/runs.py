@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from gdpo.config import CONFIG, Scale, read_yaml
-from gdpo.errors import UserError, suggest
-from gdpo.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.loader import read_yaml
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Cell
+from gdpo.core.errors import UserError, suggest
+from gdpo.core.project import CONFIG
 from gdpo.report import runs as matrix
 from gdpo.report.claims.schema import (
     Claim,
@@ -23,7 +26,6 @@ from gdpo.report.claims.schema import (
     selections,
 )
 from gdpo.report.columns import averaged
-from gdpo.table_schema import Cell
 
 
 class NotTestable(Exception):

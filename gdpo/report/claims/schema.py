@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, model_validator
 
+from gdpo.config.models import Name, Rate, Strict
 from gdpo.report.claims.derived import VALUES
-from gdpo.schema import Name, Rate, Strict
 
 Columns = Literal["math", "general", "safety", "overall"]
 Direction = Literal["greater", "less"]
@@ -187,7 +187,7 @@ class Measure(Base):
 
 
 class Derived(Bounded):
-    """A value that mathematics fixes, whatever is trained; `proof` names its test in tests/test_objective.py."""
+    """A value that mathematics fixes, whatever is trained; `proof` names its test in tests/trainer."""
 
     test: Literal["derived"]
     value: str

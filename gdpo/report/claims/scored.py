@@ -9,10 +9,11 @@ from math import log2
 
 import numpy as np
 
-from gdpo.config import Scale
-from gdpo.errors import UserError
-from gdpo.files import read_jsonl
-from gdpo.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Cell
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_jsonl
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.claims import runs as about
 from gdpo.report.claims.rule import Finding, Part
@@ -30,7 +31,6 @@ from gdpo.report.claims.schema import (
 )
 from gdpo.report.columns import averaged
 from gdpo.report.scores import Redrawn, Scores
-from gdpo.table_schema import Cell
 
 POINTS = "points"
 LEAST_POINTS = 3  # a line through two is no trend

@@ -11,9 +11,9 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from gdpo.config import Scale
-from gdpo.errors import UserError, suggest
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError, suggest
 from gdpo.report.columns import paper
 from gdpo.report.figures import settings
 
@@ -57,7 +57,7 @@ def _available(scale: Scale, name: str) -> ModuleType:
 
 def write(layout: Layout, name: str) -> list[Path]:
     """Write NAME.pdf, NAME.png and NAME.csv, the plotted numbers; returns their paths, that of the numbers last."""
-    from gdpo.files import write_csv
+    from gdpo.core.files import write_csv
     from gdpo.report.figures import style
 
     module = _available(layout.scale, name)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from gdpo.config import Scale
-from gdpo.layout import Layout, Run, Split, origin
-from gdpo.records import Question, read_records
+from gdpo.config.layout import Layout, Run, Split, origin
+from gdpo.config.scale import Scale
+from gdpo.core.records import Question, read_records
 from gdpo.report.columns import averaged, paper
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout, origin
-from gdpo.provenance import provenance_path
+from gdpo.config.layout import Layout, origin
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Cell
+from gdpo.core.provenance import provenance_path
+from gdpo.core.result_files import Log, Provenance, read_stored
 from gdpo.report.columns import averaged
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
 from gdpo.report.figures.settings import load
-from gdpo.stored import Log, Provenance, read_stored
-from gdpo.table_schema import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

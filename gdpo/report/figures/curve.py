@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from gdpo.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.tables import Cell
 from gdpo.report.figures import style
 from gdpo.report.figures.common import averages
 from gdpo.report.figures.settings import OfStudy
-from gdpo.table_schema import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

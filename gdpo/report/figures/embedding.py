@@ -10,9 +10,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout
-from gdpo.records import Question, read_records
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.records import Question, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import questions, trained_sets
 from gdpo.report.figures.settings import load

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.errors import UserError
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Cell
+from gdpo.core.errors import UserError
 from gdpo.report.figures import curve
 from gdpo.report.figures.common import scored
 from gdpo.report.figures.settings import load
-from gdpo.table_schema import Cell
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.files import read_csv
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.files import read_csv
 from gdpo.report.figures import style
 from gdpo.report.figures.settings import load
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.result_files import Log, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, validates
 from gdpo.report.figures.settings import load
-from gdpo.stored import Log, read_stored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas

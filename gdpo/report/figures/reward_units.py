@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout
-from gdpo.records import Group, read_records
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.records import Group, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import binned, bins, questions
 from gdpo.report.figures.settings import load

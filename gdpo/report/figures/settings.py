@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
-from gdpo.config import CONFIG, read_yaml
-from gdpo.errors import UserError
-from gdpo.schema import Name, Positive, Rate, Strict
-from gdpo.yaml_file import first_problem
+from gdpo.config.loader import read_yaml
+from gdpo.config.models import Name, Positive, Rate, Strict
+from gdpo.config.yaml_loader import first_problem
+from gdpo.core.errors import UserError
+from gdpo.core.project import CONFIG
 
 Colour = Annotated[str, Field(pattern=r"^#[0-9A-Fa-f]{6}$")]
 Points = Annotated[float, Field(ge=7)]  # smaller type is not readable in print

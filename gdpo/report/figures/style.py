@@ -8,7 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from gdpo.files import replacing
+from gdpo.core.files import replacing
 from gdpo.report.figures.settings import Figure, load
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.scale import Scale
+from gdpo.config.tables import Study
+from gdpo.core.result_files import Drift, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored, validated, validates
 from gdpo.report.figures.settings import load
-from gdpo.stored import Drift, read_stored
-from gdpo.table_schema import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gdpo.config import Scale
-from gdpo.files import read_jsonl
-from gdpo.layout import Layout
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.files import read_jsonl
 from gdpo.report.figures import curve
 from gdpo.report.figures.common import scored
 from gdpo.report.figures.settings import load

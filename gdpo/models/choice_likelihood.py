@@ -1,0 +1,156 @@
+"""How likely a model finds each of a question's choices: log-likelihoods after a chat prompt, resumable batch by batch.
+
+A choice is cut into tokens as in lm-eval's `loglikelihood`, whose scores gdpo.evaluate uses. The prompt is computed
+once for all of its choices where the model's attention allows it (gdpo.trainer.packing).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from gdpo.config.models import Dtype
+from gdpo.core.device import default_device, placed
+from gdpo.core.files import resumed
+from gdpo.models.checkpoints import check_whole, tokenizer_of
+from gdpo.models.dtypes import weights_dtype
+from gdpo.models.sampling_types import Conversation
+from gdpo.trainer.chat_template import answering, rendered
+from gdpo.trainer.logprobs import completion_log_probs, share_faithfully
+from gdpo.trainer.packing import Packing, Share, attention_tokens
+
+MAX_TOKENS = 4096  # ours: of one forward pass, padding included
+LABELS = 20  # ours: questions from which on choices that they share are labels, with a mean to speak of
+
+Asked = tuple[Conversation, Sequence[str]]  # a conversation and the choices that could follow it
+
+
+class Choices:
+    """A causal language model, ready to score choices that are cut into tokens; `pad` fills rows up to the longest."""
+
+    def __init__(self, model: PreTrainedModel, pad: int):
+        self.model = model
+        self.packing = _packing(model, pad)
+
+    @torch.inference_mode()
+    def batch(self, encoded: list[list[tuple[list[int], list[int]]]]) -> list[list[float]]:
+        """The log-likelihood of each choice; minus infinity where it adds no token to its prompt."""
+        found = [[float("-inf")] * len(pairs) for pairs in encoded]
+        groups: dict[tuple[int, ...], list[tuple[int, int]]] = {}  # what lies before, and the choices that follow it
+        for number, pairs in enumerate(encoded):
+            for choice, (before, ids) in enumerate(pairs):
+                if ids:
+                    groups.setdefault(tuple(before), []).append((number, choice))
+        places = [place for together in groups.values() for place in together]
+        given = [(list(before), [encoded[n][c][1] for n, c in together]) for before, together in groups.items()]
+        total = torch.zeros(len(places), dtype=torch.float64)
+        for forward in self.packing.forwards(given)[1]:
+            placed = {name: tensor.to(self.model.device) for name, tensor in forward.items()}
+            total.index_add_(0, forward["owners"], completion_log_probs(self.model, placed).double().cpu())
+        for (number, choice), value in zip(places, total.tolist(), strict=True):
+            found[number][choice] = value
+        return found
+
+
+class Scorer:
+    """A causal language model with its tokenizer, ready to score choices."""
+
+    def __init__(self, path: Path, dtype: Dtype):
+        check_whole(path)
+        self.tokenizer = tokenizer_of(path)
+        weights = getattr(torch, weights_dtype(dtype))
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
+        self.choices = Choices(placed(model, default_device()).eval(), self.tokenizer.eos_token_id or 0)
+
+    def encode(self, asked: Asked) -> list[tuple[list[int], list[int]]]:
+        """The token ids before each choice and of it.
+
+        White space that ends the prompt is scored with the choice, and both are cut into tokens together. A choice is
+        an answer: where the prompt opens a thought, it stands behind an empty one.
+        """
+        conversation, choices = asked
+        prompt = answering(rendered(self.tokenizer, conversation))
+        texts = [prompt.rstrip(), *(prompt + choice for choice in choices)]
+        stem, *whole = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
+        return [(ids[: len(stem)], ids[len(stem) :]) for ids in whole]
+
+    def score(
+        self, asked: Sequence[Asked], batch_size: int, done: int = 0
+    ) -> Iterator[tuple[list[int], list[list[float]]]]:
+        """Yield, batch after batch, (indices into `asked`, their choices' log-likelihoods); skip the first `done`.
+
+        A batch holds up to `batch_size` choices, of questions of like length, longest first.
+        """
+        encoded = [self.encode(entry) for entry in asked]
+        batches = in_batches(encoded, batch_size)
+        for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
+            yield batches[number], self.choices.batch([encoded[i] for i in batches[number]])
+
+
+def in_batches(encoded: Sequence[Sequence[tuple[list[int], list[int]]]], batch_size: int) -> list[list[int]]:
+    """Questions in batches of up to `batch_size` choices, those of like length together, longest first."""
+    longest = [max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded]
+    batches: list[list[int]] = []
+    held = batch_size
+    for i in sorted(range(len(encoded)), key=lambda i: (-longest[i], i)):
+        if held + len(encoded[i]) > batch_size:
+            batches.append([])
+            held = 0
+        batches[-1].append(i)
+        held += len(encoded[i])
+    return batches
+
+
+def _packing(model: PreTrainedModel, pad: int) -> Packing:
+    config = model.config.get_text_config()
+    body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
+    # Layers that see a part of a row only would need a mask of their own.
+    local = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
+    whole = not local and getattr(config, "sliding_window", None) is None
+    share: Share = "auto" if whole and share_faithfully(model, pad) else "never"
+    return Packing(pad, MAX_TOKENS, share=share, attention_tokens=attention_tokens(config, body))
+
+
+def log_likelihoods(
+    path: Path, dtype: Dtype, asked: Sequence[Asked], batch_size: int, cache: Path
+) -> list[list[float]]:
+    """The log-likelihood, in nats, of every choice of every entry of `asked`, in order.
+
+    `cache` is a JSON Lines file of finished batches, appended to as they finish; what it holds is not scored again. The
+    caller keys its name by everything that the log-likelihoods depend on, `batch_size` included.
+    """
+    return resumed(
+        cache, "log_likelihoods", len(asked), lambda done: Scorer(path, dtype).score(asked, batch_size, done)
+    )
+
+
+def likeliest(found: Sequence[Sequence[float]], choices: Sequence[Sequence[str]]) -> list[int]:
+    """Each question's most likely choice, from the log-likelihoods of its choices.
+
+    Choices are compared by the character, as in `most_likely`. Labels, which `LABELS` questions or more have in common
+    (yes and no), are no texts of like kind and differ in how likely they are of themselves: from each its mean over
+    these questions is taken first (batch calibration, Zhou et al. 2024, in log space). By the character all say "yes".
+    """
+    common = Counter(map(tuple, choices))
+    labels: dict[tuple[str, ...], list[int]] = {}
+    for question, options in enumerate(map(tuple, choices)):
+        if common[options] >= LABELS:
+            labels.setdefault(options, []).append(question)
+    best = [most_likely(row, options) for row, options in zip(found, choices, strict=True)]
+    for options, questions in labels.items():
+        means = [sum(found[q][i] for q in questions) / len(questions) for i in range(len(options))]
+        for q in questions:
+            above = [value - mean for value, mean in zip(found[q], means, strict=True)]
+            best[q] = above.index(max(above))
+    return best
+
+
+def most_likely(log_likelihoods: Sequence[float], choices: Sequence[str]) -> int:
+    """The choice with the highest log-likelihood per character, the first of equals; an empty one never is."""
+    scores = [value / len(c) if c else float("-inf") for value, c in zip(log_likelihoods, choices, strict=True)]
+    return scores.index(max(scores))

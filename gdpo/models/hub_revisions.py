@@ -1,0 +1,48 @@
+"""What a branch of the Hub stood for when it was first used here, so that what runs for days stays the same (ours).
+
+A model or data set that is named at `main` may be another one tomorrow. Its commit is kept beside the downloads and
+used from then on, by every step and every scale of the directory; it is said once and stands in the provenance.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_text
+from gdpo.core.terminal import say
+
+KEPT = Path(".cache/revisions")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+
+Kind = Literal["model", "dataset"]
+
+
+def kept(kind: Kind, name: str, revision: str) -> str:
+    """The commit that `revision` of OWNER/NAME is used at here; `revision` itself before its first use.
+
+    Raises UserError where what is kept is no commit.
+    """
+    path = _path(kind, name, revision)
+    if COMMIT.fullmatch(revision) or not path.exists():
+        return revision
+    commit = path.read_text(encoding="utf-8", errors="replace").strip()
+    if not COMMIT.fullmatch(commit):
+        raise UserError(f"{path}: found '{commit}', expected a commit; delete it to use what the Hub has now")
+    return commit
+
+
+def keep(kind: Kind, name: str, revision: str, commit: str) -> None:
+    """Use `commit` from now on where `revision`, which is a branch or a tag, is named."""
+    path = _path(kind, name, revision)
+    if COMMIT.fullmatch(revision) or not COMMIT.fullmatch(commit) or path.exists():
+        return
+    write_text(path, f"{commit}\n")
+    say(f"{kind} {name}: {revision} is commit {commit} here from now on, whatever the Hub has later ({path})")
+
+
+def _path(kind: Kind, name: str, revision: str) -> Path:
+    return KEPT / f"{kind}--{quote(name.replace('/', '--'), safe='')}@{quote(revision, safe='')}"

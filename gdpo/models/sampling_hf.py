@@ -1,0 +1,106 @@
+"""Completions sampled by transformers. A batch draws from a seed of its own, so a resumed call gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+from transformers import AutoModelForCausalLM, GenerationConfig
+
+from gdpo.config.models import Dtype
+from gdpo.core.device import default_device, placed
+from gdpo.core.hashing import fingerprint
+from gdpo.models.checkpoints import check_whole, tokenizer_of
+from gdpo.models.dtypes import weights_dtype
+from gdpo.models.sampling_types import Batches, Completer, Conversation, Sampling
+from gdpo.trainer.chat_template import whole
+
+PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
+
+
+def unadvised(model: Any) -> GenerationConfig:
+    """A model's generation defaults without its checkpoint's advice: which tokens end a text, and which one pads it.
+
+    Anything else that a checkpoint may ship (a penalty, beams, words to suppress) would be applied to what is asked for
+    without it, by transformers even to greedy decoding.
+    """
+    advised = model.generation_config
+    return GenerationConfig(eos_token_id=advised.eos_token_id, pad_token_id=advised.pad_token_id)
+
+
+@contextmanager
+def without_advice(model: Any) -> Iterator[None]:
+    """Within, `model` generates without its checkpoint's advice; it keeps it, to be saved with."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter
+    advised, inner.generation_config = inner.generation_config, unadvised(inner)
+    try:
+        yield
+    finally:
+        inner.generation_config = advised
+
+
+class Generator(Completer):
+    """A causal language model with its tokenizer in transformers, ready to complete conversations."""
+
+    def __init__(self, path: Path, dtype: Dtype):
+        check_whole(path)
+        self.tokenizer = tokenizer_of(path, padding_side="left")
+        weights = getattr(torch, weights_dtype(dtype))
+        model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
+        self.model = placed(model, default_device()).eval()
+        self.model.generation_config = unadvised(self.model)
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
+
+    def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
+        """See Completer. Prompts are batched by length, longest first: padding is small and memory peaks at once."""
+        prompts = self.prompts(conversations)
+        lengths = [len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
+        batches = by_length(lengths, sampling.batch_size, sampling.samples)
+        for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
+            indices = batches[number]
+            torch.manual_seed(int(fingerprint([sampling.seed, number]), 16) % 2**63)
+            yield indices, self._batch([prompts[i] for i in indices], sampling)
+
+    @torch.inference_mode()
+    def _batch(self, prompts: list[str], sampling: Sampling) -> list[list[str]]:
+        inputs = self.tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
+        inputs = {key: inputs[key].to(self.model.device) for key in ("input_ids", "attention_mask")}
+        sampled: dict[str, bool | int | float] = {"do_sample": False}
+        if sampling.temperature > 0:
+            sampled = {
+                "do_sample": True,
+                "temperature": sampling.temperature,
+                "top_p": sampling.top_p,
+                "top_k": 0,
+            }
+        output = self.model.generate(
+            **inputs,
+            **sampled,
+            max_new_tokens=sampling.max_new_tokens,
+            num_return_sequences=sampling.samples,
+            pad_token_id=self.tokenizer.pad_token_id,
+        )
+        new = output[:, inputs["input_ids"].shape[1] :]
+        texts = iter(self.tokenizer.batch_decode(new, skip_special_tokens=True))
+        return [[whole(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
+
+
+def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
+    """Prompts of so many tokens in batches, longest first: up to `batch_size` completions, `samples` of each prompt.
+
+    The rows of a batch, all as long as its longest prompt, hold up to `PROMPT_TOKENS` times `batch_size` tokens; a
+    prompt of any length is a batch of its own.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    batches = []
+    while order:
+        room = PROMPT_TOKENS * batch_size // max(1, lengths[order[0]])
+        size = max(1, min(batch_size, room) // samples)
+        batches.append(order[:size])
+        order = order[size:]
+    return batches

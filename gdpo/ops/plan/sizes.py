@@ -1,0 +1,168 @@
+"""How many questions, groups and tokens there are: counted where they lie on disk, else what the scale expects."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from gdpo.config.estimates import Expected
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import read_jsonl
+from gdpo.core.records import Domain
+
+Counts = dict[Domain, float]
+
+
+@dataclass(frozen=True)
+class Groups:
+    """A training set's groups: how many, and their means. `prompt` and `response`: tokens."""
+
+    count: float
+    size: float
+    contrast: float
+    distinct: float
+    prompt: float
+    response: float
+    counted: bool  # on disk, rather than expected
+
+
+class Sizes:
+    """The sizes of a scale. Raises UserError naming the key of `expected` that would be needed and is not there."""
+
+    def __init__(self, scale: Scale):
+        self.scale, self.layout = scale, Layout(scale)
+        self.pool = cache(self._pool)
+        self.trainset = cache(self._trainset)
+        self.groups = cache(self._groups)
+
+    @property
+    def expected(self) -> Expected:
+        if self.scale.expected is None:
+            raise UserError(f"{self.scale.scale}, expected: found none, expected what `gdpo plan` takes for granted")
+        return self.scale.expected
+
+    def _pool(self) -> Counts:
+        """Questions after decontamination, by domain."""
+        if self.layout.decontaminated.exists():
+            return _domains(self.layout.decontaminated)
+        if self.scale.world:
+            counts: Counter[Domain] = Counter()
+            for skill in self.scale.world.skills.values():
+                counts[skill.domain] += skill.pool
+            return dict(counts)
+        if not self.expected.pool:
+            raise UserError(f"{self.scale.scale}, expected.pool: found none, expected questions by domain")
+        return dict(self.expected.pool)
+
+    def answered(self) -> Counts:
+        """Those of the pool that base models answer."""
+        wanted, pool = self.scale.proficiency.questions, self.pool()
+        if isinstance(wanted, int):
+            return {d: n * min(1.0, wanted / sum(pool.values())) for d, n in pool.items()}
+        return {d: min(n, (wanted or pool).get(d, n)) for d, n in pool.items()}
+
+    def items(self, name: str) -> float:
+        """Test items of a benchmark."""
+        path, wanted = self.layout.benchmark(name, "test"), self.scale.benchmark(name).items
+        if path.exists():
+            return sum(1 for _ in read_jsonl(path))
+        known = [wanted, self.expected.items.get(name) if self.scale.expected else None]
+        if not (counts := [count for count in known if count is not None]):
+            raise UserError(f"{self.scale.scale}, expected.items.{name}: found none, expected how many there are")
+        return min(counts)
+
+    def _trainset(self, name: str) -> Counts:
+        """Questions of a training set, by domain."""
+        if self.layout.trainset(name).exists():
+            return _domains(self.layout.trainset(name))
+        entry = self.scale.trainset(name)
+        if self.scale.expected and name in self.scale.expected.mixes:
+            return _scaled(self.scale.expected.mixes[name], entry.size)
+        if entry.select == "part":
+            whole = self.trainset(entry.parts[0])
+            return _scaled({d: n for d, n in whole.items() if entry.domain in (None, d)}, entry.size)
+        if entry.select == "union":
+            share = entry.size / len(entry.parts)
+            return _summed(_scaled(self.trainset(part), share) for part in entry.parts)
+        if entry.domain:
+            return {entry.domain: entry.size}
+        origins = self.scale.world.skills if self.scale.world else self.scale.sources
+        domains = {origins[source].domain for source in entry.sources}
+        pool = self.pool()
+        return _scaled({d: n for d, n in pool.items() if not domains or d in domains}, entry.size)
+
+    def prompt(self, counts: Mapping[Domain, float]) -> float:
+        return _mean(self.expected.prompt_tokens, counts)
+
+    def response(self, counts: Mapping[Domain, float]) -> float:
+        return _mean(self.expected.response_tokens, counts)
+
+    def answer(self, counts: Mapping[Domain, float]) -> float:
+        return _mean(self.expected.answer_tokens, counts)
+
+    def group_size(self, trainset: str) -> int:
+        """Completions a question; of a part, the whole set's."""
+        while self.scale.trainset(trainset).select == "part":
+            trainset = self.scale.trainset(trainset).parts[0]
+        return self.scale.respond_of(trainset).group_size
+
+    def _groups(self, trainset: str) -> Groups:
+        path, tokenizer = self.layout.groups(trainset), self.layout.model(self.scale.students[0]) / "tokenizer.json"
+        if path.exists() and tokenizer.exists():
+            return count_groups(path, tokenizer)
+        counts, expected = self.trainset(trainset), self.expected
+        lengths = self.prompt(counts), self.response(counts)
+        size = self.group_size(trainset)
+        return Groups(sum(counts.values()), size, expected.contrast, expected.distinct, *lengths, counted=False)
+
+
+def count_groups(path: Path, tokenizer: Path) -> Groups:
+    """What a file of groups holds, by the tokenizer at `tokenizer`; a chat template's own tokens are left out."""
+    from tokenizers import Tokenizer
+
+    encoder = Tokenizer.from_file(str(tokenizer))
+
+    def tokens(texts: list[str]) -> float:
+        encoded = encoder.encode_batch(texts, add_special_tokens=False)
+        return sum(len(one.ids) for one in encoded) / len(encoded)
+
+    rows = [row for _, row in read_jsonl(path)]
+    prompts = [row["prompt"][-1]["content"] for row in rows]
+    completions = [text for row in rows for text in row["completions"]]
+    distinct = sum(len(set(row["completions"])) for row in rows) / len(completions)
+    contrast = sum(len(set(row["rewards"])) > 1 for row in rows) / len(rows)
+    size = len(completions) / len(rows)
+    return Groups(len(rows), size, contrast, distinct, tokens(prompts), tokens(completions), counted=True)
+
+
+def _domains(path: Path) -> Counts:
+    return dict(Counter(row["domain"] for _, row in read_jsonl(path)))
+
+
+def _scaled(counts: Mapping[Domain, float], size: float) -> Counts:
+    """`counts` shrunk alike to at most `size` in all."""
+    share = min(1.0, size / max(1e-9, sum(counts.values())))
+    return {domain: n * share for domain, n in counts.items()}
+
+
+def _summed(parts: Iterator[Counts]) -> Counts:
+    total: Counter[Any] = Counter()
+    for part in parts:
+        total.update(part)
+    return dict(total)
+
+
+def _mean(lengths: Mapping[Domain, float], counts: Mapping[Domain, float]) -> float:
+    """The mean over questions of so many of each domain. Raises UserError where a domain's length is not there."""
+    missing = [domain for domain in counts if domain not in lengths]
+    if missing:
+        raise UserError(
+            f"expected: found no tokens of domain {missing[0]}, expected prompt, response and answer tokens"
+        )
+    return sum(lengths[d] * n for d, n in counts.items()) / max(1e-9, sum(counts.values()))

@@ -1,0 +1,185 @@
+"""Log-probabilities of completions: only the tokens that count, each once, and never all logits at once.
+
+A forward pass (`gdpo.trainer.packing.Forward`) names the positions whose hidden state predicts a completion token. The
+model's body runs once; the head runs on those positions alone, in chunks whose logits fit in `max_logits` numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeGuard
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from gdpo.trainer.packing import Packing, Share, tree_mask
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+
+# 2^26 float32 logits are 256 MiB: 441 tokens at a vocabulary of 151,936. Ours.
+MAX_LOGITS = 1 << 26
+
+
+def completion_log_probs(model: nn.Module, forward: Mapping[str, Tensor], max_logits: int = MAX_LOGITS) -> Tensor:
+    """log pi of each scored token, (K,), in the order of `forward["targets"]`."""
+    given = {"position_ids": forward["position_ids"]} if "position_ids" in forward else {}
+    if "segments" in forward:
+        given["attention_mask"] = tree_mask(forward["segments"])
+    sources, targets = forward["sources"], forward["targets"]
+    body, head = split_head(model)
+    if head is None:
+        logits = model(input_ids=forward["input_ids"], use_cache=False, **given).logits
+        return _plain(logits.flatten(0, 1)[sources], targets)
+    hidden = body(input_ids=forward["input_ids"], use_cache=False, **given).last_hidden_state
+    return token_log_probs(hidden.flatten(0, 1)[sources], head.weight, targets, head.bias, max_logits)
+
+
+def token_log_probs(
+    hidden: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None = None, max_logits: int = MAX_LOGITS
+) -> Tensor:
+    """log softmax(hidden weight^T + bias) at `targets`.
+
+    Args:
+        hidden: (K, d), the states that predict.
+        weight, bias: the head, (V, d) and (V,).
+        targets: (K,) token ids.
+        max_logits: how many logits may be held at once. Where K V is more, logits are made chunk by chunk, and again
+            in the backward pass: memory then depends on neither K nor, for the logits, on V.
+
+    Returns (K,), in float32, or in float64 where `hidden` is.
+    """
+    size = max(1, max_logits // weight.shape[0])
+    if len(hidden) <= size:
+        return _plain(functional.linear(hidden, weight, bias), targets)
+    if torch.is_autocast_enabled(hidden.device.type):
+        low = torch.get_autocast_dtype(hidden.device.type)
+        hidden, weight, bias = hidden.to(low), weight.to(low), None if bias is None else bias.to(low)
+    scored: Tensor = _ChunkedLogProbs.apply(hidden, weight, bias, targets, size)
+    return scored
+
+
+def is_adapted(model: nn.Module) -> TypeGuard[PeftModel]:
+    """Whether `model` is one with an adapter; by its method, so that only who makes an adapter imports peft."""
+    return hasattr(model, "disable_adapter")
+
+
+def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
+    """A causal language model's body, which gives hidden states, and its head; None for a head of another kind."""
+    inner = model.get_base_model() if is_adapted(model) else model
+    if not isinstance(inner, PreTrainedModel):
+        return model, None
+    head = inner.get_output_embeddings()
+    scaled = any(getattr(inner.config.get_text_config(), name, None) not in (None, 1.0) for name in SCALED_LOGITS)
+    if type(head) is not nn.Linear or scaled or inner.base_model is inner:
+        return model, None
+    return (inner.base_model, head) if _adjoins(inner, head) else (model, None)
+
+
+_ADJOINING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def _adjoins(model: PreTrainedModel, head: nn.Linear) -> bool:
+    """Whether no layers stand between body and head, as they do in ModernBERT's decoder; asked once of a model."""
+    if model not in _ADJOINING:
+        known = {id(p) for part in (model.base_model, head) for p in part.parameters()}
+        _ADJOINING[model] = all(id(p) in known for p in model.parameters())
+    return _ADJOINING[model]
+
+
+# Settings by which a model changes its head's output; such a model runs its own forward pass instead.
+SCALED_LOGITS = (
+    "final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap", "logit_scale", "logits_scaling",
+    "logits_mup_width_multiplier", "output_multiplier", "lm_head_multiplier",
+)  # fmt: skip
+
+
+def _wide(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _plain(logits: Tensor, targets: Tensor) -> Tensor:
+    return -functional.cross_entropy(_wide(logits), targets, reduction="none")
+
+
+class _ChunkedLogProbs(torch.autograd.Function):
+    """Logits of `size` tokens at a time; the backward pass makes them again instead of keeping them.
+
+    With p = softmax(z), d log p_t / d z = onehot(t) - p.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, targets: Tensor, size: int) -> Tensor:
+        scored, normalisers = [], []
+        for part, target in zip(hidden.split(size), targets.split(size), strict=True):
+            logits = _wide(functional.linear(part, weight, bias))
+            normalisers.append(logits.logsumexp(-1))
+            scored.append(logits.gather(-1, target.unsqueeze(-1)).squeeze(-1) - normalisers[-1])
+        ctx.save_for_backward(hidden, weight, bias, targets, torch.cat(normalisers))
+        ctx.size = size
+        return torch.cat(scored)
+
+    @staticmethod
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, weight, bias, targets, normalisers = ctx.saved_tensors
+        needs_hidden, needs_weight, needs_bias = ctx.needs_input_grad[:3]
+        to_hidden = torch.empty_like(hidden) if needs_hidden else None
+        to_weight = torch.zeros_like(weight, dtype=_wide(weight[:0]).dtype) if needs_weight else None
+        to_bias = torch.zeros_like(bias, dtype=_wide(bias[:0]).dtype) if needs_bias else None
+        for start in range(0, len(hidden), ctx.size):
+            part = slice(start, start + ctx.size)
+            logits = _wide(functional.linear(hidden[part], weight, bias))
+            slope = logits.sub_(normalisers[part].unsqueeze(-1)).exp_().mul_(-upstream[part].unsqueeze(-1))
+            slope.scatter_add_(-1, targets[part].unsqueeze(-1), upstream[part].unsqueeze(-1))
+            if to_bias is not None:
+                to_bias += slope.sum(0)
+            slope = slope.to(hidden.dtype)
+            if to_hidden is not None:
+                torch.mm(slope, weight, out=to_hidden[part])
+            if to_weight is not None:
+                _accumulate(to_weight, slope.t(), hidden[part])
+        cast = [
+            None if grad is None else grad.to(tensor.dtype)
+            for grad, tensor in ((to_hidden, hidden), (to_weight, weight), (to_bias, bias))
+        ]
+        return *cast, None, None
+
+
+def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left right, products summed in total's precision."""
+    if total.dtype == left.dtype:
+        total.addmm_(left, right)
+    elif total.device.type == "cuda":
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total.addmm_(left.to(total.dtype), right.to(total.dtype))
+
+
+@torch.no_grad()
+def share_faithfully(model: PreTrainedModel, token: int) -> bool:
+    """Whether two completions behind one prompt score in `model` as each alone does.
+
+    A model whose attention ignores the mask, or whose positions or layers depend on more than attention, does not.
+    """
+    config = model.config.get_text_config()
+    if config._attn_implementation != "sdpa":
+        return False
+    spread = max(1, config.vocab_size // 8)
+    ids = [(token + step * spread) % config.vocab_size for step in range(1, 8)]
+    group = (ids[:3], [ids[3:5], ids[5:7] + ids[:1]])
+    training = model.training
+    model.eval()
+    scores = []
+    shares: tuple[Share, ...] = ("always", "never")
+    for share in shares:
+        _, forwards = Packing(token, max_tokens=64, share=share, bucket=False).forwards([group])
+        placed = [{name: tensor.to(model.device) for name, tensor in forward.items()} for forward in forwards]
+        scored = [(forward["owners"], completion_log_probs(model, forward)) for forward in placed]
+        scores.append(torch.cat([s for _, s in scored])[torch.cat([o for o, _ in scored]).argsort(stable=True)])
+    model.train(training)
+    # Low precision rounds by up to a hundredth; a mask ignored changes log-probabilities by far more.
+    exact = model.dtype in (torch.float32, torch.float64)
+    return torch.allclose(scores[0], scores[1], rtol=1e-4 if exact else 0.02, atol=1e-4 if exact else 0.05)

@@ -1,0 +1,131 @@
+"""Files are written whole or not at all, and bad lines are named."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from gdpo.core.errors import UserError
+from gdpo.core.files import finished_rows, read_jsonl, replacing, write_text
+from gdpo.core.records import Question, Skills, normalised, read_records
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+    path = tmp_path / "a.txt"
+    write_text(path, "old")
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_directory_is_replaced_as_a_whole(tmp_path):
+    path = tmp_path / "d"
+    for name in ("first", "second"):
+        with replacing(path) as temporary:
+            temporary.mkdir()
+            (temporary / name).write_text(name)
+    assert [p.name for p in path.iterdir()] == ["second"]
+
+
+def test_a_kill_while_a_directory_is_replaced_leaves_no_half_of_the_old_one(tmp_path, monkeypatch):
+    """Killed at the second of two renames: the old one is whole, under a name that nothing reads."""
+    path = tmp_path / "d"
+    write_text(path / "first", "1")
+    write_text(path / "second", "2")
+    seen = []
+
+    def killed(source, target):
+        if Path(target) == path:
+            seen.append({p.name: sorted(q.name for q in p.iterdir()) for p in tmp_path.iterdir()})
+            raise KeyboardInterrupt
+        os.rename(source, target)
+
+    monkeypatch.setattr("gdpo.core.files.os.replace", killed)
+    with pytest.raises(KeyboardInterrupt), replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "third").write_text("3")
+    before = f".d.{os.getpid()}"
+    assert seen == [{f"{before}.partial": ["third"], f"{before}.old.partial": ["first", "second"]}]
+
+
+def test_what_a_killed_process_of_the_same_number_had_begun_is_not_taken_over(tmp_path):
+    """In a container numbers come again, so what it left stands under this process's temporary name."""
+    path = tmp_path / "d"
+    write_text(tmp_path / f".d.{os.getpid()}.partial" / "model-00003-of-00003.safetensors", "half")
+    with replacing(path) as temporary:
+        temporary.mkdir()
+        (temporary / "model.safetensors").write_text("whole")
+    assert [p.name for p in path.iterdir()] == ["model.safetensors"]
+
+
+GOOD = '{"id": "1", "domain": "math", "source": "s", "question": "x", "answer": "1", "grader": "exact"}'
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "line 2: expected a JSON object, found"),
+        ("[1]", "line 2: expected a JSON object, found list"),
+        ('{"id": "q"}', "line 2, domain: Field required"),
+        (GOOD, "line 2, id: found '1', expected another than line 1 has"),
+        (GOOD.replace('"answer": "1"', '"answer": " "'), "line 2, answer: found none, expected one for grader 'exact'"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, line, sentence):
+    path = tmp_path / "q.jsonl"
+    path.write_text(f"{GOOD}\n{line}\n")
+    with pytest.raises(UserError, match=sentence):
+        read_records(path, Question)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
+        list(read_jsonl(tmp_path / "none.jsonl"))
+
+
+def test_a_torn_last_line_is_cut_off_and_odd_characters_part_no_line(tmp_path):
+    """A line separator within a text is no end of a line; a kill may tear even a character (here é)."""
+    path = tmp_path / "cache.jsonl"
+    assert finished_rows(path) == []
+    whole = '{"text": "a\u2028b"}\n'.encode()
+    path.write_bytes(whole + '{"text": "é'.encode()[:-1])
+    assert finished_rows(path) == [{"text": "a\u2028b"}]
+    assert path.read_bytes() == whole
+
+
+def test_questions_that_differ_in_an_operator_are_different_questions():
+    assert normalised("What is 3 + 5?") == normalised("what is  3+5")
+    assert normalised("3 + 5") != normalised("3 - 5")
+
+
+@pytest.mark.parametrize(
+    ("grader", "answer", "choices", "fits"),
+    [
+        ("letter", "B", ["x", "y"], True),
+        ("letter", "C", ["x", "y"], False),
+        ("letter", "AB", ["x", "y"], False),
+        ("letter", "C", [], True),
+        ("math", "", [], False),
+        ("refusal", "", [], True),
+    ],
+)
+def test_a_question_can_be_graded(grader, answer, choices, fits):
+    def made():
+        return Question(id="q", domain="math", source="s", question="x", answer=answer, grader=grader, choices=choices)
+
+    if fits:
+        assert made().answer == answer
+    else:
+        with pytest.raises(ValidationError, match=f"answer: found '{answer}'" if answer else "answer: found none"):
+            made()
+
+
+def test_a_skill_has_a_name():
+    with pytest.raises(ValidationError):
+        Skills(id="q", skills={" ": "why"})
+    assert Skills(id="q", skills={"a b": ""}).skills == {"a b": ""}

@@ -1,0 +1,59 @@
+"""A thought that the chat template opens, by hand: what is put back, and what is left out."""
+
+from __future__ import annotations
+
+import pytest
+
+from gdpo.trainer.chat_template import answering, behind, opening, whole
+
+OPENED = "<|user|>2 + 2?<|assistant|><think>\n"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "found"),
+    [
+        (OPENED, "<think>\n"),
+        ("2 + 2? <think>", "<think>"),
+        ("2 + 2? <think> \n\n", "<think> \n\n"),
+        ("What does <think> mean?<|assistant|>", ""),
+        ("<|assistant|><think>\n\n</think>\n\n", ""),  # Qwen3, its thinking switched off
+        ("", ""),
+    ],
+)
+def test_only_a_tag_at_the_end_opens_a_thought(prompt, found):
+    assert opening(prompt) == found
+
+
+@pytest.mark.parametrize(
+    ("completion", "rest"),
+    [
+        # Whole: without the opening that the prompt has, white space included.
+        ("<think>\nTwo.\n</think>\n\n4", "Two.\n</think>\n\n4"),
+        ("<think>\n\n\tTwo.</think>4", "\n\tTwo.</think>4"),
+        ("<think>Two.</think>4", "Two.</think>4"),
+        ("\n<think> Two.</think>4", "Two.</think>4"),
+        ("<think>\nTwo and", "Two and"),  # cut off
+        ("<think>", ""),
+        # Without a thought: one that is closed at once.
+        ("4", "\n</think>\n\n4"),
+        ("So <think>two</think> 4", "\n</think>\n\nSo <think>two</think> 4"),
+        # Closed without being opened: what a model wrote behind such a prompt.
+        ("Two.\n</think>\n\n4", "Two.\n</think>\n\n4"),
+    ],
+)
+def test_what_stands_behind_an_open_thought(completion, rest):
+    assert behind(OPENED, completion) == rest
+    assert behind("2 + 2?", completion) == completion
+    assert whole("2 + 2?", completion) == completion
+
+
+@pytest.mark.parametrize("generated", ["Two.\n</think>\n\n4", "\n\tTwo.</think>4", "Two and", "", "\n</think>\n\n4"])
+def test_what_was_generated_is_what_is_trained_on(generated):
+    assert whole(OPENED, generated) == "<think>\n" + generated
+    assert behind(OPENED, whole(OPENED, generated)) == generated
+
+
+def test_an_answer_without_a_thought_follows_an_empty_one():
+    assert answering(OPENED) == OPENED + "\n</think>\n\n"
+    assert answering(OPENED) + "4" == OPENED + behind(OPENED, "4")
+    assert answering("2 + 2?") == "2 + 2?"

@@ -1,0 +1,262 @@
+"""Groups as rows: reward functions in TRL's style, tokens, and one clear sentence for what no group can be made of."""
+
+from __future__ import annotations
+
+import copy
+import math
+import re
+
+import pytest
+from transformers import AutoTokenizer
+
+from gdpo.trainer import dataset
+from gdpo.trainer.dataset import DataError, completion_ids, informative, prompt_ids, rewarded, tokenize_groups
+
+CHAT = [{"role": "user", "content": "2 + 2"}]
+TEXT_ROW = {"prompt": "1 +", "completions": ["2", "3 4"], "rewards": [1.0, 0.0]}
+CHAT_ROW = {"prompt": CHAT, "completions": ["4", "5 5"], "rewards": [1.0, 0.0]}
+
+
+@pytest.fixture(scope="module")
+def tokenizer(student):
+    return AutoTokenizer.from_pretrained(student)
+
+
+def answer(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+# Tokens
+
+
+def test_text_is_a_prompt_and_ended_completions(tokenizer):
+    """Digits are words 7 to 16, "+" is 5, the end is 1."""
+    (group,) = tokenize_groups([TEXT_ROW], tokenizer)
+    assert group == {
+        "prompt_ids": [8, 5],
+        "sequences": [[9, 1], [10, 11, 1]],
+        "index": [0, 1],
+        "cut": 0,
+        "rewards": [1.0, 0.0],
+    }
+
+
+def test_completions_end_once(tokenizer):
+    """A completion that already ends with the end token gets no second one, and its text stays verbatim."""
+    end = tokenizer.eos_token_id
+    assert completion_ids(tokenizer, "4 2") == [*tokenizer("4 2")["input_ids"], end]
+    assert completion_ids(tokenizer, "4 2 <|end|>") == completion_ids(tokenizer, "4 2")
+
+
+def test_messages_go_through_the_chat_template(tokenizer):
+    """<|user|> is 2, <|assistant|> 3; a text and a message that answer messages are the same completion."""
+    assert prompt_ids(tokenizer, CHAT) == [2, 9, 5, 9, 3]
+    assert completion_ids(tokenizer, answer("4"), CHAT) == completion_ids(tokenizer, "4", CHAT) == [11, 1]
+    rows = [CHAT_ROW, CHAT_ROW | {"completions": [answer("4"), answer("5 5")]}]
+    assert tokenize_groups(rows[:1], tokenizer) == tokenize_groups(rows[1:], tokenizer)
+
+
+def test_a_template_that_rewrites_the_prompt_is_refused(tokenizer, monkeypatch):
+    template = "{{ messages | length }} {% for m in messages %}{{ m['content'] + ' ' }}{% endfor %}"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    with pytest.raises(DataError, match="does not render the prompt as a prefix"):
+        completion_ids(tokenizer, answer("4"), CHAT)
+
+
+def test_repeated_completions_share_a_sequence(tokenizer):
+    """Two texts of the same tokens are one sequence, as are two that differ only in what is cut."""
+    row = {"prompt": "1", "completions": ["2 3", "2  3", "2 3 4"], "rewards": [1, 2, 3]}
+    (group,) = tokenize_groups([row], tokenizer)
+    assert group["index"] == [0, 0, 1]
+    (cut,) = tokenize_groups([row], tokenizer, max_length=3)
+    assert cut["index"] == [0, 0, 0] and cut["sequences"] == [[9, 10]] and cut["cut"] == 3
+
+
+def test_a_text_that_a_group_has_often_is_tokenized_once(tokenizer, monkeypatch):
+    """Of six texts three are different; a message is made text of by its template, and is asked for each time."""
+    asked = []
+    once = dataset.completion_ids
+
+    def counted(tokenizer, completion, prompt=None, **template):
+        asked.append(completion)
+        return once(tokenizer, completion, prompt, **template)
+
+    monkeypatch.setattr(dataset, "completion_ids", counted)
+    texts = ["2 3", "4", "2 3", "5", "4", "2 3"]
+    row = {"prompt": CHAT, "completions": texts, "rewards": [1, 0, 1, 0, 0, 1]}
+    (found,) = tokenize_groups([row], tokenizer)
+    assert asked == ["2 3", "4", "5"]
+    assert found["index"] == [0, 1, 0, 2, 1, 0]
+    assert found["sequences"] == [once(tokenizer, text, CHAT) for text in ("2 3", "4", "5")]
+    tokenize_groups([row, row | {"completions": [answer("4")] * 6}], tokenizer)
+    assert len(asked) == 3 + 3 + 6
+
+
+def test_the_same_tokens_have_one_reward(tokenizer):
+    """Rewards 1 and 2 of one sequence become 1.5 each; cut to one sequence all three become 2, and nothing informs."""
+    row = {"prompt": "1", "completions": ["2 3", "2  3", "2 3 4"], "rewards": [1, 2, 3]}
+    assert tokenize_groups([row], tokenizer)[0]["rewards"] == [1.5, 1.5, 3.0]
+    cut = tokenize_groups([row], tokenizer, max_length=3)
+    assert cut[0]["rewards"] == [2.0, 2.0, 2.0]
+    with pytest.raises(DataError, match="two different rewards"):
+        informative(cut)
+    tied = {"prompt": "1", "completions": ["2"] * 3 + ["3"], "rewards": [0.1] * 3 + [0.2]}
+    assert tokenize_groups([tied], tokenizer)[0]["rewards"] == [0.1, 0.1, 0.1, 0.2]
+
+
+def test_a_row_speaks_to_its_template(tokenizer, monkeypatch):
+    """`tools` and `chat_template_kwargs` are TRL's columns; without them the prompt is 1, with them 2 1 and 3 1."""
+    template = "{% if tools %}2 {% endif %}{% if loud %}3 {% endif %}{{ messages[0]['content'] }}"
+    monkeypatch.setattr(tokenizer, "chat_template", template)
+    row = {"prompt": [{"role": "user", "content": "1"}], "completions": ["4", "5"], "rewards": [1, 0]}
+    tool = {"type": "function", "function": {"name": "add", "parameters": {}}}
+    prompts = [
+        tokenize_groups([row | told], tokenizer)[0]["prompt_ids"]
+        for told in ({}, {"tools": [tool]}, {"chat_template_kwargs": {"loud": True, "unset": None}}, {"tools": None})
+    ]
+    assert prompts == [[8], [9, 8], [10, 8], [8]]
+
+
+def test_a_thought_that_the_template_opens_is_opened_once(tokenizer):
+    """<think> becomes 17, </think> 18. A thought, none, and one that was cut off, behind "2 <think>"."""
+    thinker = copy.deepcopy(tokenizer)
+    thinker.add_tokens(["<think>", "</think>"])
+    thinker.chat_template = "{{ messages[0]['content'] }}{{ ' <think>\\n' if add_generation_prompt }}"
+    texts = ["<think>\n3 </think> 4", "4", "<think>\n3"]
+    row = {"prompt": [{"role": "user", "content": "2"}], "completions": texts, "rewards": [2, 1, 0]}
+    (group,) = tokenize_groups([row], thinker)
+    assert group["prompt_ids"] == [9, 17]
+    assert group["sequences"] == [[10, 18, 11, 1], [18, 11, 1], [10, 1]]
+    (asked,) = tokenize_groups([row | {"prompt": "2 <think>"}], thinker)  # text is what its writer made of it
+    assert asked["prompt_ids"] == [9, 17] and asked["sequences"][0] == [17, 10, 18, 11, 1]
+
+
+def test_a_reply_that_the_prompt_begins_goes_on(tokenizer):
+    """No end and no second header between the reply's beginning and its completion."""
+    begun = [*CHAT, *answer("=")]
+    assert prompt_ids(tokenizer, begun)[: len(prompt_ids(tokenizer, CHAT))] == prompt_ids(tokenizer, CHAT)
+    assert tokenizer.eos_token_id not in prompt_ids(tokenizer, begun)
+
+
+def test_a_tokenizer_without_an_end(tokenizer):
+    endless = copy.deepcopy(tokenizer)
+    endless.eos_token = None
+    with pytest.raises(DataError, match="expected an end-of-sequence token, found none"):
+        tokenize_groups([TEXT_ROW], endless)
+
+
+def test_only_groups_with_two_rewards_inform():
+    rows = [{"rewards": [1.0, 1.0]}, {"rewards": [1.0, 0.5]}, {"rewards": [2]}]
+    assert informative(rows) == rows[1:2]
+    with pytest.raises(DataError, match="expected a group with two different rewards, found none"):
+        informative(rows[:1])
+
+
+# Rewards from functions
+
+
+def test_a_reward_function_is_called_as_trl_calls_it(tokenizer):
+    """By keyword, an entry per completion; a text that answers messages comes as one assistant message."""
+    calls = []
+
+    def reward(prompts, completions, completion_ids, answer, **kwargs):
+        calls.append((prompts, completions, completion_ids, answer, kwargs))
+        return [float(len(ids)) for ids in completion_ids]
+
+    rows = [{"prompt": "1 +", "completions": ["2", "3 4"], "answer": "2", "id": 7}]
+    rows += [{"prompt": CHAT, "completions": ["4", answer("5 5")], "answer": "4", "id": 8}]
+    scored = rewarded(rows, [reward], tokenizer)
+    assert calls[0] == (["1 +"] * 2, ["2", "3 4"], [[9, 1], [10, 11, 1]], ["2"] * 2, {"id": [7, 7]})
+    assert calls[1] == ([CHAT] * 2, [answer("4"), answer("5 5")], [[11, 1], [12, 12, 1]], ["4"] * 2, {"id": [8, 8]})
+    assert [row["rewards"] for row in scored] == [[2.0, 3.0], [2.0, 3.0]]
+    assert "rewards" not in rows[0]  # the user's rows stay as they are
+
+
+def test_several_functions_add_up_where_they_apply(tokenizer):
+    """2 x first + 0.5 x second, the second alone where the first has None: (2 + 5, 5), as in TRL's nansum."""
+
+    def first(completions, **_):
+        return [1, None]
+
+    def second(completions, **_):
+        return [10, 10.0]
+
+    row = {"prompt": "1", "completions": ["2", "3"]}
+    assert rewarded([row], [first, second], tokenizer, [2.0, 0.5])[0]["rewards"] == [7.0, 5.0]
+    assert rewarded([row], [first, second], tokenizer)[0]["rewards"] == [11.0, 10.0]
+
+
+def few(completions, **_):
+    return [1.0]
+
+
+def silent(completions, **_):
+    return [1.0, None]
+
+
+class Scorer:
+    """A reward function may be an object, which has no name of its own."""
+
+    def __call__(self, completions, **_):
+        return [1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("functions", "weights", "message"),
+    [
+        ([few], None, "row 0, reward function few: expected 2 rewards, found 1"),
+        ([Scorer()], None, "row 0, reward function Scorer: expected 2 rewards, found 3"),
+        ([silent], None, "row 0, completions[1]: no reward function gave a reward"),
+        ([few], [1.0, 1.0], "reward_weights: expected 1, one per function, found 2"),
+    ],
+)
+def test_bad_reward_functions(functions, weights, message, tokenizer):
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        rewarded([{"prompt": "1", "completions": ["2", "3"]}], functions, tokenizer, weights)
+
+
+def test_a_nan_from_a_function_is_a_nan_reward(tokenizer):
+    scored = rewarded([TEXT_ROW], [lambda completions, **_: [1.0, math.nan]], tokenizer)
+    with pytest.raises(DataError, match=r"row 0, rewards\[1\]: expected a finite number, found nan"):
+        tokenize_groups(scored, tokenizer)
+
+
+# Bad rows
+
+BAD = [
+    ({"prompt": None}, "row 1: expected a column 'prompt', found completions, rewards"),
+    ({"completions": None}, "row 1: expected a column 'completions', found prompt, rewards"),
+    ({"rewards": None}, "row 1: expected a column 'rewards', found prompt, completions"),
+    ({"rewards": [1.0]}, "row 1: expected a reward per completion, found 2 completions and 1 rewards"),
+    ({"rewards": [1.0, math.nan]}, "row 1, rewards[1]: expected a finite number, found nan"),
+    ({"rewards": [math.inf, 0]}, "row 1, rewards[0]: expected a finite number, found inf"),
+    ({"rewards": [1.0, "0"]}, "row 1, rewards[1]: expected a finite number, found '0'"),
+    ({"rewards": [1.0, None]}, "row 1, rewards[1]: expected a finite number, found None"),
+    ({"rewards": 1.0}, "row 1, rewards: expected a list, found float"),
+    ({"completions": ["4", " "]}, "row 1, completions[1]: expected text, found ' '"),
+    ({"completions": ["4", []]}, "row 1, completions[1]: expected text, found []"),
+    ({"completions": ["4", 5]}, "row 1, completions[1]: expected text, found 5"),
+    ({"completions": "4 5"}, "row 1, completions: expected a list, found str"),
+    ({"completions": ["4"], "rewards": [1.0]}, "row 1, completions: expected at least 2, found 1"),
+    ({"completions": [], "rewards": []}, "row 1, completions: expected at least 2, found 0"),
+    ({"prompt": 5}, "row 1, prompt: expected text or messages, found 5"),
+    ({"prompt": []}, "row 1, prompt: expected text or messages, found []"),
+    ({"prompt": ""}, "row 1, prompt: expected at least one token, found ''"),
+    ({"prompt": "1 " * 40}, "row 1, prompt: expected fewer than max_length=32 tokens, found 40"),
+    (
+        {"prompt": "1", "completions": [answer("4"), answer("5")]},
+        "row 1, completions[0]: expected text behind a prompt of text, found messages",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BAD, ids=[message[5:45] for _, message in BAD])
+def test_bad_rows(change, message, tokenizer):
+    with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
+        tokenize_groups([TEXT_ROW, CHAT_ROW | change], tokenizer, max_length=32)
+
+
+def test_numbers_of_any_kind_are_rewards(tokenizer):
+    numpy = pytest.importorskip("numpy")
+    row = TEXT_ROW | {"rewards": [numpy.float32(0.5), True]}
+    assert tokenize_groups([row], tokenizer)[0]["rewards"] == [0.5, 1.0]
