@@ -27,12 +27,14 @@ wording.use(SCALE)
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
 # What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
-TOLD = " ".join(
+SCALE_ARGS = " ".join(
     f"--{key} {shlex.quote(str(config[key]))}"
     for key in ("scale", "limit")
     if key in config
 )
-MIRROR = f"--mirror {shlex.quote(str(config['mirror']))}" if "mirror" in config else ""
+MIRROR_ARGS = (
+    f"--mirror {shlex.quote(str(config['mirror']))}" if "mirror" in config else ""
+)
 STARTED = time.time()
 
 
@@ -113,8 +115,8 @@ onstart:
 
 
 onsuccess:
-    shell("gdpo summary {TOLD} --since {STARTED}")
+    shell("gdpo summary {SCALE_ARGS} --since {STARTED}")
 
 
 onerror:
-    say_again(log)
+    repeat_job_errors(log)

@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"found '{value}'; {suggest(str(value), action.choices)}")
 
 
-def whole(text: str) -> int:
+def whole_number(text: str) -> int:
     try:
         return int(text)
     except ValueError:
@@ -56,7 +56,9 @@ def step(parent: argparse._SubParsersAction[Parser], name: str, does: str, targe
     command = parent.add_parser(name, help=does, description=does)
     command.set_defaults(target=target)
     command.add_argument("--scale", default="tiny", help="micro, tiny, smol, paper, or a scale's YAML file")
-    command.add_argument("--limit", type=whole, help="at most this many questions per set and items per benchmark")
+    command.add_argument(
+        "--limit", type=whole_number, help="at most this many questions per set and items per benchmark"
+    )
     command.add_argument("--mirror", help="read data sets, where the step reads any, from this directory, not the Hub")
     command.add_argument("--log", type=Path, help="send libraries' output to this file instead of the terminal")
     return command
@@ -68,7 +70,7 @@ def cell(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--method", required=True, nargs="+", help="methods by name; NAME~LR is NAME at learning rate LR"
     )
-    command.add_argument("--seeds", type=whole, nargs="+", required=True)
+    command.add_argument("--seeds", type=whole_number, nargs="+", required=True)
 
 
 def sized(command: argparse.ArgumentParser) -> None:
@@ -76,7 +78,7 @@ def sized(command: argparse.ArgumentParser) -> None:
         "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
     )
     command.add_argument(
-        "--workers", type=whole, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
+        "--workers", type=whole_number, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
     )
     command.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
     command.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
@@ -177,7 +179,7 @@ def check_names(scale: Scale, given: dict[str, Any]) -> None:
 
 def prepare_environment(offline: bool) -> None:
     """What must be set before libraries are imported; `offline`: nobody is asked anything."""
-    single_thread.one()
+    single_thread.limit_to_one_thread()
     os.environ["ACCELERATE_MIXED_PRECISION"] = "no"  # else it would outdo the scale's dtype
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -191,10 +193,10 @@ def run(arguments: argparse.Namespace, call: int | None = None) -> None:
     `call` is the process that a preloaded parent's child runs the step for.
     """
     from gdpo.config.loader import load_scale
-    from gdpo.core.terminal import keep_keys
+    from gdpo.core.terminal import install_redaction
 
     parent_watchdog.watch(call)
-    keep_keys()
+    install_redaction()
     given = vars(arguments)
     if given["step"] == "verify" and given["scale"] is None:
         from gdpo.ops.verify.target import scale_of

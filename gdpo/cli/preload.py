@@ -299,7 +299,7 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
 
 
 def _show(command: list[str]) -> None:
-    """Let this process have `command` as its command line, for `ps` and for parent_watchdog.left_behind."""
+    """Let this process have `command` as its command line, for `ps` and for parent_watchdog.find_orphans."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])  # proc(5): arg_start and arg_end, the 48th and the 49th of all fields
     words = "\0".join(command).encode()[: end - start - 1]

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gdpo.config.models import Name, Positive, Reference, Seed, Share, Strict, unsaid
+from gdpo.config.models import Name, Positive, Reference, Seed, Share, Strict, omit_if_default
 from gdpo.core.records import Domain
 
 
@@ -23,14 +23,14 @@ class Benchmark(Strict):
     source: Name
     kind: Literal["generate", "choose"] = "generate"
     items: Positive | None = None
-    items_seed: Seed | None = Field(**unsaid(None))
+    items_seed: Seed | None = Field(**omit_if_default(None))
     validation_items: int = Field(0, ge=0)
     max_new_tokens: Positive = 64
-    samples: Positive = Field(**unsaid(1))
-    temperature: float = Field(ge=0, **unsaid(0.0))
-    top_p: Share = Field(**unsaid(1.0))
-    seed: Seed = Field(**unsaid(0))
-    ours: bool = Field(**unsaid(False))
+    samples: Positive = Field(**omit_if_default(1))
+    temperature: float = Field(ge=0, **omit_if_default(0.0))
+    top_p: Share = Field(**omit_if_default(1.0))
+    seed: Seed = Field(**omit_if_default(0))
+    ours: bool = Field(**omit_if_default(False))
 
     @model_validator(mode="after")
     def _samples(self) -> Benchmark:

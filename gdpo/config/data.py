@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gdpo.config.models import Endpoint, Name, Positive, Reference, Seed, Share, Strict, unsaid
+from gdpo.config.models import Endpoint, Name, Positive, Reference, Seed, Share, Strict, omit_if_default
 from gdpo.core.records import Domain, Grader
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]
@@ -57,12 +57,12 @@ class Source(Strict):
     licence: str
     hub: HubSource | None = None
     mirror: str | None = None
-    gym: Gym | None = Field(**unsaid(None))
+    gym: Gym | None = Field(**omit_if_default(None))
     stands_in_for: str | None = None
     pool: bool = False
     rows: Positive | None = None
     instruction: str = ""
-    no_answer: list[str | None] | None = Field(**unsaid(None))
+    no_answer: list[str | None] | None = Field(**omit_if_default(None))
 
     @model_validator(mode="after")
     def _readable(self) -> Source:

@@ -66,7 +66,7 @@ class Layout:
         return self.root / "pool.jsonl"
 
     @property
-    def guarded(self) -> Path:
+    def heldout_items(self) -> Path:
         """Every item that may not be trained on, with the benchmark or protected source that it is of."""
         return self.root / "guarded.jsonl"
 
@@ -265,7 +265,7 @@ class Layout:
         """Whether the student samples what it learns from; else a teacher has."""
         return self.scale.methods[of.method.partition("~")[0]].trainer == "grpo"
 
-    def taught_by(self, of: Run | Cell) -> Path | None:
+    def response_file(self, of: Run | Cell) -> Path | None:
         """The teacher's responses that a trained run learns from: of a part, the whole set's.
 
         None where the student samples itself, and where the groups were imported.

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 
 from gdpo.config.strict import Strict as Strict
-from gdpo.config.strict import unsaid as unsaid
+from gdpo.config.strict import omit_if_default as omit_if_default
 from gdpo.core.records import Domain, Grader
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
@@ -21,7 +21,7 @@ Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
 Rate = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
-UNDUMPED = Field(exclude=True)
+NOT_HASHED = Field(exclude=True)
 GroupSize = Annotated[int, Field(ge=2)]
 Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
 Engine = Literal["hf", "vllm"]
@@ -87,18 +87,18 @@ class Endpoint(Strict):
 
     base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]  # where no key can hide
     model: str
-    key: Annotated[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None, UNDUMPED] = "OPENAI_API_KEY"
-    concurrency: Annotated[Positive, UNDUMPED] = 8
-    timeout: Annotated[Rate, UNDUMPED] = 120.0
-    attempts: Annotated[Positive, UNDUMPED] = 6
-    backoff: Annotated[Rate, UNDUMPED] = 1.0
+    key: Annotated[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None, NOT_HASHED] = "OPENAI_API_KEY"
+    concurrency: Annotated[Positive, NOT_HASHED] = 8
+    timeout: Annotated[Rate, NOT_HASHED] = 120.0
+    attempts: Annotated[Positive, NOT_HASHED] = 6
+    backoff: Annotated[Rate, NOT_HASHED] = 1.0
     asks: Positive = 3
     max_tokens: Positive | None = 1024
     temperature: Annotated[float, Field(ge=0)] | None = 0.0
     top_p: Share | None = 1.0
-    stream_options: Annotated[StreamOptions | None, UNDUMPED] = StreamOptions()
-    price: Annotated[Price | None, UNDUMPED] = None
-    budget: Annotated[Budget, UNDUMPED] = Budget()
+    stream_options: Annotated[StreamOptions | None, NOT_HASHED] = StreamOptions()
+    price: Annotated[Price | None, NOT_HASHED] = None
+    budget: Annotated[Budget, NOT_HASHED] = Budget()
 
     @model_validator(mode="after")
     def _priced(self) -> Endpoint:
@@ -129,12 +129,12 @@ class Model(Strict):
     display: str
     pretrain: Pretrain | None = None
     reference: Reference | None = None
-    tuned: Tuned | None = Field(**unsaid(None))
-    endpoint: Endpoint | None = Field(**unsaid(None))
-    engine: Engine = Field(**unsaid("hf"))
-    chat_template: Literal["plain"] | None = Field(**unsaid(None))
+    tuned: Tuned | None = Field(**omit_if_default(None))
+    endpoint: Endpoint | None = Field(**omit_if_default(None))
+    engine: Engine = Field(**omit_if_default("hf"))
+    chat_template: Literal["plain"] | None = Field(**omit_if_default(None))
     dtype: Dtype = "float32"
-    gpus: Annotated[Positive, UNDUMPED] = 1
+    gpus: Annotated[Positive, NOT_HASHED] = 1
 
     @model_validator(mode="after")
     def _one_origin(self) -> Model:
@@ -270,7 +270,7 @@ class TrainSet(Strict):
     fields: Annotated[list[Import], BeforeValidator(_listed)] = Field(
         default_factory=lambda: [Import(rewards="rewards")]
     )
-    instruction: str | bool = Field(**unsaid(False))
+    instruction: str | bool = Field(**omit_if_default(False))
     contaminated: Literal["drop", "keep"] = "drop"
     respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
 
@@ -349,7 +349,7 @@ class Method(Strict):
     objective: Objective | None = None
     forward: Forward | None = None
     group_size: GroupSize | None = None
-    max_new_tokens: Positive | None = Field(**unsaid(None))
+    max_new_tokens: Positive | None = Field(**omit_if_default(None))
     completions: Positive = 1
     lora: Lora | None = None
     max_grad_norm: Rate = 1.0

@@ -15,7 +15,19 @@ from gdpo.config.benchmarks import Benchmark, Judge
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
 from gdpo.config.learning_rates import learning_rates
-from gdpo.config.models import Method, Model, Name, Positive, Respond, Reward, Seeds, Strict, TrainSet, World, unsaid
+from gdpo.config.models import (
+    Method,
+    Model,
+    Name,
+    Positive,
+    Respond,
+    Reward,
+    Seeds,
+    Strict,
+    TrainSet,
+    World,
+    omit_if_default,
+)
 from gdpo.config.resources import Launch, Needs, Step
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
 from gdpo.config.validation import check
@@ -45,7 +57,7 @@ class Scale(Strict):
     merge: Merge = Merge()
     benchmarks: Annotated[dict[Name, Benchmark], Field(min_length=1)]
     eval_batch_size: Positive
-    judge: Judge = Field(**unsaid(Judge()))
+    judge: Judge = Field(**omit_if_default(Judge()))
     threads: Positive = (
         1  # CPUs that a scheduler is asked for; what is computed there takes one (gdpo.runtime.single_thread)
     )
@@ -53,7 +65,7 @@ class Scale(Strict):
     launch: Launch = Launch()
     expected: Expected | None = None  # what `gdpo plan` takes for granted before anything is made
     # false: a trained run's weights are deleted once it is scored; its log and samples stay
-    keep_weights: bool = Field(**unsaid(True))
+    keep_weights: bool = Field(**omit_if_default(True))
     proficiency: Proficiency
     selection: Selection
     trainsets: dict[Name, TrainSet]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, model_validator
 
 
-def unsaid(default: Any) -> dict[str, Any]:
+def omit_if_default(default: Any) -> dict[str, Any]:
     """A field that a dump leaves out where it has its default, so that entries without it keep their hash."""
     return {"default": default, "exclude_if": lambda value: value == default}
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Module = TypeVar("Module", bound="nn.Module")
 
 
-def placed(model: Module, device: str | torch.device) -> Module:
+def to_device(model: Module, device: str | torch.device) -> Module:
     """`model`, moved to the memory of `device`; transformers hides the types of its own `to` behind a decorator."""
     return model.to(device)
 

@@ -24,7 +24,9 @@ from gdpo.core.errors import UserError, first_line, writing
 from gdpo.core.progress import report
 from gdpo.core.terminal import say
 
-HALF = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON spells halves of characters, of which two in a row are a whole one
+LONE_SURROGATE = re.compile(
+    r"\\u[dD][89a-fA-F]"
+)  # how JSON spells halves of characters, of which two in a row are a whole one
 
 
 @contextmanager
@@ -123,7 +125,7 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 if not isinstance(row, dict):
                     found = type(row).__name__
                     raise UserError(f"{path}, line {number}: expected a JSON object, found {found}")
-                if HALF.search(line) and not _encodable(row):
+                if LONE_SURROGATE.search(line) and not _encodable(row):
                     raise UserError(f"{path}, line {number}: expected UTF-8, found half of a character (\\ud800 alone)")
                 yield number, row
     except FileNotFoundError:
@@ -188,7 +190,7 @@ class State(Protocol):
     def load(self, saved: str) -> None: ...
 
 
-def resumed(
+def resumable_batches(
     path: Path | None,
     key: str,
     count: int,

@@ -7,7 +7,7 @@ from datetime import timedelta
 
 # ours: a process may score a shard of the reference, or write a model, while the others wait; NCCL's ten minutes would
 # end the run. One that dies is seen by its launcher, which ends the others at once.
-PATIENCE = timedelta(hours=6)
+DISTRIBUTED_TIMEOUT = timedelta(hours=6)
 
 
 def processes() -> int:
@@ -18,15 +18,15 @@ def rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-def first() -> bool:
+def is_main_process() -> bool:
     return rank() == 0
 
 
-def wait() -> None:
+def barrier() -> None:
     """Return when every process is here."""
     if processes() > 1:
         import torch
         from accelerate import PartialState
 
         # The first call of a run sets how long every later exchange may take, the trainers' among them.
-        PartialState(cpu=not torch.cuda.is_available(), timeout=PATIENCE).wait_for_everyone()
+        PartialState(cpu=not torch.cuda.is_available(), timeout=DISTRIBUTED_TIMEOUT).wait_for_everyone()

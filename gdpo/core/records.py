@@ -144,14 +144,14 @@ def read_records(path: Path | str, kind: type[R]) -> list[R]:
         try:
             record = kind.model_validate(row)
         except ValidationError as error:
-            raise UserError(f"{path}, line {number}, {misfit(error, kind)}") from None
+            raise UserError(f"{path}, line {number}, {first_validation_error(error, kind)}") from None
         if (name := getattr(record, "id", None)) is not None and lines.setdefault(name, number) != number:
             raise UserError(f"{path}, line {number}, id: found '{name}', expected another than line {lines[name]} has")
         records.append(record)
     return records
 
 
-def misfit(error: ValidationError, kind: type[BaseModel]) -> str:
+def first_validation_error(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first field that made pydantic refuse a `kind`, and why."""
     first = error.errors()[0]
     message = first["msg"].removeprefix("Value error, ")

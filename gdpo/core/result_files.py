@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, read_jsonl
-from gdpo.core.records import Verdict, misfit
+from gdpo.core.records import Verdict, first_validation_error
 
 
 class Stored(BaseModel):
@@ -159,5 +159,5 @@ def _fitting(where: str, value: Any, kind: type[Stored]) -> dict[str, Any]:
     try:
         kind.model_validate(value, strict=True)
     except ValidationError as error:
-        raise UserError(f"{where}, {misfit(error, kind)}; make the result again") from None
+        raise UserError(f"{where}, {first_validation_error(error, kind)}; make the result again") from None
     return _Kept(where, value)

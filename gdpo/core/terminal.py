@@ -32,7 +32,7 @@ def redirect(log: Path) -> None:
     (gdpo.core.progress).
     """
     global _terminal
-    if not process_group.first():
+    if not process_group.is_main_process():
         log = log.with_name(f"{log.name}.{process_group.rank()}")
     log.parent.mkdir(parents=True, exist_ok=True)
     target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -42,11 +42,11 @@ def redirect(log: Path) -> None:
     os.dup2(target, 1)
     os.dup2(target, 2)
     os.close(target)
-    if process_group.first():
+    if process_group.is_main_process():
         progress.begin(log)
 
 
-def keep_keys() -> None:
+def install_redaction() -> None:
     """From here on no key is in what libraries log, nor in the traceback of an error that nobody caught."""
 
     def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -70,7 +70,7 @@ def _scrubbed_record(*arguments: Any, **options: Any) -> logging.LogRecord:
 
 def say(text: str) -> None:
     """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
-    if not process_group.first():
+    if not process_group.is_main_process():
         return
     text = printable(scrubbed(text))
     print(text, file=_terminal, flush=True)

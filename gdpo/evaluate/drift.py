@@ -13,9 +13,9 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from gdpo.config.models import Dtype
-from gdpo.core.device import default_device, placed
+from gdpo.core.device import default_device, to_device
 from gdpo.models.dtypes import weights_dtype
-from gdpo.trainer.chat_template import behind, rendered
+from gdpo.trainer.chat_template import rendered, strip_open_think
 
 TOKENS = 4096  # a forward pass
 
@@ -39,7 +39,7 @@ class Drift:
     def _load(self, path: Path) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
         model.eval()
-        return placed(model, default_device())
+        return to_device(model, default_device())
 
     @torch.inference_mode()
     def of(self, policy: Path, answered: Sequence[Answered]) -> dict[str, float]:
@@ -65,7 +65,7 @@ class Drift:
             before = rendered(self.tokenizer, conversation)
             start = self.tokenizer(before, add_special_tokens=False)["input_ids"]
             closing = [self.tokenizer.eos_token_id]
-            reply = self.tokenizer(behind(before, answer), add_special_tokens=False)["input_ids"]
+            reply = self.tokenizer(strip_open_think(before, answer), add_special_tokens=False)["input_ids"]
             tokenized.append((start, reply + closing))
         tokenized.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
         while tokenized:

@@ -19,12 +19,12 @@ from tqdm import tqdm
 
 from gdpo.config.models import Dtype
 from gdpo.core.device import default_device
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.models.choice_likelihood import Choices, in_batches
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_hf import unadvised
-from gdpo.trainer.chat_template import answering, whole
+from gdpo.trainer.chat_template import restore_think, skip_thinking
 
 ROW_TOKENS = 1024  # ours: what a row of a full batch may take, prompt and answer; keys and values of longer ones add up
 
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 class Draws:
-    """The random numbers of the device that samples, as the state of gdpo.core.files.resumed."""
+    """The random numbers of the device that samples, as the state of gdpo.core.files.resumable_batches."""
 
     def save(self) -> str:
         state = torch.cuda.get_rng_state() if default_device() == "cuda" else torch.get_rng_state()
@@ -84,18 +84,18 @@ class Student(HFLM):
             for batch in self._batches(requests, indices):
                 plan.append((batch, seed))
                 seed = None
-        found = resumed(
+        found = resumable_batches(
             kept_in(self.kept, "answers", [request.args for request in requests]),
             "answers",
             len(requests),
             lambda done: self._answers(requests, plan, done, disable_tqdm),
             Draws() if self.seeds else None,
         )
-        return [whole(request.args[0], text) for request, text in zip(requests, found, strict=True)]
+        return [restore_think(request.args[0], text) for request, text in zip(requests, found, strict=True)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
-        pair: tuple[list[int], list[int]] = super()._encode_pair(answering(context), continuation)
+        pair: tuple[list[int], list[int]] = super()._encode_pair(skip_thinking(context), continuation)
         return pair
 
     def _loglikelihood_tokens(
@@ -126,7 +126,7 @@ class Student(HFLM):
                 yield [index for n in batch for index in places[n]], [value for row in values for value in row]
 
         kept = kept_in(self.kept, "choices", [pair for pair, _, _ in requests])
-        return [(value, False) for value in resumed(kept, "choices", len(requests), scored)]
+        return [(value, False) for value in resumable_batches(kept, "choices", len(requests), scored)]
 
     def _batches(self, requests: Sequence[Instance], indices: Sequence[int]) -> Iterator[list[int]]:
         """The requests that `indices` name in lm-eval's batches, as large as fit: alike in settings, by length."""

@@ -21,12 +21,12 @@ from transformers import AutoConfig, AutoTokenizer
 
 from gdpo.config.benchmarks import Benchmark
 from gdpo.config.models import Dtype
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question, chat, read_records
 from gdpo.evaluate.model import kept_in, shown
 from gdpo.models.dtypes import weights_dtype
-from gdpo.trainer.chat_template import answering, rendered, whole
+from gdpo.trainer.chat_template import rendered, restore_think, skip_thinking
 
 # ours: requests between two savings; a card holds some 256 at a time, and runs empty at the end of each such batch
 KEPT_BATCH = 1024
@@ -78,8 +78,8 @@ class VllmStudent(VLLM):
                 yield batch, super(VllmStudent, self).generate_until([told[i] for i in batch], disable_tqdm)
 
         kept = kept_in(self.kept, "answers", [request.args for request in told])
-        found = resumed(kept, "answers", len(told), answered)
-        return [whole(request.args[0], text) for request, text in zip(requests, found, strict=True)]
+        found = resumable_batches(kept, "answers", len(told), answered)
+        return [restore_think(request.args[0], text) for request, text in zip(requests, found, strict=True)]
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False
@@ -91,11 +91,11 @@ class VllmStudent(VLLM):
                 yield batch, super(VllmStudent, self)._loglikelihood_tokens([requests[i] for i in batch], disable_tqdm)
 
         kept = kept_in(self.kept, "choices", [pair for pair, _, _ in requests])
-        return [(value, greedy) for value, greedy in resumed(kept, "choices", len(requests), scored)]
+        return [(value, greedy) for value, greedy in resumable_batches(kept, "choices", len(requests), scored)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
-        pair: tuple[list[int], list[int]] = super()._encode_pair(answering(context), continuation)
+        pair: tuple[list[int], list[int]] = super()._encode_pair(skip_thinking(context), continuation)
         return pair
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ def room(path: Path, asked: Mapping[str, tuple[Benchmark, Path]]) -> int:
             chosen = benchmark.kind == "choose"
             conversation = [{"role": "user", "content": question.question}] if chosen else chat(question)
             prompt = rendered(tokenizer, conversation)
-            texts = [answering(prompt) + choice for choice in question.choices] if chosen else [prompt]
+            texts = [skip_thinking(prompt) + choice for choice in question.choices] if chosen else [prompt]
             lengths = map(len, tokenizer(texts, add_special_tokens=False)["input_ids"])
             longest = max(longest, max(lengths) + (0 if chosen else benchmark.max_new_tokens))
     window: int = resolve_max_length(AutoConfig.from_pretrained(path), tokenizer)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from gdpo.config.benchmarks import Judge
 from gdpo.core.errors import UserError, first_line
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question, Verdict, chat
 from gdpo.grading.grade import final_answer, grade_many
@@ -53,7 +53,7 @@ def verdicts(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | N
     if not asked:
         return ["ungradable"] * len(answers)
     cache = None if kept is None else kept / f"{judge.backend}-{fingerprint([identity(judge), asked])}.jsonl"
-    found = resumed(cache, "verdicts", len(asked), lambda done: loaded(judge).verdicts(asked, done))
+    found = resumable_batches(cache, "verdicts", len(asked), lambda done: loaded(judge).verdicts(asked, done))
     told = dict(zip(asked, found, strict=True))
     return [told.get(pair, "ungradable") for pair in answers]
 

@@ -17,7 +17,7 @@ from gdpo.config.models import Endpoint
 from gdpo.metakl.ask_skills import json_object, shown, skill_name
 from gdpo.metakl.prompts import merge_prompt
 from gdpo.metakl.stems import stem, words
-from gdpo.models.endpoint import Request, ask_all
+from gdpo.models.endpoint import Request, request_all
 
 BATCH = 60  # ours: names a request; a model that must repeat more loses some
 NAME_TOKENS = 20  # ours: tokens that a name takes in the reply, in its group and, if alone, as a group's name
@@ -29,13 +29,13 @@ FILLERS = frozenset({"a", "an", "and", "as", "at", "by", "for", "from", "in", "o
 def merge_skills(names: list[str], endpoint: Endpoint, journal: Path, extra: dict) -> dict[str, str]:
     """Skill -> knowledge unit, for every one of `names`; the journal's totals go into `extra`.
 
-    Raises UserError as gdpo.models.endpoint.ask_all does; what was answered until then stays in `journal`.
+    Raises UserError as gdpo.models.endpoint.request_all does; what was answered until then stays in `journal`.
     """
     asked = {f"batch {n}": b for n, b in enumerate(batches(names, _size(endpoint)), start=1)}
     requests = [Request(key, merge_prompt(batch)) for key, batch in asked.items()]
     unit_of = {name: name for name in names}
     if requests:
-        merged, totals = ask_all(
+        merged, totals = request_all(
             endpoint, requests, lambda request, text: read_units(text, asked[request.key]), journal, "merge"
         )
         extra["endpoint"] = asdict(totals)

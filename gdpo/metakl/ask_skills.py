@@ -16,7 +16,7 @@ from typing import Any
 from gdpo.config.models import Endpoint
 from gdpo.core.records import Question, Skills, chat
 from gdpo.metakl.prompts import skills_prompt
-from gdpo.models.endpoint import Request, ask_all
+from gdpo.models.endpoint import Request, request_all
 
 MOST = 12  # ours: skills a question; the paper's questions peak at 4, and few have more than 5 (Fig. A3)
 LONGEST_NAME = 64  # ours: characters of a name; a longer one is a sentence
@@ -32,12 +32,12 @@ def annotate(
     """The skills of every question, in order; the journal's totals go into `extra`.
 
     `taxonomy` names the skills of those that have no fitting reply, and how many these are goes into `extra`; without
-    it they are a UserError. Raises UserError otherwise as gdpo.models.endpoint.ask_all does; what was answered until
-    then stays in `journal`.
+    it they are a UserError. Raises UserError otherwise as gdpo.models.endpoint.request_all does; what was answered
+    until then stays in `journal`.
     """
     requests = [Request(q.id, skills_prompt(q.domain, chat(q)[0]["content"], MOST)) for q in questions]
     left_to = "the taxonomy" if taxonomy else None
-    skills, totals = ask_all(endpoint, requests, lambda _, text: read_skills(text), journal, "annotate", left_to)
+    skills, totals = request_all(endpoint, requests, lambda _, text: read_skills(text), journal, "annotate", left_to)
     extra["endpoint"] = asdict(totals)
     if taxonomy:
         left = [question for question in questions if question.id not in skills]

@@ -38,7 +38,7 @@ OWN_LICENCE = "Apache-2.0"  # of a made-up world, as of this project
 
 
 @dataclass(frozen=True)
-class Facts:
+class CardData:
     """What the card is about. Counters are by source; `read` is what the first step recorded of each source."""
 
     layout: Layout
@@ -85,14 +85,14 @@ def card(layout: Layout, trainset: str) -> str:
     if layout.scale.trainset(trainset).select == "import":
         raise UserError(f"trainsets.{trainset}: found imported groups, expected a set that was selected from the pool")
     facts = gather(layout, trainset)
-    sections: list[Callable[[Facts], str]] = [
+    sections: list[Callable[[CardData], str]] = [
         what, how, sources, dropped, units_per_question, knowledge_units, proficiency, licences, stand_ins, examples,
         files,
     ]  # fmt: skip
     return "\n\n".join(text for section in sections if (text := section(facts))) + "\n"
 
 
-def gather(layout: Layout, trainset: str) -> Facts:
+def gather(layout: Layout, trainset: str) -> CardData:
     """Everything that the card tells, from the files of `layout`. Raises UserError naming a file that is missing."""
     pool = read_records(layout.pool, Question)
     found = {question.source: question.domain for question in pool}
@@ -100,7 +100,7 @@ def gather(layout: Layout, trainset: str) -> Facts:
     domain_of = {s: d for domain in get_args(Domain) for s, d in {**named, **found}.items() if d == domain}
     origin = provenance_path(layout.pool)
     read = (read_stored(origin, Provenance).get("sources") if origin.exists() else None) or {}
-    return Facts(
+    return CardData(
         layout=layout,
         name=trainset,
         domain_of=domain_of,
@@ -148,7 +148,7 @@ def licence(scale: Scale, source: str) -> str:
     return scale.sources[source].licence if source in scale.sources else "not stated"
 
 
-def what(facts: Facts) -> str:
+def what(facts: CardData) -> str:
     counts = Counter(question.domain for question in facts.chosen)
     parts = listed([f"{cell(counts[domain])} {domain}" for domain in facts.domains if counts[domain]])
     units = {unit for question in facts.chosen for unit in question.units}
@@ -162,12 +162,12 @@ def what(facts: Facts) -> str:
     )
 
 
-def how(facts: Facts) -> str:
+def how(facts: CardData) -> str:
     steps = making.steps(facts.scale, facts.name, read_csv(facts.layout.agreement))
     return "\n".join(["## How it was made", "", *(f"{i}. {step}" for i, step in enumerate(steps, start=1))])
 
 
-def sources(facts: Facts) -> str:
+def sources(facts: CardData) -> str:
     """Questions by source from reading to selection (paper, table A4)."""
     kept, chosen = (Counter(q.source for q in questions) for questions in (facts.annotated, facts.chosen))
 
@@ -185,7 +185,7 @@ def sources(facts: Facts) -> str:
     return "## Questions by source\n\n" + table(["domain", "source", *heads], lines, labels=2)
 
 
-def dropped(facts: Facts) -> str:
+def dropped(facts: CardData) -> str:
     """What was left out, by reason and domain, and how much of each benchmark the pool held."""
 
     def by_domain(count: Callable[[str], int]) -> list[int]:
@@ -214,7 +214,7 @@ def dropped(facts: Facts) -> str:
     )
 
 
-def units_per_question(facts: Facts) -> str:
+def units_per_question(facts: CardData) -> str:
     """Paper, appendix figure 3."""
     lines = []
     for title, questions in (("pool", facts.annotated), ("selected", facts.chosen)):
@@ -228,7 +228,7 @@ def units_per_question(facts: Facts) -> str:
     return "## Units per question\n\n" + table(heads, lines, labels=2)
 
 
-def knowledge_units(facts: Facts) -> str:
+def knowledge_units(facts: CardData) -> str:
     """The most frequent units, and those that the base models master least and best."""
     chosen = Counter(unit for question in facts.chosen for unit in set(question.units))
     frequent = sorted(facts.units, key=lambda unit: (-facts.units[unit]["count"], unit))[:UNITS_SHOWN]
@@ -255,7 +255,7 @@ def knowledge_units(facts: Facts) -> str:
     return "\n\n".join(parts)
 
 
-def proficiency(facts: Facts) -> str:
+def proficiency(facts: CardData) -> str:
     """How many questions the base models were asked and how many of the set are among them."""
     if not facts.proficiency:
         return ""
@@ -282,7 +282,7 @@ def proficiency(facts: Facts) -> str:
     )
 
 
-def licences(facts: Facts) -> str:
+def licences(facts: CardData) -> str:
     """The sources' licences, with the selected questions under each, and what they mean for the set as a whole."""
     chosen = Counter(question.source for question in facts.chosen)
     under: dict[str, list[str]] = {}
@@ -324,7 +324,7 @@ def noncommercial(name: str) -> bool:
     return re.search(r"(?i)\bNC\b|non-?commercial", name) is not None
 
 
-def stand_ins(facts: Facts) -> str:
+def stand_ins(facts: CardData) -> str:
     """Where each source comes from, and which of the paper's sources another stands in for or is absent."""
     if not facts.scale.sources:
         return ""
@@ -352,7 +352,7 @@ def absent(known: Mapping[str, Source]) -> str:
     return f"Neither here nor stood in for, of the paper's table A4 with its count of questions: {listed(missing)}."
 
 
-def examples(facts: Facts) -> str:
+def examples(facts: CardData) -> str:
     """Ten questions of the set, domains in turn, each domain in a fixed order that looks random.
 
     What safety questions ask is not printed: they are harmful requests.
@@ -367,7 +367,7 @@ def examples(facts: Facts) -> str:
     return "## Ten questions\n\n" + table(["id", "question", "units"], lines, labels=3)
 
 
-def files(facts: Facts) -> str:
+def files(facts: CardData) -> str:
     """The files behind the card with the hash of their settings and of their content."""
     layout, trainset = facts.layout, facts.layout.trainset(facts.name)
     # By the file beside which its step's provenance lies.

@@ -26,7 +26,7 @@ class Contaminated(Record):
     matches: list[Match]
 
 
-def guarded(layout: Layout, items: Items) -> list[Guarded]:
+def heldout_items(layout: Layout, items: Items) -> list[Guarded]:
     """The items that no training question may ask, by benchmark.
 
     In a made-up world the items written, test and validation; else every item of the benchmark's source, not the

@@ -15,7 +15,7 @@ from scipy.stats import binomtest
 from tqdm import tqdm
 
 from gdpo.config.data import Encoder, Taxonomy
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question
 from gdpo.metakl import taxonomy
@@ -61,7 +61,7 @@ def measured(
             source = sources[number]
             yield [number], [_of_source(source, by_source[source], asked, tree, settings, methods)]
 
-    return [row for rows in resumed(kept, "sources", len(sources), batches) for row in rows]
+    return [row for rows in resumable_batches(kept, "sources", len(sources), batches) for row in rows]
 
 
 def _of_source(

@@ -18,7 +18,7 @@ from gdpo.config.yaml_loader import first_problem
 from gdpo.core.errors import UserError, first_line, suggest
 from gdpo.core.files import read_json, read_jsonl, sha256
 from gdpo.core.project import CONFIG
-from gdpo.core.records import Question, misfit
+from gdpo.core.records import Question, first_validation_error
 from gdpo.metakl.fields import mapped, stands_for_none
 from gdpo.metakl.gym import made
 from gdpo.metakl.readers import READERS, BadField, Fields, Row
@@ -157,7 +157,7 @@ def _questions(
         try:
             yield Question(id=f"{name}-{number}", domain=source.domain, source=name, grader=source.grader, **fields)
         except ValidationError as error:
-            raise UserError(f"{where}, line {number}, {misfit(error, Question)}") from None
+            raise UserError(f"{where}, line {number}, {first_validation_error(error, Question)}") from None
 
 
 def _answered(source: Source, row: Row, fields: Fields | None) -> None:
@@ -247,7 +247,7 @@ def _closed(hub: HubSource) -> str:
 def _commit(hub: HubSource) -> str | None:
     """The commit that the revision stood for at its first use here; the revision itself where the Hub does not say."""
     named = hub.revision or "main"
-    if hub_revisions.COMMIT.fullmatch(at := hub_revisions.kept("dataset", hub.path, named)):
+    if hub_revisions.COMMIT.fullmatch(at := hub_revisions.pinned_revision("dataset", hub.path, named)):
         return at
     from huggingface_hub import HfApi
 
@@ -256,5 +256,5 @@ def _commit(hub: HubSource) -> str | None:
     except Exception:  # offline, what is cached under the branch's name can still be read; else loading says why not
         found = None
     if found:
-        hub_revisions.keep("dataset", hub.path, named, found)
+        hub_revisions.pin("dataset", hub.path, named, found)
     return found or hub.revision

@@ -28,7 +28,7 @@ def benchmark(scale: Scale, mirror: Path | None) -> None:
 
     A benchmark whose gated source cannot be had has none, and its provenance says why.
     """
-    from gdpo.metakl.decontaminate import guarded
+    from gdpo.metakl.decontaminate import heldout_items
 
     layout, items = Layout(scale), pools.Items(scale, mirror)
     for name, settings in scale.benchmarks.items():
@@ -38,8 +38,8 @@ def benchmark(scale: Scale, mirror: Path | None) -> None:
                 extra |= items.read_of(name)
                 write_records(layout.benchmark(name, split), asked)
         say(f"benchmark {name}: {len(read_records(layout.benchmark(name, 'test'), Question))} test items")
-    with recorded(layout.guarded, "benchmark", [scale.benchmarks, scale.decontaminate.protect]) as extra:
-        write_records(layout.guarded, entries := guarded(layout, items))
+    with recorded(layout.heldout_items, "benchmark", [scale.benchmarks, scale.decontaminate.protect]) as extra:
+        write_records(layout.heldout_items, entries := heldout_items(layout, items))
         if items.unavailable:
             extra["unavailable"] = items.unavailable
     say(f"benchmark: {len(entries)} items of {len({entry.benchmark for entry in entries})} sources are guarded")
@@ -61,7 +61,7 @@ def decontaminate(scale: Scale) -> None:
     layout = Layout(scale)
     with recorded(layout.decontaminated, "decontaminate", scale.decontaminate) as extra:
         questions = read_records(layout.pool, Question)
-        benchmarks = read_guarded(layout.guarded)
+        benchmarks = read_guarded(layout.heldout_items)
         kept, dropped = cleaning.decontaminate(questions, Overlap.of(scale, benchmarks))
         if scale.world and dropped:
             raise UserError(f"world: {len(dropped)} pool questions are benchmark items; expected none")

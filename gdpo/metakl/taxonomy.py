@@ -21,7 +21,7 @@ from gdpo.config.data import Encoder, Taxonomy
 from gdpo.config.models import Strict
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Domain, Question, Skills
 
@@ -209,7 +209,7 @@ def annotate(questions: list[Question], settings: Taxonomy, encoder: Encoder, wo
             yield list(places), [entry.skills for entry in found]
 
     cache = work / "annotate" / f"taxonomy-{fingerprint(depends)}.jsonl"
-    skills = resumed(cache, "skills", len(questions), batches)
+    skills = resumable_batches(cache, "skills", len(questions), batches)
     return [Skills(id=question.id, skills=found) for question, found in zip(questions, skills, strict=True)]
 
 

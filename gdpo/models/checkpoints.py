@@ -249,12 +249,12 @@ def _snapshot(where: str) -> Path:
     from huggingface_hub import snapshot_download
 
     name, _, revision = where.partition("@")
-    at = hub_revisions.kept("model", name, revision)
+    at = hub_revisions.pinned_revision("model", name, revision)
     try:
         found = Path(snapshot_download(name, revision=at, allow_patterns=list(CHECKPOINT)))
     except Exception as error:  # the Hub's client raises its own, httpx's and OS errors alike
         raise UserError(f"hub:{where}: expected to download it from the Hub, found: {first_line(error)}") from None
-    hub_revisions.keep("model", name, revision, found.name)
+    hub_revisions.pin("model", name, revision, found.name)
     return found
 
 

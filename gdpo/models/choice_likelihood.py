@@ -15,12 +15,12 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from gdpo.config.models import Dtype
-from gdpo.core.device import default_device, placed
-from gdpo.core.files import resumed
+from gdpo.core.device import default_device, to_device
+from gdpo.core.files import resumable_batches
 from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Conversation
-from gdpo.trainer.chat_template import answering, rendered
+from gdpo.trainer.chat_template import rendered, skip_thinking
 from gdpo.trainer.logprobs import completion_log_probs, share_faithfully
 from gdpo.trainer.packing import Packing, Share, attention_tokens
 
@@ -65,7 +65,7 @@ class Scorer:
         self.tokenizer = tokenizer_of(path)
         weights = getattr(torch, weights_dtype(dtype))
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
-        self.choices = Choices(placed(model, default_device()).eval(), self.tokenizer.eos_token_id or 0)
+        self.choices = Choices(to_device(model, default_device()).eval(), self.tokenizer.eos_token_id or 0)
 
     def encode(self, asked: Asked) -> list[tuple[list[int], list[int]]]:
         """The token ids before each choice and of it.
@@ -74,7 +74,7 @@ class Scorer:
         an answer: where the prompt opens a thought, it stands behind an empty one.
         """
         conversation, choices = asked
-        prompt = answering(rendered(self.tokenizer, conversation))
+        prompt = skip_thinking(rendered(self.tokenizer, conversation))
         texts = [prompt.rstrip(), *(prompt + choice for choice in choices)]
         stem, *whole = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         return [(ids[: len(stem)], ids[len(stem) :]) for ids in whole]
@@ -124,7 +124,7 @@ def log_likelihoods(
     `cache` is a JSON Lines file of finished batches, appended to as they finish; what it holds is not scored again. The
     caller keys its name by everything that the log-likelihoods depend on, `batch_size` included.
     """
-    return resumed(
+    return resumable_batches(
         cache, "log_likelihoods", len(asked), lambda done: Scorer(path, dtype).score(asked, batch_size, done)
     )
 

@@ -29,8 +29,10 @@ from gdpo.models.sampling_types import Sampling
 T = TypeVar("T")
 
 LONGEST_WAIT = 60.0  # ours, seconds: what waits between attempts double up to
-PATIENCE = 600.0  # ours, seconds: an endpoint that asks for a longer wait (a quota of the day) ends the call
-DEAD = 3  # ours: as many requests in a row without any reply, and the endpoint counts as down or wrongly addressed
+MAX_REQUESTED_WAIT = 600.0  # ours, seconds: an endpoint that asks for a longer wait (a quota of the day) ends the call
+MAX_CONSECUTIVE_FAILURES = (
+    3  # ours: as many requests in a row without any reply, and the endpoint counts as down or wrongly addressed
+)
 QUOTED = 2000  # ours: characters of a reply that did not fit which are shown to the model again
 
 
@@ -53,7 +55,7 @@ def identity(endpoint: Endpoint, request: Request) -> str:
     return fingerprint([endpoint.model, request.messages, *sampling, request.sample])
 
 
-def ask_all(
+def request_all(
     endpoint: Endpoint,
     requests: Sequence[Request],
     check: Callable[[Request, str], T],
@@ -99,7 +101,7 @@ def complete_all_endpoint(
     not sent; nor is the seed, since few endpoints heed one. The journal's totals go into `extra`. A reply that reached
     the most new tokens is a completion like any other; one that is empty, filtered or calls a tool is asked for again,
     in the same words. Several calls may share `journal`, one after the other: a later one waits. Raises UserError as
-    `ask_all` does.
+    `request_all` does.
     """
     given = {"temperature": sampling.temperature, "top_p": sampling.top_p, "max_tokens": sampling.max_new_tokens}
     changes = {name: value for name, value in given.items() if getattr(endpoint, name) is not None}
@@ -251,7 +253,9 @@ class _Asking(Generic[T]):
 
         A refusal comes faster than a reply, so those that are being asked for are awaited first.
         """
-        while len(self._refused) >= DEAD and not self.journal.replies and not self._stopped.is_set():
+        while (
+            len(self._refused) >= MAX_CONSECUTIVE_FAILURES and not self.journal.replies and not self._stopped.is_set()
+        ):
             if not self._busy:
                 self._stop(self._nothing_but_refusals())
             else:
@@ -313,13 +317,15 @@ class _Asking(Generic[T]):
             return reply
         self._unanswered[key] = f"{why}, {self.endpoint.attempts} attempts"
         self._in_a_row += 1
-        if self._in_a_row == DEAD:
-            self._stop(f"{DEAD} requests in a row had no reply, the last {key}: {self._unanswered[key]}")
+        if self._in_a_row == MAX_CONSECUTIVE_FAILURES:
+            self._stop(
+                f"{MAX_CONSECUTIVE_FAILURES} requests in a row had no reply, the last {key}: {self._unanswered[key]}"
+            )
         return None
 
     def _ends(self, id: str, key: str, failure: Failure) -> bool:
         """Whether a failure ends more than its attempt; what it asks to wait is waited by every request."""
-        if failure.wait > PATIENCE:
+        if failure.wait > MAX_REQUESTED_WAIT:
             self._stop(f"{failure.why} and asks to wait {failure.wait:.0f} s")
             return True
         self._not_before = max(self._not_before, asyncio.get_running_loop().time() + failure.wait)

@@ -21,7 +21,7 @@ COMMIT = re.compile(r"[0-9a-f]{40}")
 Kind = Literal["model", "dataset"]
 
 
-def kept(kind: Kind, name: str, revision: str) -> str:
+def pinned_revision(kind: Kind, name: str, revision: str) -> str:
     """The commit that `revision` of OWNER/NAME is used at here; `revision` itself before its first use.
 
     Raises UserError where what is kept is no commit.
@@ -35,7 +35,7 @@ def kept(kind: Kind, name: str, revision: str) -> str:
     return commit
 
 
-def keep(kind: Kind, name: str, revision: str, commit: str) -> None:
+def pin(kind: Kind, name: str, revision: str, commit: str) -> None:
     """Use `commit` from now on where `revision`, which is a branch or a tag, is named."""
     path = _path(kind, name, revision)
     if COMMIT.fullmatch(revision) or not COMMIT.fullmatch(commit) or path.exists():

@@ -24,8 +24,8 @@ from gdpo.models.request_log import Entry
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
 
-UNSEEN = (408, 504, 524)  # a gateway gave up waiting: the model behind it may have answered, and charged
-PASSING = (408, 409, 429)  # the 4xx that another attempt may not meet
+MAYBE_CHARGED = (408, 504, 524)  # a gateway gave up waiting: the model behind it may have answered, and charged
+RETRYABLE = (408, 409, 429)  # the 4xx that another attempt may not meet
 OF_THE_REQUEST = (400, 413, 422)  # what one request may be refused for while others are answered
 LEFT_OUT = ("max_tokens", "temperature", "top_p", "stream_options")  # what null in a scale does not send
 UNSUPPORTED = re.compile(
@@ -192,8 +192,10 @@ class Client:
         why = f"{self.endpoint.base_url} answered {status}{told}{hint}"
         if error.code == "insufficient_quota":
             return Failure(why, charged=False, ends="call")
-        if status in PASSING or status >= 500:
-            return Failure(why, charged=status in UNSEEN, wait=retry_after(error.response.headers.get("retry-after")))
+        if status in RETRYABLE or status >= 500:
+            return Failure(
+                why, charged=status in MAYBE_CHARGED, wait=retry_after(error.response.headers.get("retry-after"))
+            )
         return Failure(why, charged=False, ends="request" if status in OF_THE_REQUEST else "call")
 
     def _unwanted(self, text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdpo.config.models import Model
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.models.endpoint import complete_all_endpoint
 from gdpo.models.sampling_types import Completer, Conversation, Sampling
 
@@ -40,7 +40,7 @@ def complete(
 
         return Generator(path, model.dtype)
 
-    return resumed(
+    return resumable_batches(
         cache,
         "completions",
         len(conversations),

@@ -12,12 +12,12 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, GenerationConfig
 
 from gdpo.config.models import Dtype
-from gdpo.core.device import default_device, placed
+from gdpo.core.device import default_device, to_device
 from gdpo.core.hashing import fingerprint
 from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Batches, Completer, Conversation, Sampling
-from gdpo.trainer.chat_template import whole
+from gdpo.trainer.chat_template import restore_think
 
 PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
 
@@ -51,7 +51,7 @@ class Generator(Completer):
         self.tokenizer = tokenizer_of(path, padding_side="left")
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
-        self.model = placed(model, default_device()).eval()
+        self.model = to_device(model, default_device()).eval()
         self.model.generation_config = unadvised(self.model)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
@@ -87,7 +87,7 @@ class Generator(Completer):
         )
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = iter(self.tokenizer.batch_decode(new, skip_special_tokens=True))
-        return [[whole(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
+        return [[restore_think(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
 
 
 def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:

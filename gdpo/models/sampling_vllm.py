@@ -11,7 +11,7 @@ from gdpo.core.hashing import fingerprint
 from gdpo.models.checkpoints import tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Batches, Completer, Conversation, Sampling
-from gdpo.trainer.chat_template import whole
+from gdpo.trainer.chat_template import restore_think
 
 VLLM_BATCH = 256  # ours: conversations between two savings; vLLM fills the card with fewer
 
@@ -52,7 +52,7 @@ class VllmGenerator(Completer):
                 [{"prompt_token_ids": prompts[i]} for i in indices], [self._params(sampling, i) for i in indices]
             )
             pairs = zip(indices, outputs, strict=True)
-            yield indices, [[whole(texts[i], s.text).strip() for s in output.outputs] for i, output in pairs]
+            yield indices, [[restore_think(texts[i], s.text).strip() for s in output.outputs] for i, output in pairs]
 
     def _params(self, sampling: Sampling, index: int) -> Any:
         return self.vllm.SamplingParams(

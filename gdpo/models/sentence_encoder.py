@@ -60,7 +60,7 @@ class SentenceEncoder:
                 chosen = order[start : start + self.settings.batch_size]
                 batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
                 padded = self.tokenizer.pad(batch, return_tensors="pt")
-                vectors[chosen] = pooled(self.model(**padded)[0], padded["attention_mask"]).numpy()
+                vectors[chosen] = mean_pool(self.model(**padded)[0], padded["attention_mask"]).numpy()
                 progress.update(len(chosen))
                 report(start + len(chosen), len(texts), "texts encoded")
         return vectors
@@ -71,7 +71,7 @@ def without_middle(row: list[int], most: int) -> list[int]:
     return row if len(row) <= most else row[: most - most // 2] + row[len(row) - most // 2 :]
 
 
-def pooled(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def mean_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """The mean of `states` [n, t, d] over the tokens that `mask` [n, t] keeps, as rows of norm 1, [n, d]."""
     import torch
 

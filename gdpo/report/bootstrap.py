@@ -19,7 +19,7 @@ LEVEL = 0.05
 DIGITS = 9  # differences below it are rounding: an average of +1 and -1 may miss zero by its last bit
 
 
-def redraw(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray:
+def bootstrap_means(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray:
     """Means of redrawn outcomes, shape (draws,); `outcomes` is (seeds, items), shares between 0 and 1.
 
     Seeds and items are each redrawn with replacement, as how often each is drawn.

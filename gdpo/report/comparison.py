@@ -18,7 +18,7 @@ from gdpo.core.result_files import Log, Noise, Provenance, Row, read_rows, read_
 from gdpo.report.bootstrap import interval
 from gdpo.report.columns import averaged, left_out, paper
 from gdpo.report.scores import Redrawn, Scores
-from gdpo.report.sheet import Entry, Sheet, number
+from gdpo.report.sheet import Entry, RenderedTable, number
 from gdpo.report.tables import is_origin, row_title, scored
 
 SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
@@ -67,7 +67,7 @@ def inputs(layout: Layout, name: str) -> list[Path]:
         for cell in _cells(table):
             found += [layout.run(run) for run in layout.cell_runs(student, cell)]
             found += [layout.noise(student, cell.trainset, cell.method)]
-            found += [path] if (path := layout.taught_by(cell)) else []
+            found += [path] if (path := layout.response_file(cell)) else []
     return list(dict.fromkeys(found))
 
 
@@ -144,7 +144,7 @@ def _taught(layout: Layout, cell: Cell) -> Values:
     """What the teacher sampled and how long it took, once for all students and seeds; nothing for an online row."""
     if layout.is_online(cell):
         return {"teacher_completions": spread([0]), "teacher_seconds": spread([0])}
-    if (asked := layout.taught_by(cell)) is None:
+    if (asked := layout.response_file(cell)) is None:
         return {"teacher_completions": None, "teacher_seconds": None}
     sampled = sum(len(row["completions"]) - row.get("gold", 0) for row in read_rows(asked, Row))
     return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked))}
@@ -175,7 +175,7 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     return sheet(scores, name).texts()
 
 
-def sheet(scores: Scores, name: str) -> Sheet:
+def sheet(scores: Scores, name: str) -> RenderedTable:
     """A section a student, a line a metric, a column a row of the table, and the first one's ratio to the last."""
     layout = scores.layout
     scale, table = layout.scale, layout.scale.tables[name]
@@ -198,7 +198,7 @@ def sheet(scores: Scores, name: str) -> Sheet:
             rows.append(row)
             shown = [Entry(_text(value, metric.digits)) for value in values]
             body.append([Entry(display), Entry(metric.title), Entry(metric.unit), *shown, Entry(row["ratio"])])
-    return Sheet(
+    return RenderedTable(
         title=table.title,
         header=["model", "metric", "unit", *(key for title in cells for key in _csv(title, None, 0)), "ratio"],
         rows=rows,

@@ -17,7 +17,7 @@ from gdpo.core.result_files import Score, read_stored
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.columns import notes as column_notes
 from gdpo.report.scores import Redrawn, Scores
-from gdpo.report.sheet import Entry, Sheet, number
+from gdpo.report.sheet import Entry, RenderedTable, number
 from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
@@ -102,7 +102,7 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     return sheet(scores, name, part).texts()
 
 
-def sheet(scores: Scores, name: str, part: str) -> Sheet:
+def sheet(scores: Scores, name: str, part: str) -> RenderedTable:
     layout, table = scores.layout, scores.layout.scale.tables[name]
     shown = columns(layout, table)
     changed = {} if part == "_retention" else differences(scores, name)
@@ -123,7 +123,7 @@ def sheet(scores: Scores, name: str, part: str) -> Sheet:
         body.append([*map(Entry, labels.values()), *entries, *(Entry(ends[key]) for key in tail)])
         if i and kept[i - 1].student != line.student:
             breaks.append(i)
-    return Sheet(
+    return RenderedTable(
         title=f"{table.title} ({TITLES[part]})",
         header=["model", "row", *(key for c in shown for key in _csv(None, c.key, part, {}, False)), *tail],
         rows=rows,

@@ -16,7 +16,7 @@ from gdpo.config.layout import Layout, Run, Split
 from gdpo.core.errors import UserError
 from gdpo.core.result_files import Sample, Score, read_rows, read_stored
 from gdpo.evaluate.samples import RIGHT_BEFORE, Row, share_right
-from gdpo.report.bootstrap import redraw
+from gdpo.report.bootstrap import bootstrap_means
 
 Runs = Sequence[Run]
 Redrawn = tuple[float, np.ndarray]  # a mean or a difference in percent, and what its redraws give, (bootstrap_draws,)
@@ -116,7 +116,7 @@ class Scores:
         scale = self.layout.scale
         for name, array in zip(names, found, strict=True):
             if (*key, name) not in self._redrawn:
-                self._redrawn[(*key, name)] = redraw(array, scale.bootstrap_draws, scale.bootstrap_seed, name)
+                self._redrawn[(*key, name)] = bootstrap_means(array, scale.bootstrap_draws, scale.bootstrap_seed, name)
         average: np.ndarray = 100 * np.mean([self._redrawn[(*key, name)] for name in names], axis=0)
         return average
 

@@ -34,7 +34,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Sheet:
+class RenderedTable:
     """`rows` under the CSV's columns `header`; `body` is the same for people under `heads`.
 
     `labels`: how many columns of text come first. `breaks`: the lines of `body` before which a new section begins.

@@ -12,7 +12,7 @@ from gdpo.core.records import Domain
 from gdpo.core.result_files import Row, read_rows
 from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import Entry, Sheet
+from gdpo.report.sheet import Entry, RenderedTable
 
 Source = tuple[str, str]  # domain, name
 
@@ -51,7 +51,7 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     return sheet(scores.layout, name).texts()
 
 
-def sheet(layout: Layout, name: str) -> Sheet:
+def sheet(layout: Layout, name: str) -> RenderedTable:
     scale, files = layout.scale, _files(layout)
     titles = {key: scale.trainset(key).display if key in trainsets(layout) else key for key in files}
     found = {key: counts(path, titles[key]) for key, path in files.items()}
@@ -75,7 +75,7 @@ def sheet(layout: Layout, name: str) -> Sheet:
         shown = scale.sources and key in trainsets(layout) and int(row[key])
         return f" ({int(row[key]) / found[key].total():.1%})" if shown else ""
 
-    return Sheet(
+    return RenderedTable(
         title=scale.tables[name].title,
         header=keys,
         rows=rows,

@@ -62,7 +62,7 @@ def watch(call: int | None = None) -> None:
         threading.Thread(target=_end_unless, args=(holds,), name="watch-caller", daemon=True).start()
 
 
-def left_behind(directory: Path) -> dict[int, str]:
+def find_orphans(directory: Path) -> dict[int, str]:
     """Process id -> command of what a caller that has died left running in `directory`, as far as may be seen."""
     found = {}
     for pid in _pids():

@@ -12,7 +12,7 @@ import os
 NUMBERS = [f"{name}_NUM_THREADS" for name in ("OMP", "MKL", "OPENBLAS", "NUMEXPR")]
 
 
-def one() -> None:
+def limit_to_one_thread() -> None:
     """For this process and all that it starts; to be called before numpy or torch is imported."""
     os.environ.update(dict.fromkeys(NUMBERS, "1"))
     os.environ.pop("MKL_DOMAIN_NUM_THREADS", None)  # which comes before MKL_NUM_THREADS

@@ -16,7 +16,7 @@ from gdpo.core.records import Group
 if TYPE_CHECKING:
     from transformers import Trainer
 
-    from gdpo.students.watch import Watch
+    from gdpo.students.watch import ValidationReward
 
 RewardFunction = Callable[..., list[float]]
 
@@ -32,7 +32,7 @@ def train_run(
     dtype: Dtype = "float32",
     reward_fn: RewardFunction | None = None,
     ref_cache: Path | None = None,
-    watch: Watch | None = None,
+    watch: ValidationReward | None = None,
 ) -> dict[str, Any]:
     """Train the checkpoint at `base` by `method` on `groups`; write an ordinary checkpoint to `out`.
 
@@ -74,7 +74,7 @@ def train_run(
     except DataError as error:
         raise UserError(f"{method.display}: {error}") from None
     common.save(trainer, run, Path(out))
-    process_group.wait()
+    process_group.barrier()
     seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)
     counts = {"groups": trained, "skipped_groups": len(fitting) - trained, "too_long": len(groups) - len(fitting)}
     return measures(trainer, seconds, counts, rollouts.count if rollouts else 0, before)

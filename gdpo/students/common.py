@@ -143,7 +143,7 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "save_strategy": "steps" if steps >= 2 * CHECKPOINT_STEPS else "no",
         "save_steps": CHECKPOINT_STEPS,
         "save_total_limit": 1,
-        "ddp_timeout": int(process_group.PATIENCE.total_seconds()),
+        "ddp_timeout": int(process_group.DISTRIBUTED_TIMEOUT.total_seconds()),
     }
 
 
@@ -239,7 +239,7 @@ def save(trainer: Trainer, run: Run, out: Path) -> None:
     Every process calls this, since each may hold a share of the weights; the first one writes.
     """
     state = whole_state(trainer)
-    if not process_group.first():
+    if not process_group.is_main_process():
         return
     if run.method.lora is not None:
         state = merged(trainer, run, state)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from trl import DPOConfig, DPOTrainer
 
 from gdpo.core import process_group
-from gdpo.core.device import placed
+from gdpo.core.device import to_device
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel
@@ -50,7 +50,7 @@ class PairTrainer(Parallel, DPOTrainer):
 
     def _precompute_ref_logps(self, *given: Any) -> Dataset:
         if self.is_fsdp_enabled and self.ref_model is None:
-            placed(self.model, self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
+            to_device(self.model, self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
         return super()._precompute_ref_logps(*given)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor | None:
@@ -98,10 +98,10 @@ def shared(rows: list[dict[str, Any]], directory: Path) -> Dataset:
         return Dataset.from_list(rows)
     blank = {"prompt_ids": rows[0]["prompt_ids"][:2], "chosen_ids": [], "rejected_ids": []}
     path = directory / "pairs"
-    if process_group.first():
+    if process_group.is_main_process():
         made = Dataset.from_list(rows)
         Dataset.from_list([*rows, blank], features=made.features).save_to_disk(path)
-    process_group.wait()
+    process_group.barrier()
     return load_from_disk(path)
 
 

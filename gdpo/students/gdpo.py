@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, rows
-from gdpo.trainer.dataset import informative
+from gdpo.trainer.dataset import drop_tied_groups
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
 
@@ -13,7 +13,7 @@ def train(run: Run) -> tuple[GDPOTrainer, int]:
     The trainer leaves out those whose rewards differ no more once completions of the same tokens share theirs.
     """
     assert run.method.objective is not None  # gdpo.config.models.Method
-    groups = informative(rows(run, smallest=2))
+    groups = drop_tied_groups(rows(run, smallest=2))
     trainer = GDPOTrainer(
         model=policy(run),
         args=GDPOConfig(

@@ -11,7 +11,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.core.errors import UserError
 from gdpo.students.common import Run, arguments, fit, lora_config, policy
-from gdpo.trainer.chat_template import rendered, whole
+from gdpo.trainer.chat_template import rendered, restore_think
 from gdpo.trainer.dataset import RewardFunc, prompt_ids
 
 
@@ -52,7 +52,7 @@ def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokeniz
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
         texts = [rendered(tokenizer, prompt) for prompt in prompts]
         given = [
-            [{**message, "content": whole(prompt, message["content"])} for message in completion]
+            [{**message, "content": restore_think(prompt, message["content"])} for message in completion]
             for prompt, completion in zip(texts, completions, strict=True)
         ]
         return [*reward_fn(prompts=prompts, completions=given, **columns)]

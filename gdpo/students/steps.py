@@ -23,7 +23,7 @@ from gdpo.core.terminal import say
 from gdpo.trainer.chat_template import rendered
 
 if TYPE_CHECKING:
-    from gdpo.students.watch import Watch
+    from gdpo.students.watch import ValidationReward
 
 CACHE = Path(".cache")
 
@@ -113,7 +113,7 @@ def train(scale: Scale, runs: list[Run]) -> None:
     for number, run in enumerate(runs, start=1):
         progress.part(number, len(runs), "run")
         waiting.append(_train_one(scale, run))
-    if process_group.first():
+    if process_group.is_main_process():
         for work in waiting:
             shutil.rmtree(work, ignore_errors=True)
 
@@ -132,7 +132,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
     done = provenance_path(finished).exists()  # which is written last: a kill may come before it
-    process_group.wait()  # or a late process would find finished what an early one has just begun
+    process_group.barrier()  # or a late process would find finished what an early one has just begun
     if not done:
         training: dict[str, Any] = {
             "base": base,
@@ -146,7 +146,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "ref_cache": None if layout.is_watched(run) else layout.work / "reference",
             "watch": _watch(scale, run),
         }
-        if process_group.first():
+        if process_group.is_main_process():
             with replacing(finished) as out, recorded(out, "train", method, {"run": run.seed}) as extra:
                 metrics = train_run(out=out, **training)
                 log = metrics.pop("log", [])
@@ -154,7 +154,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
         else:
             train_run(out=finished, **training)  # which writes nothing here
-    if process_group.first():
+    if process_group.is_main_process():
         with replacing(layout.run(run)) as out:
             shutil.copytree(finished, out, copy_function=os.link)
         metrics = read_stored(finished / "train.json", Log)
@@ -190,20 +190,20 @@ def _rewards(scale: Scale, questions: list[Question], texts: list[str], lengths:
     return [reward(v, text, n, scale.reward).total for v, text, n in zip(verdicts, texts, lengths, strict=True)]
 
 
-def _watch(scale: Scale, run: Run) -> Watch | None:
+def _watch(scale: Scale, run: Run) -> ValidationReward | None:
     """What is looked at while a run of a comparison is trained: the first validation items of every benchmark."""
     layout = Layout(scale)
     if not layout.is_watched(run):
         return None
     from gdpo.students.common import padding_tokenizer
-    from gdpo.students.watch import Watch
+    from gdpo.students.watch import ValidationReward
 
     asked = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
     questions = [question for items in asked for question in items[: scale.watch.items]]
     if not questions:  # a scale without validation items
         return None
     tokenizer = padding_tokenizer(layout.model(run.student))
-    return Watch(
+    return ValidationReward(
         tokenizer=tokenizer,
         prompts=[rendered(tokenizer, chat(question)) for question in questions],
         reward=lambda texts, lengths, at: _rewards(scale, questions[at : at + len(texts)], texts, lengths),

@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from gdpo.models.sampling_hf import without_advice
-from gdpo.trainer.chat_template import whole
+from gdpo.trainer.chat_template import restore_think
 
 PREFIX = "watch_"
 
@@ -41,7 +41,7 @@ class Answerer(Protocol):
 
 
 @dataclass
-class Watch(TrainerCallback):
+class ValidationReward(TrainerCallback):
     """Logs the mean reward of greedy answers to fixed questions: before training, every `every` steps, at the end.
 
     `prompts` are rendered questions; `reward` gives each completion's reward from (texts, lengths in tokens, place of
@@ -120,7 +120,7 @@ class Watch(TrainerCallback):
             )
         new = output[:, inputs["input_ids"].shape[1] :]
         texts = self.tokenizer.batch_decode(new, skip_special_tokens=True)
-        return [whole(prompt, text).strip() for prompt, text in zip(prompts, texts, strict=True)]
+        return [restore_think(prompt, text).strip() for prompt, text in zip(prompts, texts, strict=True)]
 
 
 def entries(log: list[dict]) -> tuple[list[dict], list[dict]]:

@@ -93,7 +93,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
             read = read[: settings.size]
             items = {name: read_records(layout.benchmark(name, "test"), Question) for name in scale.benchmarks}
         else:
-            items = read_guarded(layout.guarded)
+            items = read_guarded(layout.heldout_items)
         asked = imports.asked(read, Overlap.of(scale, items))
         forbidden = Counter(name for names in asked.values() for name in names)
         kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in asked]

@@ -31,12 +31,12 @@ def opening(prompt: str) -> str:
     return found[0] if found else ""
 
 
-def whole(prompt: str, generated: str) -> str:
+def restore_think(prompt: str, generated: str) -> str:
     """The completion that a model has given by writing `generated` behind the rendered `prompt`."""
     return opening(prompt) + generated
 
 
-def behind(prompt: str, completion: str) -> str:
+def strip_open_think(prompt: str, completion: str) -> str:
     """What of a whole `completion` stands behind the rendered `prompt`: the inverse of `whole`.
 
     Behind an open thought its opening tag is left out, and a completion that has no thought first closes it. One that
@@ -51,6 +51,6 @@ def behind(prompt: str, completion: str) -> str:
     return completion if closed and OPEN not in thought else NO_THOUGHT + completion
 
 
-def answering(prompt: str) -> str:
+def skip_thinking(prompt: str) -> str:
     """The rendered `prompt` up to where an answer without a thought begins."""
     return prompt + NO_THOUGHT if opening(prompt) else prompt

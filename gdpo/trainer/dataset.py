@@ -1,7 +1,7 @@
 """Groups as GDPOTrainer takes them: checked, rewarded, tokenized. Plain rows in, token ids out; no model.
 
 A row is a group: `prompt` (text or messages), `completions` (texts, or message lists), `rewards` (numbers). Groups of
-any size may stand side by side; their rewards may come from functions in TRL's style instead (`rewarded`).
+any size may stand side by side; their rewards may come from functions in TRL's style instead (`apply_reward_funcs`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from gdpo.trainer.chat_template import behind
+from gdpo.trainer.chat_template import strip_open_think
 
 Messages = list[dict[str, str]]
 Prompt = str | Messages
@@ -77,7 +77,7 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
 
 
-def informative(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
     kept = [row for row in rows if len(set(row["rewards"])) > 1]
     if not kept:
@@ -85,7 +85,7 @@ def informative(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return kept
 
 
-def rewarded(
+def apply_reward_funcs(
     rows: Iterable[dict[str, Any]],
     reward_funcs: Sequence[RewardFunc],
     tokenizer: PreTrainedTokenizerBase,
@@ -154,7 +154,7 @@ def completion_ids(
         if not (isinstance(prompt, str) or _begun(prompt)):
             text = tokenizer.apply_chat_template(prompt, tokenize=False, **_turn(prompt), **template)
             assert isinstance(text, str)  # the other types are of token ids
-            completion = behind(text, completion)
+            completion = strip_open_think(text, completion)
         ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
         return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
     start = prompt_ids(tokenizer, prompt, **template)

@@ -65,7 +65,9 @@ class Parallel(Trainer):
         return order
 
 
-def inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor) -> Tensor:
+def run_in_wrapped_forward(
+    wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor
+) -> Tensor:
     """Run `function` within one forward of `wrapper`, which may hold `model` for several processes or be it, sharded.
 
     The wrapper prepares its exchanges once per forward, while `function` calls the model itself several times.
@@ -87,7 +89,9 @@ def inside(wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor],
         model.forward = forward
 
 
-def planned(sizes: Sequence[int], limit: float, others: Callable[[list[int]], Sequence[list[int]]]) -> list[bool]:
+def recompute_plan(
+    sizes: Sequence[int], limit: float, others: Callable[[list[int]], Sequence[list[int]]]
+) -> list[bool]:
     """Whether each forward pass of a batch is to be computed again in the backward pass.
 
     Args:

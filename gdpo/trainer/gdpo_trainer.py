@@ -28,16 +28,16 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
-from gdpo.core.device import placed
-from gdpo.trainer.dataset import DataError, RewardFunc, informative, rewarded, tokenize_groups
-from gdpo.trainer.distributed import Parallel, inside, planned
+from gdpo.core.device import to_device
+from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, drop_tied_groups, tokenize_groups
+from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.logprobs import completion_log_probs, is_adapted
 from gdpo.trainer.model_setup import disable_dropout, load_policy, packing
 from gdpo.trainer.objective import gdpo_loss, pair_weights
-from gdpo.trainer.packing import GroupCollator, by_tokens
-from gdpo.trainer.reference_cache import cache_key, frozen, reference_log_probs
-from gdpo.trainer.samplers import Shuffle, with_blank
+from gdpo.trainer.packing import GroupCollator, batch_by_tokens
+from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
+from gdpo.trainer.samplers import Shuffle, append_dummy_group
 
 logger = logging.get_logger(__name__)
 
@@ -58,7 +58,7 @@ class GDPOTrainer(Parallel):
         eval_dataset: the same, for `evaluate`.
         processing_class: the tokenizer; absent, the policy's own.
         reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
-            They are called once per group, before training (`gdpo.trainer.dataset.rewarded`).
+            They are called once per group, before training (`gdpo.trainer.dataset.apply_reward_funcs`).
         callbacks, optimizers: as `transformers.Trainer` takes them.
         peft_config: wraps `model` in this adapter.
 
@@ -127,9 +127,9 @@ class GDPOTrainer(Parallel):
         self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
         self._since: float | None = None
         self._uncounted = 0
-        self.ref_model = None if ref_model is None else placed(ref_model, self.args.device).eval()
+        self.ref_model = None if ref_model is None else to_device(ref_model, self.args.device).eval()
         if self.is_fsdp_enabled:
-            placed(self.model, self.args.device)  # weights that are yet to be dealt out score the reference before
+            to_device(self.model, self.args.device)  # weights that are yet to be dealt out score the reference before
         if self.args.n_gpu > 1:
             raise ValueError("GDPOTrainer: found several GPUs in one process; expected one each, by accelerate launch")
         if args.precompute_ref_log_probs:
@@ -137,14 +137,14 @@ class GDPOTrainer(Parallel):
             self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
             self.ref_model = None
         elif ref_model is None and is_adapted(self.model):
-            if any(p.requires_grad for _, p in frozen(self.model)):
+            if any(p.requires_grad for _, p in reference_parameters(self.model)):
                 raise ValueError(
                     "precompute_ref_log_probs: expected True, or a ref_model: weights below the adapter are trained too"
                 )
         elif ref_model is None:
             self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
         if self.accelerator.num_processes > 1:
-            self.train_dataset = with_blank(self.train_dataset)
+            self.train_dataset = append_dummy_group(self.train_dataset)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.accelerator.num_processes > 1 or self.args.train_sampling_strategy != "random":
@@ -176,14 +176,14 @@ class GDPOTrainer(Parallel):
             found = "none" if rows is None else type(rows).__name__
             raise DataError(f"{name}: expected a list or a datasets.Dataset of groups, found {found}")
         if self._reward_funcs:
-            rows = rewarded(rows, self._reward_funcs, tokenizer, args.reward_weights)
+            rows = apply_reward_funcs(rows, self._reward_funcs, tokenizer, args.reward_weights)
         rows = rows.with_format(None) if isinstance(rows, Dataset) else rows
         tokenized = tokenize_groups(rows, tokenizer, args.max_length)
         cut = sum(group.pop("cut") for group in tokenized)
         if cut:
             whole = sum(len(group["index"]) for group in tokenized)
             logger.warning(f"{name}: {cut} of {whole} completions are cut at max_length={args.max_length} tokens")
-        kept = informative(tokenized)
+        kept = drop_tied_groups(tokenized)
         if name == "train_dataset":
             self.skipped_groups = len(tokenized) - len(kept)
         return kept
@@ -196,12 +196,12 @@ class GDPOTrainer(Parallel):
         config = model.config.to_diff_dict()
         settings = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
         precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
-        key = cache_key(frozen(model, aside=self.ref_model is None), [settings, precision], groups)
+        key = cache_key(reference_parameters(model, aside=self.ref_model is None), [settings, precision], groups)
         assert self.args.output_dir is not None  # TrainingArguments names one where none is given
         cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
 
         def score(shard: Sequence[dict[str, Any]]) -> Tensor:
-            batches = map(self.data_collator, by_tokens(shard, self.args.max_forward_tokens))
+            batches = map(self.data_collator, batch_by_tokens(shard, self.args.max_forward_tokens))
             return torch.cat([self._ref_log_probs(self._prepare_inputs(batch)) for batch in batches])
 
         column = reference_log_probs(
@@ -233,7 +233,7 @@ class GDPOTrainer(Parallel):
         model.eval()
         trained = [p for p in model.parameters() if p.requires_grad]
         with adapted.disable_adapter() if adapted else contextlib.nullcontext():
-            log_probs = inside(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
+            log_probs = run_in_wrapped_forward(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
         if adapted:  # leaving the context makes every weight of the adapter trainable
             model.requires_grad_(False)
             for p in trained:
@@ -252,7 +252,7 @@ class GDPOTrainer(Parallel):
         forwards = batch["forwards"]
         sizes = [forward["input_ids"].numel() for forward in forwards]
         others = gather_object if isinstance(model, FSDPModule) else list
-        plan = planned(sizes, self.args.max_activation_tokens or math.inf, lambda mine: others([mine]))
+        plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda mine: others([mine]))
         for place, again in enumerate(plan):
             forward = forwards[min(place, len(forwards) - 1)]
             again = again and torch.is_grad_enabled()
@@ -279,7 +279,7 @@ class GDPOTrainer(Parallel):
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
-        log_probs = inside(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
+        log_probs = run_in_wrapped_forward(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
         reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
         log_ratios = log_probs - reference.to(log_probs.dtype)
         if self.args.length == "mean":

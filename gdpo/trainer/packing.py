@@ -161,7 +161,7 @@ def tree_mask(segments: Tensor) -> Tensor:
     return (((column == 0) | (row == column)) & causal).unsqueeze(1)
 
 
-def by_tokens(groups: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
+def batch_by_tokens(groups: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
     """Successive groups, as many at a time as hold up to `most` tokens; one group at least."""
     part: list[dict[str, Any]] = []
     held = 0

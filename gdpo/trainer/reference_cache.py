@@ -84,7 +84,7 @@ def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Gr
     return digest.hexdigest()[:32]
 
 
-def frozen(model: nn.Module, aside: bool = True) -> list[tuple[str, Tensor]]:
+def reference_parameters(model: nn.Module, aside: bool = True) -> list[tuple[str, Tensor]]:
     """The weights that a model's reference is made of: all of them, or those below an adapter that is put aside."""
     named = model.state_dict(keep_vars=True).items()
     if not (aside and is_adapted(model)):

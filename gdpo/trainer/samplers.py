@@ -73,7 +73,7 @@ def filled_loader(loader: DataLoader) -> DataLoader:
     return loader
 
 
-def with_blank(groups: Dataset) -> Dataset:
+def append_dummy_group(groups: Dataset) -> Dataset:
     """`groups` and after them a group of no completions, with one short sequence for the model to score."""
     row = min(groups, key=lambda group: len(group["prompt_ids"]) + len(group["sequences"][0]))
     blank = row | {"sequences": row["sequences"][:1], "index": [], "rewards": []}

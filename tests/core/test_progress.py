@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 
 from gdpo.core import progress
-from gdpo.core.files import resumed
+from gdpo.core.files import resumable_batches
 from gdpo.core.progress import Progress
 from gdpo.core.records import Question
 from gdpo.grading.grade import grade_many
@@ -135,7 +135,7 @@ def test_batches_tell_how_many_entries_are_there(tmp_path, monkeypatch, kept):
     if path:
         path.write_text('{"indices": [0, 1], "made_up_answers": ["a", "b"]}\n')
     every = [([0, 1], ["a", "b"]), ([2, 3], ["c", "d"]), ([4], ["e"])]
-    assert resumed(path, "made_up_answers", 5, lambda done: iter(every[done:])) == list("abcde")
+    assert resumable_batches(path, "made_up_answers", 5, lambda done: iter(every[done:])) == list("abcde")
     counts = [4, 5] if kept else [2, 4, 5]
     assert reports == [(count, 5, "made up answers") for count in counts]
 

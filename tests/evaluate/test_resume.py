@@ -19,7 +19,7 @@ from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
-from gdpo.core.files import read_json, resumed
+from gdpo.core.files import read_json, resumable_batches
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import write_records
 from gdpo.evaluate import harness, steps
@@ -122,7 +122,7 @@ def test_random_numbers_that_were_not_kept_are_one_sentence(tmp_path):
     for line in ('{"indices": [0], "answers": ["a"]}', '{"indices": [0], "answers": ["a"], "state": "?"}'):
         path.write_text(f"{line}\n")
         with pytest.raises(UserError, match=r"kept\.jsonl, line 1: expected the 'state' of random numbers"):
-            resumed(path, "answers", 2, lambda done: [([1], ["b"])], State())
+            resumable_batches(path, "answers", 2, lambda done: [([1], ["b"])], State())
 
 
 def test_vllm_goes_on_after_the_requests_that_were_answered(vllm, asked, tmp_path, monkeypatch):  # noqa: F811

@@ -72,7 +72,7 @@ def test_a_made_up_world_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     steps.benchmark(scale, None)
     steps.sources(scale, None)
     steps.decontaminate(scale)
-    items = read_guarded(layout.guarded)
+    items = read_guarded(layout.heldout_items)
     assert {name: len(found) for name, found in items.items()} == dict.fromkeys(scale.benchmarks, 50 + 10)
     written = [q for split in ("test", "validation") for q in read_records(layout.benchmark("chain2", split), Question)]
     assert items["chain2"] == written
@@ -103,7 +103,7 @@ def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, m
     steps.sources(scale, mirror)
     steps.decontaminate(scale)
     assert len(read_records(layout.benchmark("gsm8k", "test"), Question)) == 1
-    items = {name: [item.id for item in found] for name, found in read_guarded(layout.guarded).items()}
+    items = {name: [item.id for item in found] for name, found in read_guarded(layout.heldout_items).items()}
     assert items == {"gsm8k": ["gsm8k-test-1", "gsm8k-test-2"], "math500": ["math500-1"]}
     assert [question.id for question in read_records(layout.decontaminated, Question)] == ["gsm8k-train-3"]
     found = {entry.id: entry.matches[0] for entry in read_records(layout.contaminated, Contaminated)}
@@ -138,8 +138,8 @@ def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monke
     assert layout.benchmark("gpqa", "test").read_bytes() == b""
     reasons = {s.hub.path: f"{s.hub.path} is gated on the Hub, which does not answer" for s in gated.values()}
     assert layout.unavailable() == {"gpqa": reasons["Idavidrein/gpqa"]}
-    assert read_guarded(layout.guarded).keys() == {"gsm8k", "math500"}
-    recorded = read_json(layout.guarded.with_name("guarded.jsonl.provenance.json"))["unavailable"]
+    assert read_guarded(layout.heldout_items).keys() == {"gsm8k", "math500"}
+    recorded = read_json(layout.heldout_items.with_name("guarded.jsonl.provenance.json"))["unavailable"]
     assert recorded == {name: reasons[source.hub.path] for name, source in gated.items()}
     read = read_json(layout.root / "benchmarks/test/gsm8k.jsonl.provenance.json")["revision"]
     assert read.startswith("mirror:gsm8k/test.jsonl@sha256:")

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from gdpo.models.sampling_hf import Generator, unadvised, without_advice
 from gdpo.models.sampling_types import Sampling
-from gdpo.students.watch import Watch
+from gdpo.students.watch import ValidationReward
 
 READ = {"eos_token_id", "pad_token_id"}
 FIELDS = sorted(GenerationConfig().to_dict())
@@ -116,7 +116,7 @@ SAMPLED = {"do_sample": True, "temperature": 0.8, "top_p": 0.9, "top_k": 0}
 def test_the_watch_takes_no_advice_and_leaves_the_model_its_own(advised, adapter):
     path = advised({})
     tokenizer = AutoTokenizer.from_pretrained(path)
-    watch = Watch(tokenizer, ["<|user|> 1 + 2 <|assistant|>"], lambda texts, lengths, start: [0.0], 1, 12, 1)
+    watch = ValidationReward(tokenizer, ["<|user|> 1 + 2 <|assistant|>"], lambda texts, lengths, start: [0.0], 1, 12, 1)
     model = AutoModelForCausalLM.from_pretrained(path)
     without = watch._answers(model, watch.prompts)
     model.generation_config.no_repeat_ngram_size = 1

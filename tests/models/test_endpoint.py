@@ -12,7 +12,16 @@ import time
 import pytest
 
 from gdpo.core.errors import UserError
-from gdpo.models.endpoint import DEAD, Request, again, ask_all, complete_all_endpoint, completion, identity, wait
+from gdpo.models.endpoint import (
+    MAX_CONSECUTIVE_FAILURES,
+    Request,
+    again,
+    complete_all_endpoint,
+    completion,
+    identity,
+    request_all,
+    wait,
+)
 from gdpo.models.openai_client import most_tokens
 from gdpo.models.request_log import Entry, Journal
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests, seeded
@@ -36,12 +45,12 @@ def events(journal):
 def test_every_request_is_answered_once_and_a_second_call_asks_nothing(tmp_path, capsys):
     journal = tmp_path / "work" / "j.jsonl"
     with FaultServer(reply, delay=0.02) as server:
-        values, totals = ask_all(endpoint(server), requests(20), check, journal, "test")
+        values, totals = request_all(endpoint(server), requests(20), check, journal, "test")
         assert values == {f"q{n}": f"what is {n}?" for n in range(20)}
         assert list(values) == [f"q{n}" for n in range(20)]
         assert server.most_in_flight <= 8
         assert server.keys == {f"Bearer {CANARY}"}
-        again_values, again_totals = ask_all(endpoint(server), requests(20), check, journal, "test")
+        again_values, again_totals = request_all(endpoint(server), requests(20), check, journal, "test")
         assert (again_values, again_totals) == (values, totals)
         assert len(server.received) == 20
     assert totals.requests == totals.replies == 20
@@ -52,7 +61,7 @@ def test_every_request_is_answered_once_and_a_second_call_asks_nothing(tmp_path,
 
 def test_what_is_sent_is_what_the_settings_say(tmp_path):
     with FaultServer(reply) as server:
-        ask_all(endpoint(server, temperature=0.5, top_p=0.9), requests(1), check, tmp_path / "j", "test")
+        request_all(endpoint(server, temperature=0.5, top_p=0.9), requests(1), check, tmp_path / "j", "test")
     assert server.received == [
         {
             "model": "m",
@@ -70,7 +79,7 @@ def test_what_is_sent_is_what_the_settings_say(tmp_path):
 def test_a_failed_attempt_is_made_again(tmp_path, fault):
     journal = tmp_path / "j"
     with FaultServer(reply, lambda body, seen: fault if seen < 2 else "ok") as server:
-        values, totals = ask_all(
+        values, totals = request_all(
             endpoint(server, timeout=1.0 if fault in ("hang", "stall") else 20.0), requests(1), check, journal, "test"
         )
     assert values == {"q0": "what is 0?"}
@@ -84,7 +93,7 @@ def test_a_failed_attempt_is_made_again(tmp_path, fault):
 def test_a_wrong_reply_is_asked_again_with_what_was_wrong_and_its_cost_counts(tmp_path):
     journal = tmp_path / "j"
     with FaultServer(reply, lambda body, seen: "wrong schema" if len(body["messages"]) == 1 else "ok") as server:
-        values, totals = ask_all(endpoint(server), requests(1), check, journal, "test")
+        values, totals = request_all(endpoint(server), requests(1), check, journal, "test")
         assert values == {"q0": "what is 0?"}
         assert (totals.requests, totals.retries, totals.asked_again) == (2, 0, 1)
         first, second = server.received
@@ -92,7 +101,7 @@ def test_a_wrong_reply_is_asked_again_with_what_was_wrong_and_its_cost_counts(tm
         assert second["messages"][1] == {"role": "assistant", "content": '{"skills": ["answer 1;"]}'}
         assert "it has no 'said'" in second["messages"][2]["content"]
         assert totals.prompt_tokens + totals.completion_tokens == server.charged
-        ask_all(endpoint(server), requests(1), check, journal, "test")
+        request_all(endpoint(server), requests(1), check, journal, "test")
         assert len(server.received) == 2
 
 
@@ -107,20 +116,20 @@ def test_requests_that_never_fit_are_named_after_everything_else_is_done(tmp_pat
         with pytest.raises(
             UserError, match=r"test: 2 had no reply that fits, first q[35]: it has no 'said'; 8 of 10 are"
         ):
-            ask_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+            request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 2
         with pytest.raises(UserError, match=r"2 had no reply that fits"):
-            ask_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+            request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 4  # a further call asks for those alone, as often again
         stubborn[0] = False
-        values, _ = ask_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+        values, _ = request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
         assert len(values) == 10
         assert len(server.received) == 8 + 2 * 5
 
 
 def test_a_reply_cut_by_its_length_does_not_fit(tmp_path):
     with FaultServer(reply, lambda body, seen: "too long") as server, pytest.raises(UserError, match="cut off at 100"):
-        ask_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
+        request_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
 
 
 def test_one_request_that_is_refused_does_not_keep_others_from_their_answers(tmp_path):
@@ -131,7 +140,7 @@ def test_one_request_that_is_refused_does_not_keep_others_from_their_answers(tmp
 
     with FaultServer(reply, fault) as server:
         with pytest.raises(UserError, match=r"1 had no reply that fits, first q9: \S+ answered 400 .*29 of 30 are"):
-            ask_all(endpoint(server, concurrency=1), requests(30), check, tmp_path / "j", "test")
+            request_all(endpoint(server, concurrency=1), requests(30), check, tmp_path / "j", "test")
         assert len(server.received) == 30
 
 
@@ -150,7 +159,7 @@ def test_the_first_request_may_be_refused(tmp_path, status):
         settings = endpoint(server, concurrency=1)
         for received in (30, 32):
             with pytest.raises(UserError, match=rf"2 had no reply that fits, first q0: .*{status} .*28 of 30"):
-                ask_all(settings, requests(30), check, tmp_path / "j", "test")
+                request_all(settings, requests(30), check, tmp_path / "j", "test")
             assert len(server.received) == received
 
 
@@ -159,8 +168,10 @@ def test_an_endpoint_that_refuses_everything_ends_the_call(tmp_path, concurrency
     with FaultServer(reply, lambda body, seen: "400") as server:
         for left_to in (None, "others"):
             with pytest.raises(UserError, match=r"\d+ requests were refused and none answered: .* 400"):
-                ask_all(endpoint(server, concurrency=concurrency), requests(30), check, tmp_path / "j", "test", left_to)
-        assert 2 * DEAD <= len(server.received) <= 2 * (concurrency + DEAD - 1)
+                request_all(
+                    endpoint(server, concurrency=concurrency), requests(30), check, tmp_path / "j", "test", left_to
+                )
+        assert 2 * MAX_CONSECUTIVE_FAILURES <= len(server.received) <= 2 * (concurrency + MAX_CONSECUTIVE_FAILURES - 1)
 
 
 def test_refusals_that_come_before_the_first_reply_do_not_end_the_call(tmp_path):
@@ -174,7 +185,7 @@ def test_refusals_that_come_before_the_first_reply_do_not_end_the_call(tmp_path)
         return "400" if content(body) in [f"what is {n}?" for n in range(6)] else "ok"
 
     with FaultServer(slow, fault) as server:
-        values, _ = ask_all(endpoint(server), requests(12), check, tmp_path / "j", "test", "others")
+        values, _ = request_all(endpoint(server), requests(12), check, tmp_path / "j", "test", "others")
     assert list(values) == [f"q{n}" for n in range(6, 12)]
 
 
@@ -186,13 +197,13 @@ def test_what_has_no_fitting_reply_is_left_and_not_asked_for_again(tmp_path, cap
         for received in (8 + 1 + 3, 8 + 1 + 3, 8 + 1 + 4):
             asks = 4 if received == 8 + 1 + 4 else 3
             settings = settings.model_copy(update={"asks": asks})
-            values, _ = ask_all(settings, requests(10), check, tmp_path / "j", "test", "others")
+            values, _ = request_all(settings, requests(10), check, tmp_path / "j", "test", "others")
             assert sorted(values) == [f"q{n}" for n in (1, 2, 4, 5, 6, 7, 8, 9)]
             assert len(server.received) == received
             told = capsys.readouterr().err
             assert "test: 2 of 10 had no reply that fits, first q" in told and "they are left to others" in told
         faults.clear()
-        values, _ = ask_all(settings, requests(10), check, tmp_path / "j", "test")  # which leaves nothing
+        values, _ = request_all(settings, requests(10), check, tmp_path / "j", "test")  # which leaves nothing
         assert len(values) == 10
 
 
@@ -209,7 +220,7 @@ def test_a_call_that_ends_early_leaves_nothing(tmp_path, fault, changes, message
         FaultServer(reply, lambda body, seen: fault) as server,
         pytest.raises(UserError, match=message),
     ):
-        ask_all(endpoint(server, **changes), requests(40), check, tmp_path / "j", "test", "others")
+        request_all(endpoint(server, **changes), requests(40), check, tmp_path / "j", "test", "others")
 
 
 def test_a_request_that_no_attempt_reached_is_not_left(tmp_path):
@@ -222,7 +233,7 @@ def test_a_request_that_no_attempt_reached_is_not_left(tmp_path):
         FaultServer(reply, fault) as server,
         pytest.raises(UserError, match=r"1 had no reply that fits, first q3: .*500"),
     ):
-        ask_all(endpoint(server), requests(10), check, tmp_path / "j", "test", "others")
+        request_all(endpoint(server), requests(10), check, tmp_path / "j", "test", "others")
 
 
 def test_an_endpoint_that_is_down_ends_the_call(tmp_path):
@@ -231,9 +242,9 @@ def test_an_endpoint_that_is_down_ends_the_call(tmp_path):
     with pytest.raises(
         UserError, match=r"3 requests in a row had no reply, .* no connection to http://127\S+, 3 attempts"
     ):
-        ask_all(endpoint(gone), requests(100), check, tmp_path / "j", "test")
+        request_all(endpoint(gone), requests(100), check, tmp_path / "j", "test")
     sent = [entry for entry in events(tmp_path / "j") if entry["event"] == "sent"]
-    assert len(sent) <= (8 + DEAD) * 3
+    assert len(sent) <= (8 + MAX_CONSECUTIVE_FAILURES) * 3
     with Journal(tmp_path / "j") as journal:
         assert journal.prompt == journal.completion == 0  # nothing was ever sent
 
@@ -246,7 +257,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_
     with FaultServer(reply, seeded(1, 0.3, faults)) as server:
         settings = endpoint(server, timeout=1.0, attempts=20, price=price, budget={kind: 4000})
         with pytest.raises(UserError, match=rf"budget is spent .*raise 'budget\.{kind}'.* of 60 are answered") as error:
-            ask_all(settings, requests(60), check, journal, "test")
+            request_all(settings, requests(60), check, journal, "test")
         assert server.charged <= 4000
         with Journal(journal) as kept:
             assert 3000 < kept.prompt + kept.completion <= 4000
@@ -254,10 +265,10 @@ def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_
         assert 0 < answered < 60
         assert f"{answered} of 60 are answered" in str(error.value)
         with pytest.raises(UserError, match="budget is spent"):
-            ask_all(settings, requests(60), check, journal, "test")
+            request_all(settings, requests(60), check, journal, "test")
         assert len(server.answered) == answered
         more = settings.model_copy(update={"budget": settings.budget.model_copy(update={kind: 10**6})})
-        values, totals = ask_all(more, requests(60), check, journal, "test")
+        values, totals = request_all(more, requests(60), check, journal, "test")
         assert len(values) == len(server.answered) == 60
     assert totals.money == totals.prompt_tokens + totals.completion_tokens
 
@@ -346,7 +357,7 @@ def test_an_interrupt_ends_at_once_and_leaves_a_journal_to_go_on_with(tmp_path):
         "from tests.models.test_endpoint import *\n"
         # Tests that a shell runs in the background are started with this signal ignored, and would hand that on.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try: ask_all(endpoint(sys.argv[1]), requests(60), check, Path(sys.argv[2]), 'test')\n"
+        "try: request_all(endpoint(sys.argv[1]), requests(60), check, Path(sys.argv[2]), 'test')\n"
         "except KeyboardInterrupt: sys.exit(130)"
     )
     with FaultServer(reply, delay=1.0) as server:
@@ -361,7 +372,7 @@ def test_an_interrupt_ends_at_once_and_leaves_a_journal_to_go_on_with(tmp_path):
         assert "interrupted" in told and "Traceback" not in told
         stored = server.stored((tmp_path / "j").read_text())
         before, server.delay = len(server.received), 0.0
-        values, _ = ask_all(endpoint(server), requests(60), check, tmp_path / "j", "test")
+        values, _ = request_all(endpoint(server), requests(60), check, tmp_path / "j", "test")
         assert len(values) == 60
         assert len(stored) >= 10 - 8
         assert not [body for body in server.received[before:] if body in stored.values()]
@@ -376,12 +387,12 @@ def test_waits_double_up_to_a_minute_with_jitter():
 
 
 def test_a_longer_wait_than_is_reasonable_ends_the_call(tmp_path, monkeypatch):
-    monkeypatch.setattr("gdpo.models.endpoint.PATIENCE", 0.01)
+    monkeypatch.setattr("gdpo.models.endpoint.MAX_REQUESTED_WAIT", 0.01)
     with (
         FaultServer(reply, lambda body, seen: "429") as server,
         pytest.raises(UserError, match=r"429 .*asks to wait 0 s"),
     ):
-        ask_all(endpoint(server), requests(9), check, tmp_path / "j", "test")
+        request_all(endpoint(server), requests(9), check, tmp_path / "j", "test")
     assert len(server.received) <= 8
 
 

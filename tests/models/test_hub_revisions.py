@@ -70,11 +70,11 @@ def test_a_data_set_read_again_is_the_one_of_its_first_use(hub, named):
 
 
 def test_what_is_kept_is_a_commit_or_one_sentence():
-    hub_revisions.keep("model", "owner/name", "main", "no commit")
-    assert hub_revisions.kept("model", "owner/name", "main") == "main"
-    hub_revisions.keep("model", "owner/name", "main", FIRST)
-    assert hub_revisions.kept("dataset", "owner/name", "main") == "main"
+    hub_revisions.pin("model", "owner/name", "main", "no commit")
+    assert hub_revisions.pinned_revision("model", "owner/name", "main") == "main"
+    hub_revisions.pin("model", "owner/name", "main", FIRST)
+    assert hub_revisions.pinned_revision("dataset", "owner/name", "main") == "main"
     path: Path = next(hub_revisions.KEPT.iterdir())
     path.write_text("../../elsewhere\n")
     with pytest.raises(UserError, match=r"model--owner--name@main: found '\.\./\.\./elsewhere', expected a commit"):
-        hub_revisions.kept("model", "owner/name", "main")
+        hub_revisions.pinned_revision("model", "owner/name", "main")

@@ -11,7 +11,7 @@ import pytest
 
 from gdpo.config.models import Price
 from gdpo.core.errors import UserError
-from gdpo.models.endpoint import DEAD, ask_all
+from gdpo.models.endpoint import MAX_CONSECUTIVE_FAILURES, request_all
 from gdpo.models.openai_client import likely_tokens, most_tokens, retry_after
 from gdpo.models.request_log import cost
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests
@@ -36,8 +36,10 @@ def test_a_refusal_ends_the_call_at_once_and_never_names_the_key(tmp_path, capsy
         FaultServer(reply, lambda body, seen: status) as server,
         pytest.raises(UserError, match=sentence) as error,
     ):
-        ask_all(endpoint(server), requests(30), check, tmp_path / "j", "test")
-    assert len(server.received) <= 8 + (DEAD - 1 if status == "400" else 0)  # a 400 may be of the request alone
+        request_all(endpoint(server), requests(30), check, tmp_path / "j", "test")
+    assert len(server.received) <= 8 + (
+        MAX_CONSECUTIVE_FAILURES - 1 if status == "400" else 0
+    )  # a 400 may be of the request alone
     assert CANARY not in str(error.value) + capsys.readouterr().err + (tmp_path / "j").read_text()
 
 
@@ -72,7 +74,7 @@ def test_nonsense_is_a_failed_attempt_and_never_a_traceback(tmp_path, text):
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         with pytest.raises(UserError, match=r"test: 1 had no reply that fits, first q0: .*, 2 attempts"):
-            ask_all(
+            request_all(
                 endpoint(f"http://127.0.0.1:{server.server_port}", attempts=2),
                 requests(1),
                 check,
@@ -95,7 +97,7 @@ def test_newer_models_are_told_the_limit_by_its_newer_name(tmp_path, monkeypatch
 
     monkeypatch.setattr("tests.fault_server._Handler.refuse", refuse)
     with FaultServer(reply, fault) as server:
-        values, _ = ask_all(endpoint(server, concurrency=1), requests(5), check, tmp_path / "j", "test")
+        values, _ = request_all(endpoint(server, concurrency=1), requests(5), check, tmp_path / "j", "test")
     assert len(values) == 5
     assert ["max_tokens" in body for body in server.received] == [True] + [False] * 5
 
@@ -103,7 +105,7 @@ def test_newer_models_are_told_the_limit_by_its_newer_name(tmp_path, monkeypatch
 def test_a_missing_key_is_named_before_anything_is_asked_or_made(tmp_path, monkeypatch):
     monkeypatch.delenv("CANARY_KEY")
     with FaultServer(reply) as server, pytest.raises(UserError, match="environment variable CANARY_KEY, found none"):
-        ask_all(endpoint(server), requests(2), check, tmp_path / "j", "test")
+        request_all(endpoint(server), requests(2), check, tmp_path / "j", "test")
     assert server.received == []
     assert not list(tmp_path.iterdir())
 
@@ -111,13 +113,13 @@ def test_a_missing_key_is_named_before_anything_is_asked_or_made(tmp_path, monke
 def test_an_endpoint_without_a_key_is_sent_no_key_of_somebody_else(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     with FaultServer(reply) as server:
-        ask_all(endpoint(server, key=None), requests(2), check, tmp_path / "j", "test")
+        request_all(endpoint(server, key=None), requests(2), check, tmp_path / "j", "test")
     assert server.keys == {"Bearer none"}
 
 
 def test_a_key_that_a_reply_repeats_and_half_a_character_reach_no_file(tmp_path):
     with FaultServer(lambda body, number: f"{CANARY} is your key \ud800") as server:
-        values, _ = ask_all(endpoint(server), requests(1), lambda _, text: text, tmp_path / "j", "test")
+        values, _ = request_all(endpoint(server), requests(1), lambda _, text: text, tmp_path / "j", "test")
     assert values == {"q0": "*** is your key \ufffd"}
     assert CANARY not in (tmp_path / "j").read_text()
 
@@ -125,7 +127,7 @@ def test_a_key_that_a_reply_repeats_and_half_a_character_reach_no_file(tmp_path)
 def test_estimates_stand_in_for_tokens_that_a_server_does_not_report(tmp_path):
     """'what is 0?' has 10 bytes, so about 4 tokens; its reply is estimated alike, and all of it is marked."""
     with FaultServer(lambda body, number: '{"said": "x"}', usage=False) as server:
-        _, totals = ask_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
+        _, totals = request_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
     assert (totals.prompt_tokens, totals.completion_tokens, totals.estimated) == (4, 5, 1.0)
 
 

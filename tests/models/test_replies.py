@@ -11,7 +11,7 @@ import pytest
 
 from gdpo.config.models import Budget, Endpoint
 from gdpo.core.errors import UserError
-from gdpo.models.endpoint import Request, ask_all, complete_all_endpoint
+from gdpo.models.endpoint import Request, complete_all_endpoint, request_all
 
 HEAD = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
 ASKED = [[{"role": "user", "content": "2 + 2?"}]]
@@ -139,10 +139,12 @@ def test_a_reply_that_is_none_is_a_sentence(tmp_path, deltas, finish, sentence):
 
 def test_an_annotator_is_told_what_was_wrong_and_its_refusal_is_its_reply(tmp_path):
     with Server([{"refusal": "I can't help."}]) as server:
-        found, _ = ask_all(server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "j", "test")
+        found, _ = request_all(
+            server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "j", "test"
+        )
         assert found == {"q": "I can't help."}
     with Server([TOOL], "tool_calls") as server, pytest.raises(UserError, match="first q: it calls add"):
-        ask_all(server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "k", "test")
+        request_all(server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "k", "test")
     assert "it calls add" in server.received[1]["messages"][2]["content"]
 
 

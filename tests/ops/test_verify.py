@@ -25,7 +25,7 @@ from gdpo.core.records import Question, read_records
 from gdpo.evaluate.steps import evaluate
 from gdpo.metakl.steps import benchmark
 from gdpo.ops.verify.findings import Findings
-from gdpo.ops.verify.outputs import Outputs, doc_hash, misfit
+from gdpo.ops.verify.outputs import Outputs, doc_hash, why_not_gradable
 from gdpo.ops.verify.target import scale_of
 from gdpo.report.steps import publish, table
 
@@ -335,7 +335,7 @@ SAMPLED = {"samples": 2, "temperature": 1.0}
 )
 def test_a_row_fits_how_its_benchmark_asks(settings, said, sentence):
     given = {"display": "S", "domain": "math", "source": "s", "max_new_tokens": 4, **settings}
-    found = misfit({**HASHES, **said}, LETTERED, Benchmark.model_validate(given))
+    found = why_not_gradable({**HASHES, **said}, LETTERED, Benchmark.model_validate(given))
     assert found is None if sentence is None else sentence in found
 
 

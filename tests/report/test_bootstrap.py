@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gdpo.report.bootstrap import holm, interval, p_value, redraw
+from gdpo.report.bootstrap import bootstrap_means, holm, interval, p_value
 
 
 def width(draws: np.ndarray) -> float:
@@ -15,14 +15,14 @@ def width(draws: np.ndarray) -> float:
 
 def test_the_interval_of_a_coin_is_close_to_the_normal_one():
     """One seed, 400 items, half right: 0.5 plus or minus about 1.96 * sqrt(0.25 / 400) = 0.049."""
-    draws = redraw(np.tile([0.0, 1.0], 200)[None], 4000, seed=0, name="coin")
+    draws = bootstrap_means(np.tile([0.0, 1.0], 200)[None], 4000, seed=0, name="coin")
     assert draws.mean() == pytest.approx(0.5, abs=0.005)
     assert interval(draws) == pytest.approx((0.451, 0.549), abs=0.004)
 
 
 def test_seeds_and_items_both_vary():
     """Seeds right on nothing and on everything: the mean is the share of the second seed in two draws: 0, 0.5 or 1."""
-    draws = redraw(np.array([np.zeros(10), np.ones(10)]), 4000, 0, "x")
+    draws = bootstrap_means(np.array([np.zeros(10), np.ones(10)]), 4000, 0, "x")
     values, counts = np.unique(draws, return_counts=True)
     assert values.tolist() == [0.0, 0.5, 1.0]
     assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
@@ -31,26 +31,28 @@ def test_seeds_and_items_both_vary():
 def test_seeds_that_disagree_widen_the_interval():
     agree = np.ones((3, 50)) * np.tile([0.0, 1.0], 25)
     disagree = np.array([np.zeros(50), np.tile([0.0, 1.0], 25), np.ones(50)])
-    assert width(redraw(disagree, 2000, 0, "x")) > 2 * width(redraw(agree, 2000, 0, "x"))
+    assert width(bootstrap_means(disagree, 2000, 0, "x")) > 2 * width(bootstrap_means(agree, 2000, 0, "x"))
 
 
 def test_redraws_are_paired_across_rows_and_repeatable():
     outcomes = np.random.default_rng(1).integers(0, 2, (3, 40)).astype(float)
-    assert np.array_equal(redraw(outcomes, 1500, 0, "b"), redraw(outcomes, 1500, 0, "b"))
-    assert np.allclose(redraw(1 - outcomes, 1500, 0, "b"), 1 - redraw(outcomes, 1500, 0, "b"))
-    assert not np.array_equal(redraw(outcomes, 1500, 0, "b"), redraw(outcomes, 1500, 0, "c"))
+    assert np.array_equal(bootstrap_means(outcomes, 1500, 0, "b"), bootstrap_means(outcomes, 1500, 0, "b"))
+    assert np.allclose(bootstrap_means(1 - outcomes, 1500, 0, "b"), 1 - bootstrap_means(outcomes, 1500, 0, "b"))
+    assert not np.array_equal(bootstrap_means(outcomes, 1500, 0, "b"), bootstrap_means(outcomes, 1500, 0, "c"))
 
 
 def test_one_run_and_three_see_the_same_items():
     """Three seeds that all equal the one of another row differ from it by exactly nothing in every redraw."""
     one = np.random.default_rng(2).integers(0, 2, (1, 40)).astype(float)
-    assert np.allclose(redraw(np.repeat(one, 3, axis=0), 1200, 0, "b"), redraw(one, 1200, 0, "b"), atol=1e-12)
+    assert np.allclose(
+        bootstrap_means(np.repeat(one, 3, axis=0), 1200, 0, "b"), bootstrap_means(one, 1200, 0, "b"), atol=1e-12
+    )
 
 
 def test_a_redrawn_seed_is_the_same_run_on_every_benchmark():
     """Where a seed has all or nothing right, only the seeds vary, and two benchmarks vary together."""
     seeds = np.repeat([[0.0], [1.0]], 10, axis=1)
-    assert np.array_equal(redraw(seeds, 500, 0, "a"), redraw(seeds, 500, 0, "b"))
+    assert np.array_equal(bootstrap_means(seeds, 500, 0, "a"), bootstrap_means(seeds, 500, 0, "b"))
 
 
 def test_the_interval_is_the_central_95_percent():

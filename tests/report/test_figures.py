@@ -236,10 +236,10 @@ def test_compute_has_training_and_the_teacher_beside_it(layout):
 
 def test_a_part_has_its_whole_sets_teacher(layout):
     cell = layout.scale.studies["train_size"].rows[0]
-    assert layout.taught_by(cell) == layout.responses("metakl")
-    assert layout.taught_by(Run("tiny-s", "metakl-half", "gdpo~0.001", 100)) == layout.responses("metakl")
-    assert layout.taught_by(Run("tiny-s", "metakl", "grpo", 0)) is None
-    assert layout.taught_by(Run("tiny-s", "metakl-noisy", "sft", 0)) == layout.responses("metakl-noisy")
+    assert layout.response_file(cell) == layout.responses("metakl")
+    assert layout.response_file(Run("tiny-s", "metakl-half", "gdpo~0.001", 100)) == layout.responses("metakl")
+    assert layout.response_file(Run("tiny-s", "metakl", "grpo", 0)) is None
+    assert layout.response_file(Run("tiny-s", "metakl-noisy", "sft", 0)) == layout.responses("metakl-noisy")
 
 
 def test_reward_over_time_averages_seeds_at_the_same_step(layout):

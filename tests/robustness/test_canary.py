@@ -176,8 +176,8 @@ def called_elsewhere(directory: Path) -> subprocess.CompletedProcess[str]:
 
 CRASH = f"""
 import logging
-from gdpo.core.terminal import keep_keys
-keep_keys()
+from gdpo.core.terminal import install_redaction
+install_redaction()
 logging.getLogger("library").warning("asking %s", "{NOWHERE}")
 logging.getLogger("library").warning("%d is no number", "{CANARY}")
 try:

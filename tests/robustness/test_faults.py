@@ -19,7 +19,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
 from gdpo.config.models import Model
 from gdpo.core.errors import UserError, disk_error
-from gdpo.core.files import finished_rows, replacing, resumed, write_csv, write_json, write_jsonl, write_text
+from gdpo.core.files import finished_rows, replacing, resumable_batches, write_csv, write_json, write_jsonl, write_text
 from gdpo.core.project import PROJECT
 from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
 from gdpo.models import checkpoints
@@ -153,11 +153,11 @@ def test_a_disk_that_fills_amid_a_cache_keeps_what_was_whole(small):
             yield [number], ["x" * (1000 if number < 2 else 10 * SMALL)]
 
     with pytest.raises(UserError, match=FULL):
-        resumed(path, "entries", 3, batches)
+        resumable_batches(path, "entries", 3, batches)
     assert made == [0, 1, 2]
     assert len(finished_rows(path)) == 2
     with pytest.raises(UserError, match=FULL):
-        resumed(path, "entries", 3, batches)
+        resumable_batches(path, "entries", 3, batches)
     assert made == [0, 1, 2, 2]
 
 
@@ -283,17 +283,17 @@ def test_a_damaged_line_of_a_cache_is_named_and_its_end_is_made_again(tmp_path, 
             yield [number], [[str(number)]]
 
     path.write_bytes(b"\n".join([*lines[:2], lines[2][:9]]))
-    assert resumed(path, "completions", 3, batches) == [["0"], ["1"], ["2"]]
+    assert resumable_batches(path, "completions", 3, batches) == [["0"], ["1"], ["2"]]
     assert path.read_text().count("\n") == 3
     path.write_bytes(b"\n".join([lines[0], damage(lines[1]), lines[2], b""]))
     with pytest.raises(UserError, match=r"cache\.jsonl, line 2: expected .*delete the file to make all of it again"):
-        resumed(path, "completions", 3, batches)
+        resumable_batches(path, "completions", 3, batches)
 
 
 def test_a_cache_of_something_else_is_named(tmp_path):
     write_jsonl(tmp_path / "cache.jsonl", [{"question": "?"}])
     with pytest.raises(UserError, match=r"line 1: expected 'indices' and as many 'completions', found other entries"):
-        resumed(tmp_path / "cache.jsonl", "completions", 1, lambda done: [])
+        resumable_batches(tmp_path / "cache.jsonl", "completions", 1, lambda done: [])
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)

@@ -279,7 +279,9 @@ def cells_of(line: str) -> list[str]:
 
 @pytest.mark.outcome("escaped")
 def test_a_name_stays_in_its_cell_of_a_table():
-    made = sheet.Sheet("T", ["row", "a"], [], [INJECTED, "a"], [[sheet.Entry(INJECTED), sheet.Entry("1.0")]], labels=1)
+    made = sheet.RenderedTable(
+        "T", ["row", "a"], [], [INJECTED, "a"], [[sheet.Entry(INJECTED), sheet.Entry("1.0")]], labels=1
+    )
     lines = [line for line in made.markdown().splitlines() if line.startswith("|")]
     assert [len(cells_of(line)) for line in lines] == [2, 2, 2]
     assert "\n# head" not in made.markdown() and r"\<script>" in made.markdown() and r"\`x\`" in made.markdown()

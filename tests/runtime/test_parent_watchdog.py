@@ -137,11 +137,11 @@ def test_a_step_called_by_hand_or_on_another_machine_is_not_watched(tmp_path, na
 
 def test_what_does_not_end_is_named_and_nothing_runs_beside_it(tmp_path, monkeypatch):
     process, pid = start(starter(*step(WAITS)), tmp_path)
-    assert parent_watchdog.left_behind(tmp_path) == {}
+    assert parent_watchdog.find_orphans(tmp_path) == {}
     process.kill()
     process.wait()
-    assert list(parent_watchdog.left_behind(tmp_path)) == [pid]
-    assert parent_watchdog.left_behind(tmp_path / "other") == {}
+    assert list(parent_watchdog.find_orphans(tmp_path)) == [pid]
+    assert parent_watchdog.find_orphans(tmp_path / "other") == {}
     monkeypatch.setattr(orphans, "ENDING_SECONDS", 0.1)
     told = orphans.local(tmp_path)
     assert f"left running when it died, {pid} ({sys.executable} -c" in told and f"kill -9 {pid}" in told

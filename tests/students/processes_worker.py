@@ -42,7 +42,7 @@ def main(listed: Path) -> None:
     from transformers import TrainerCallback
 
     from gdpo.students import common, dpo, gdpo, grpo, sft, train_run
-    from gdpo.students.watch import Watch
+    from gdpo.students.watch import ValidationReward
     from tests.students.test_students import reward_even
 
     torch.set_num_threads(1)
@@ -82,7 +82,9 @@ def main(listed: Path) -> None:
             prompts = [
                 tokenizer.apply_chat_template(g.prompt, tokenize=False, add_generation_prompt=True) for g in groups
             ]
-            watch = Watch(tokenizer, prompts[:4], rewarded_by_length, every=2, max_new_tokens=8, batch_size=2)
+            watch = ValidationReward(
+                tokenizer, prompts[:4], rewarded_by_length, every=2, max_new_tokens=8, batch_size=2
+            )
         try:
             metrics = train_run(
                 base=Path(run["base"]), method=Method(**run["method"]), groups=groups, out=out, seed=0,
@@ -90,7 +92,7 @@ def main(listed: Path) -> None:
             )  # fmt: skip
         except InterruptedError:
             continue
-        if process_group.first():
+        if process_group.is_main_process():
             out.with_suffix(".json").write_text(json.dumps(metrics | seen))
 
 

@@ -74,11 +74,14 @@ def test_processes_wait_longer_than_a_shard_of_the_reference_takes(monkeypatch):
             asked.append("waited")
 
     monkeypatch.setattr("accelerate.PartialState", Group)
-    process_group.wait()
+    process_group.barrier()
     assert asked == []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    process_group.wait()
-    assert asked == [{"cpu": not common.torch.cuda.is_available(), "timeout": process_group.PATIENCE}, "waited"]
+    process_group.barrier()
+    assert asked == [
+        {"cpu": not common.torch.cuda.is_available(), "timeout": process_group.DISTRIBUTED_TIMEOUT},
+        "waited",
+    ]
 
 
 def test_processes_share_a_step(monkeypatch):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from gdpo.config.models import Method
 from gdpo.core.records import write_records
-from gdpo.trainer.distributed import planned
+from gdpo.trainer.distributed import recompute_plan
 from tests.students.test_students import method
 from tests.workflow.test_invariance import double_student, mixed_groups
 
@@ -164,8 +164,12 @@ def test_rollouts_are_shared(strategy, trained):
 def test_passes_are_planned_alike():
     """Sizes 3, 3, 3 here and 5, 1 there, limit 5: both make three, and compute again from the second on."""
     others = [[3, 3, 3], [5, 1]]
-    assert planned([3, 3, 3], 5, lambda mine: [mine]) == [False, True, True]
-    assert planned([5, 1], 5, lambda mine: [mine]) == [False, True]
-    assert planned([5], 5, lambda mine: [[2, 2, 2], mine]) == [False, False, True]
-    assert planned([5, 1], 5, lambda mine: others) == planned([3, 3, 3], 5, lambda mine: others) == [False, True, True]
-    assert planned([9], float("inf"), lambda mine: [mine]) == [False]
+    assert recompute_plan([3, 3, 3], 5, lambda mine: [mine]) == [False, True, True]
+    assert recompute_plan([5, 1], 5, lambda mine: [mine]) == [False, True]
+    assert recompute_plan([5], 5, lambda mine: [[2, 2, 2], mine]) == [False, False, True]
+    assert (
+        recompute_plan([5, 1], 5, lambda mine: others)
+        == recompute_plan([3, 3, 3], 5, lambda mine: others)
+        == [False, True, True]
+    )
+    assert recompute_plan([9], float("inf"), lambda mine: [mine]) == [False]

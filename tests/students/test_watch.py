@@ -15,12 +15,12 @@ from gdpo.core.files import read_json, write_jsonl
 from gdpo.students import first_of, steps
 from gdpo.students.common import Run
 from gdpo.students.noise import gradients, interval, noise
-from gdpo.students.watch import Watch, entries
+from gdpo.students.watch import ValidationReward, entries
 from gdpo.trainer.dataset import DataError
 from tests.students.test_students import method, reward_even, train
 
 
-def watch(student, groups, every: int = 1) -> Watch:
+def watch(student, groups, every: int = 1) -> ValidationReward:
     tokenizer = AutoTokenizer.from_pretrained(student)
     prompts = [tokenizer.apply_chat_template(g.prompt, tokenize=False, add_generation_prompt=True) for g in groups]
     asked = []
@@ -30,7 +30,7 @@ def watch(student, groups, every: int = 1) -> Watch:
         assert all(length == len(text.split()) for length, text in zip(lengths, texts, strict=True))
         return [float(at + place) for place in range(len(texts))]
 
-    made = Watch(tokenizer, prompts, reward, every=every, max_new_tokens=4, batch_size=3)
+    made = ValidationReward(tokenizer, prompts, reward, every=every, max_new_tokens=4, batch_size=3)
     made.asked = asked
     return made
 

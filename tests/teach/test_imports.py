@@ -201,7 +201,7 @@ def world(tmp_path: Path, monkeypatch):
     for other, text in ((name, "not scored"), ("kept-apart", "ask kept-apart")):
         more = item.model_copy(update={"id": f"{other}-2", "question": text})
         guarded.append(Guarded(benchmark=other, item=more))
-    write_records(layout.guarded, guarded)
+    write_records(layout.heldout_items, guarded)
     words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     layout.model(tiny.students[0]).mkdir(parents=True)
@@ -286,7 +286,7 @@ def test_of_the_example_what_asks_benchmarks_is_dropped(tmp_path: Path, monkeypa
     benchmark(scale, MIRROR)
     entry = scale.trainset("math-cot8")
     read = read_imported([MIRROR / path for path in entry.paths], entry.fields, instruction(scale, "math"))
-    found = asked(read, Overlap.of(scale, read_guarded(Layout(scale).guarded)))
+    found = asked(read, Overlap.of(scale, read_guarded(Layout(scale).heldout_items)))
     assert sorted(found.values()) == [["math500"]] * 7 + [["mmlu"]] * 2
 
 

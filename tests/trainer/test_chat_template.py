@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.trainer.chat_template import answering, behind, opening, whole
+from gdpo.trainer.chat_template import opening, restore_think, skip_thinking, strip_open_think
 
 OPENED = "<|user|>2 + 2?<|assistant|><think>\n"
 
@@ -42,18 +42,18 @@ def test_only_a_tag_at_the_end_opens_a_thought(prompt, found):
     ],
 )
 def test_what_stands_behind_an_open_thought(completion, rest):
-    assert behind(OPENED, completion) == rest
-    assert behind("2 + 2?", completion) == completion
-    assert whole("2 + 2?", completion) == completion
+    assert strip_open_think(OPENED, completion) == rest
+    assert strip_open_think("2 + 2?", completion) == completion
+    assert restore_think("2 + 2?", completion) == completion
 
 
 @pytest.mark.parametrize("generated", ["Two.\n</think>\n\n4", "\n\tTwo.</think>4", "Two and", "", "\n</think>\n\n4"])
 def test_what_was_generated_is_what_is_trained_on(generated):
-    assert whole(OPENED, generated) == "<think>\n" + generated
-    assert behind(OPENED, whole(OPENED, generated)) == generated
+    assert restore_think(OPENED, generated) == "<think>\n" + generated
+    assert strip_open_think(OPENED, restore_think(OPENED, generated)) == generated
 
 
 def test_an_answer_without_a_thought_follows_an_empty_one():
-    assert answering(OPENED) == OPENED + "\n</think>\n\n"
-    assert answering(OPENED) + "4" == OPENED + behind(OPENED, "4")
-    assert answering("2 + 2?") == "2 + 2?"
+    assert skip_thinking(OPENED) == OPENED + "\n</think>\n\n"
+    assert skip_thinking(OPENED) + "4" == OPENED + strip_open_think(OPENED, "4")
+    assert skip_thinking("2 + 2?") == "2 + 2?"

@@ -10,7 +10,14 @@ import pytest
 from transformers import AutoTokenizer
 
 from gdpo.trainer import dataset
-from gdpo.trainer.dataset import DataError, completion_ids, informative, prompt_ids, rewarded, tokenize_groups
+from gdpo.trainer.dataset import (
+    DataError,
+    apply_reward_funcs,
+    completion_ids,
+    drop_tied_groups,
+    prompt_ids,
+    tokenize_groups,
+)
 
 CHAT = [{"role": "user", "content": "2 + 2"}]
 TEXT_ROW = {"prompt": "1 +", "completions": ["2", "3 4"], "rewards": [1.0, 0.0]}
@@ -99,7 +106,7 @@ def test_the_same_tokens_have_one_reward(tokenizer):
     cut = tokenize_groups([row], tokenizer, max_length=3)
     assert cut[0]["rewards"] == [2.0, 2.0, 2.0]
     with pytest.raises(DataError, match="two different rewards"):
-        informative(cut)
+        drop_tied_groups(cut)
     tied = {"prompt": "1", "completions": ["2"] * 3 + ["3"], "rewards": [0.1] * 3 + [0.2]}
     assert tokenize_groups([tied], tokenizer)[0]["rewards"] == [0.1, 0.1, 0.1, 0.2]
 
@@ -147,9 +154,9 @@ def test_a_tokenizer_without_an_end(tokenizer):
 
 def test_only_groups_with_two_rewards_inform():
     rows = [{"rewards": [1.0, 1.0]}, {"rewards": [1.0, 0.5]}, {"rewards": [2]}]
-    assert informative(rows) == rows[1:2]
+    assert drop_tied_groups(rows) == rows[1:2]
     with pytest.raises(DataError, match="expected a group with two different rewards, found none"):
-        informative(rows[:1])
+        drop_tied_groups(rows[:1])
 
 
 # Rewards from functions
@@ -165,7 +172,7 @@ def test_a_reward_function_is_called_as_trl_calls_it(tokenizer):
 
     rows = [{"prompt": "1 +", "completions": ["2", "3 4"], "answer": "2", "id": 7}]
     rows += [{"prompt": CHAT, "completions": ["4", answer("5 5")], "answer": "4", "id": 8}]
-    scored = rewarded(rows, [reward], tokenizer)
+    scored = apply_reward_funcs(rows, [reward], tokenizer)
     assert calls[0] == (["1 +"] * 2, ["2", "3 4"], [[9, 1], [10, 11, 1]], ["2"] * 2, {"id": [7, 7]})
     assert calls[1] == ([CHAT] * 2, [answer("4"), answer("5 5")], [[11, 1], [12, 12, 1]], ["4"] * 2, {"id": [8, 8]})
     assert [row["rewards"] for row in scored] == [[2.0, 3.0], [2.0, 3.0]]
@@ -182,8 +189,8 @@ def test_several_functions_add_up_where_they_apply(tokenizer):
         return [10, 10.0]
 
     row = {"prompt": "1", "completions": ["2", "3"]}
-    assert rewarded([row], [first, second], tokenizer, [2.0, 0.5])[0]["rewards"] == [7.0, 5.0]
-    assert rewarded([row], [first, second], tokenizer)[0]["rewards"] == [11.0, 10.0]
+    assert apply_reward_funcs([row], [first, second], tokenizer, [2.0, 0.5])[0]["rewards"] == [7.0, 5.0]
+    assert apply_reward_funcs([row], [first, second], tokenizer)[0]["rewards"] == [11.0, 10.0]
 
 
 def few(completions, **_):
@@ -212,11 +219,11 @@ class Scorer:
 )
 def test_bad_reward_functions(functions, weights, message, tokenizer):
     with pytest.raises(DataError, match=f"^{re.escape(message)}$"):
-        rewarded([{"prompt": "1", "completions": ["2", "3"]}], functions, tokenizer, weights)
+        apply_reward_funcs([{"prompt": "1", "completions": ["2", "3"]}], functions, tokenizer, weights)
 
 
 def test_a_nan_from_a_function_is_a_nan_reward(tokenizer):
-    scored = rewarded([TEXT_ROW], [lambda completions, **_: [1.0, math.nan]], tokenizer)
+    scored = apply_reward_funcs([TEXT_ROW], [lambda completions, **_: [1.0, math.nan]], tokenizer)
     with pytest.raises(DataError, match=r"row 0, rewards\[1\]: expected a finite number, found nan"):
         tokenize_groups(scored, tokenizer)
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GPTNeoXConfig, GPT
 from gdpo.trainer.dataset import DataError, completion_ids, prompt_ids
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 from gdpo.trainer.objective import gdpo_loss
-from gdpo.trainer.samplers import Filled, Shuffle, with_blank
+from gdpo.trainer.samplers import Filled, Shuffle, append_dummy_group
 
 ROWS = [
     {"prompt": "1 +", "completions": ["2", "3 4", "2"], "rewards": [1.0, 0.0, 1.0]},
@@ -257,7 +257,7 @@ def test_a_blank_counts_nothing(student, tmp_path):
     """What fills up the last batches of several processes changes neither the loss nor what is logged."""
     made = trainer(student, tmp_path)
     rows = made.train_dataset.to_list()
-    blank = with_blank(made.train_dataset)[3]
+    blank = append_dummy_group(made.train_dataset)[3]
     losses, logged = [], []
     for batch in (rows, [*rows, blank, blank]):
         inputs = made._prepare_inputs(made.data_collator(batch))

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gdpo.trainer.packing import PADDING, GroupCollator, Packing, by_tokens, tree_mask
+from gdpo.trainer.packing import PADDING, GroupCollator, Packing, batch_by_tokens, tree_mask
 
 PAD = 99
 PACKING = Packing(pad_token_id=PAD, max_tokens=200)
@@ -182,5 +182,5 @@ def test_groups_of_different_sizes_join_one_batch():
 def test_groups_by_tokens():
     """Groups of 3, 4 and 9 tokens, at most 8 at a time; one too large comes alone."""
     groups = [{"prompt_ids": [1], "sequences": [[2] * size]} for size in (2, 3, 8, 1)]
-    parts = [[len(group["sequences"][0]) for group in part] for part in by_tokens(groups, 8)]
+    parts = [[len(group["sequences"][0]) for group in part] for part in batch_by_tokens(groups, 8)]
     assert parts == [[2, 3], [8], [1]]

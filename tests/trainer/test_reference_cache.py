@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM
 
 from gdpo.trainer import reference_cache
-from gdpo.trainer.reference_cache import cache_key, frozen, reference_log_probs
+from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
 
 GROUPS = [
     {"prompt_ids": [number], "sequences": [[number, place] for place in range(size)]}
@@ -89,20 +89,20 @@ def test_processes_deal_out_the_shards(tmp_path):
 def test_the_key_is_of_all_that_matters(student):
     """Another weight, another setting, another token or another precision is another key; the same is the same."""
     model = AutoModelForCausalLM.from_pretrained(student)
-    key = cache_key(frozen(model), ["float32"], GROUPS)
-    assert key == cache_key(frozen(AutoModelForCausalLM.from_pretrained(student)), ["float32"], GROUPS)
+    key = cache_key(reference_parameters(model), ["float32"], GROUPS)
+    assert key == cache_key(reference_parameters(AutoModelForCausalLM.from_pretrained(student)), ["float32"], GROUPS)
     other_data = [*GROUPS[:-1], GROUPS[-1] | {"sequences": [[9]]}]
     keys = {
         key,
-        cache_key(frozen(model), ["bfloat16"], GROUPS),
-        cache_key(frozen(model), ["float32"], other_data),
-        cache_key(frozen(model), ["float32"], GROUPS[::-1]),
-        cache_key(frozen(model.double()), ["float32"], GROUPS),
+        cache_key(reference_parameters(model), ["bfloat16"], GROUPS),
+        cache_key(reference_parameters(model), ["float32"], other_data),
+        cache_key(reference_parameters(model), ["float32"], GROUPS[::-1]),
+        cache_key(reference_parameters(model.double()), ["float32"], GROUPS),
     }
     model.float()
     with torch.no_grad():
         model.model.norm.weight[0] += 1e-6
-    keys.add(cache_key(frozen(model), ["float32"], GROUPS))
+    keys.add(cache_key(reference_parameters(model), ["float32"], GROUPS))
     assert len(keys) == 6
 
 
@@ -117,8 +117,8 @@ def test_an_adapter_is_no_part_of_the_reference(student):
     one, two = adapted(0), adapted(1)
     starts = [next(p for name, p in model.named_parameters() if "lora_A" in name) for model in (one, two)]
     assert not torch.equal(*starts)
-    key = cache_key(frozen(one), [], GROUPS)
-    assert key == cache_key(frozen(two), [], GROUPS)
+    key = cache_key(reference_parameters(one), [], GROUPS)
+    assert key == cache_key(reference_parameters(two), [], GROUPS)
     with torch.no_grad():
         starts[0] += 1
-    assert key == cache_key(frozen(one), [], GROUPS)
+    assert key == cache_key(reference_parameters(one), [], GROUPS)

@@ -85,13 +85,15 @@ def main(arguments: list[str]) -> int:
         rows = run(plan, name)
     except Exception as error:
         traceback.print_exc()
-        if process_group.first() and getattr(error, "rows", None):  # of a part that was stopped: what is there already
+        if process_group.is_main_process() and getattr(
+            error, "rows", None
+        ):  # of a part that was stopped: what is there already
             write_json(out, {"rows": error.rows, "machine": about()})
         said = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {first_line(error)}"
-        if process_group.first():
+        if process_group.is_main_process():
             write_text(out.with_suffix(".error"), said + "\n")
         return 2 if isinstance(error, UserError) else 1
-    if process_group.first():
+    if process_group.is_main_process():
         write_json(out, {"rows": rows, "machine": about()})
     return 0
 

@@ -82,7 +82,7 @@ def data_side(layout: Layout) -> list[Path]:
     """What needs sources, an index or an endpoint and neither teacher nor training: benchmarks, pool, training sets."""
     scale = layout.scale
     targets = [layout.benchmark(name, split) for name in scale.benchmarks for split in ("test", "validation")]
-    targets += [layout.guarded, layout.pool, layout.annotated, layout.units, layout.agreement]
+    targets += [layout.heldout_items, layout.pool, layout.annotated, layout.units, layout.agreement]
     targets += [layout.proficiency, layout.unit_proficiency, layout.card("metakl")]
     for name, trainset in scale.trainsets.items():
         targets.append(layout.groups(name) if trainset.select == "import" else layout.trainset(name))

@@ -128,7 +128,7 @@ def run_steps(path: Path) -> None:
     """Each step of the file, in a fork of this process."""
     from gdpo.runtime import single_thread
 
-    single_thread.one()  # as `gdpo` does first of all
+    single_thread.limit_to_one_thread()  # as `gdpo` does first of all
     os.environ["HF_HUB_OFFLINE"] = "1"
     for name in HEAVY:
         import_module(name)

@@ -45,7 +45,7 @@ for split in SPLITS:
             settings=scored,
             split=split,
         shell:
-            "gdpo evaluate {TOLD} --student {wildcards.student} --trainset none --method origin"
+            "gdpo evaluate {SCALE_ARGS} --student {wildcards.student} --trainset none --method origin"
             " --seeds 0 --split {params.split} --log {log}"
 
 
@@ -79,7 +79,7 @@ for part, (_, seeds, split) in JOBS.items():
             seeds=seeds,
             split=split,
         shell:
-            "gdpo evaluate {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+            "gdpo evaluate {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"
 
 
@@ -106,5 +106,5 @@ rule drift:
         methods=called("_sweep"),
         seeds=SCALE.sweep.seeds,
     shell:
-        "gdpo drift {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+        "gdpo drift {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
         " --method {params.methods} --seeds {params.seeds} --log {log}"

@@ -115,7 +115,7 @@ def planned_jobs():
     }
 
 
-def say_again(logs):
+def repeat_job_errors(logs):
     """Repeat at the very end what jobs that failed told their user: Snakemake's own words come after theirs.
 
     `logs` are Snakemake's own of this call.

@@ -14,4 +14,4 @@ if SCALE.sources:
         params:
             settings=fingerprint([VERSION["judge"], SCALE.judge]),
         shell:
-            "gdpo judge {TOLD} {MIRROR} --log {log}"
+            "gdpo judge {SCALE_ARGS} {MIRROR_ARGS} --log {log}"

@@ -14,7 +14,7 @@ rule benchmark:
             split=["test", "validation"],
             name=SCALE.benchmarks,
         ),
-        LAYOUT.guarded,
+        LAYOUT.heldout_items,
     log:
         f"{ROOT}/logs/benchmark.log",
     conda:
@@ -32,7 +32,7 @@ rule benchmark:
             ]
         ),
     shell:
-        "gdpo benchmark {TOLD} {MIRROR} --log {log}"
+        "gdpo benchmark {SCALE_ARGS} {MIRROR_ARGS} --log {log}"
 
 
 rule sources:
@@ -47,13 +47,13 @@ rule sources:
     params:
         settings=fingerprint([VERSION["sources"], SCALE.world, SCALE.sources]),
     shell:
-        "gdpo metakl sources {TOLD} {MIRROR} --log {log}"
+        "gdpo metakl sources {SCALE_ARGS} {MIRROR_ARGS} --log {log}"
 
 
 rule decontaminate:
     input:
         pool=LAYOUT.pool,
-        guarded=LAYOUT.guarded,
+        guarded=LAYOUT.heldout_items,
     output:
         LAYOUT.decontaminated,
         LAYOUT.contaminated,
@@ -67,7 +67,7 @@ rule decontaminate:
     params:
         settings=fingerprint([VERSION["decontaminate"], SCALE.decontaminate]),
     shell:
-        "gdpo metakl decontaminate {TOLD} --log {log}"
+        "gdpo metakl decontaminate {SCALE_ARGS} --log {log}"
 
 
 # A taxonomy of one's own is a file like any other; ours changes with VERSION["annotate"].
@@ -89,7 +89,7 @@ rule annotate:
     params:
         settings=fingerprint([VERSION["annotate"], SCALE.annotate, SCALE.encoder]),
     shell:
-        "gdpo metakl annotate {TOLD} --log {log}"
+        "gdpo metakl annotate {SCALE_ARGS} --log {log}"
 
 
 rule quality:
@@ -107,7 +107,7 @@ rule quality:
     params:
         settings=fingerprint([VERSION["quality"], SCALE.annotate, SCALE.encoder]),
     shell:
-        "gdpo metakl quality {TOLD} --log {log}"
+        "gdpo metakl quality {SCALE_ARGS} --log {log}"
 
 
 rule merge:
@@ -127,7 +127,7 @@ rule merge:
     params:
         settings=fingerprint([VERSION["merge"], SCALE.merge, SCALE.encoder]),
     shell:
-        "gdpo metakl merge {TOLD} --log {log}"
+        "gdpo metakl merge {SCALE_ARGS} --log {log}"
 
 
 rule answer:
@@ -147,7 +147,7 @@ rule answer:
             [VERSION["answer"], SCALE.proficiency, *asked_at(wildcards.model)]
         ),
     shell:
-        "gdpo metakl answer {TOLD} --model {wildcards.model} --log {log}"
+        "gdpo metakl answer {SCALE_ARGS} --model {wildcards.model} --log {log}"
 
 
 rule proficiency:
@@ -164,7 +164,7 @@ rule proficiency:
     params:
         settings=VERSION["proficiency"],
     shell:
-        "gdpo metakl proficiency {TOLD} --log {log}"
+        "gdpo metakl proficiency {SCALE_ARGS} --log {log}"
 
 
 def selected_from(wildcards):
@@ -194,7 +194,7 @@ rule select:
             ]
         ),
     shell:
-        "gdpo metakl select {TOLD} --trainset {wildcards.trainset} --log {log}"
+        "gdpo metakl select {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"
 
 
 # What a training set's card reads beside the set itself.
@@ -222,7 +222,7 @@ rule card:
     params:
         settings=fingerprint([VERSION["card"], stated("metakl")]),
     shell:
-        "gdpo metakl card {TOLD} --log {log}"
+        "gdpo metakl card {SCALE_ARGS} --log {log}"
 
 
 rule export:
@@ -241,4 +241,4 @@ rule export:
             [VERSION["export"], stated(wildcards.trainset)]
         ),
     shell:
-        "gdpo metakl export {TOLD} --trainset {wildcards.trainset} --log {log}"
+        "gdpo metakl export {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"

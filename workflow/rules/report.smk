@@ -58,7 +58,7 @@ for kind in KINDS:
         params:
             settings=table_settings,
         shell:
-            "gdpo table {TOLD} --name {wildcards.table} --log {log}"
+            "gdpo table {SCALE_ARGS} --name {wildcards.table} --log {log}"
 
     # results/TABLE.csv is the active scale's: a change of scale or limit makes it again, from finished parts.
     rule:
@@ -78,7 +78,7 @@ for kind in KINDS:
         params:
             scale=SCALE.name,
         shell:
-            "gdpo publish {TOLD} --name {wildcards.table} --log {log}"
+            "gdpo publish {SCALE_ARGS} --name {wildcards.table} --log {log}"
 
 
 rule figure:
@@ -97,7 +97,7 @@ rule figure:
             [VERSION["figure"], *figures.drawn(SCALE, wildcards.figure)]
         ),
     shell:
-        "gdpo figure {TOLD} --name {wildcards.figure} --log {log}"
+        "gdpo figure {SCALE_ARGS} --name {wildcards.figure} --log {log}"
 
 
 rule publish_figure:
@@ -120,7 +120,7 @@ rule publish_figure:
     params:
         scale=SCALE.name,
     shell:
-        "gdpo publish {TOLD} --name {wildcards.figure} --log {log}"
+        "gdpo publish {SCALE_ARGS} --name {wildcards.figure} --log {log}"
 
 
 rule claims:
@@ -135,7 +135,7 @@ rule claims:
     params:
         settings=fingerprint([VERSION["claims"], claims.settings(SCALE)]),
     shell:
-        "gdpo claims {TOLD} --log {log}"
+        "gdpo claims {SCALE_ARGS} --log {log}"
 
 
 rule publish_claims:
@@ -154,7 +154,7 @@ rule publish_claims:
     params:
         scale=SCALE.name,
     shell:
-        "gdpo publish {TOLD} --name claims --log {log}"
+        "gdpo publish {SCALE_ARGS} --name claims --log {log}"
 
 
 def reported():
@@ -185,7 +185,7 @@ rule cost:
     params:
         settings=VERSION["cost"],
     shell:
-        "gdpo cost {TOLD} --log {log}"
+        "gdpo cost {SCALE_ARGS} --log {log}"
 
 
 rule runs:
@@ -200,7 +200,7 @@ rule runs:
     params:
         settings=VERSION["runs"],
     shell:
-        "gdpo runs {TOLD} --log {log}"
+        "gdpo runs {SCALE_ARGS} --log {log}"
 
 
 # The paper's numbers and ours, cell by cell, with what it took to make ours.
@@ -216,7 +216,7 @@ rule reproduced:
     params:
         settings=fingerprint([VERSION["reproduced"], *reproduced.settings(SCALE)]),
     shell:
-        "gdpo reproduced {TOLD} --log {log}"
+        "gdpo reproduced {SCALE_ARGS} --log {log}"
 
 
 rule numbers:
@@ -231,7 +231,7 @@ rule numbers:
     params:
         settings=fingerprint([VERSION["numbers"], numbers.settings(SCALE)]),
     shell:
-        "gdpo numbers {TOLD} --log {log}"
+        "gdpo numbers {SCALE_ARGS} --log {log}"
 
 
 rule paper:
@@ -247,7 +247,7 @@ rule paper:
     params:
         scale=SCALE.name,
     shell:
-        "gdpo paper {TOLD} --log {log}"
+        "gdpo paper {SCALE_ARGS} --log {log}"
 
 
 # The published numbers beside ours, where models, rows and benchmarks are the same.
@@ -263,7 +263,7 @@ rule published:
     params:
         settings=VERSION["published"],
     shell:
-        "gdpo published {TOLD} --log {log}"
+        "gdpo published {SCALE_ARGS} --log {log}"
 
 
 rule audit:
@@ -276,7 +276,7 @@ rule audit:
     params:
         settings=VERSION["audit"],
     shell:
-        "gdpo audit {TOLD} --log {log}"
+        "gdpo audit {SCALE_ARGS} --log {log}"
 
 
 # The learning-rate sweep of the scale; its outcome is data kept under workflow/config/sweep/.
@@ -292,4 +292,4 @@ rule sweep:
     params:
         settings=fingerprint(SCALE.sweep),
     shell:
-        "gdpo sweep {TOLD} --log {log}"
+        "gdpo sweep {SCALE_ARGS} --log {log}"

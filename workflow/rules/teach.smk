@@ -34,7 +34,7 @@ rule respond:
             ]
         ),
     shell:
-        "gdpo teach respond {TOLD} --trainset {wildcards.trainset} --log {log}"
+        "gdpo teach respond {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"
 
 
 rule reward:
@@ -53,7 +53,7 @@ rule reward:
     params:
         settings=fingerprint([VERSION["reward"], SCALE.reward]),
     shell:
-        "gdpo teach reward {TOLD} --trainset {wildcards.trainset} --log {log}"
+        "gdpo teach reward {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"
 
 
 if IMPORTED:
@@ -66,7 +66,7 @@ if IMPORTED:
             # one of a mirror is as old as the mirror
             tokenizer=LAYOUT.model(SCALE.students[0]),
             benchmarks=rules.benchmark.output,
-            guarded=LAYOUT.guarded,
+            guarded=LAYOUT.heldout_items,
         output:
             LAYOUT.groups("{trainset}"),
         log:
@@ -85,7 +85,7 @@ if IMPORTED:
                 ]
             ),
         shell:
-            "gdpo teach import {TOLD} {MIRROR} --trainset {wildcards.trainset} --log {log}"
+            "gdpo teach import {SCALE_ARGS} {MIRROR_ARGS} --trainset {wildcards.trainset} --log {log}"
 
 
 if PARTS:
@@ -107,4 +107,4 @@ if PARTS:
         params:
             settings=VERSION["part"],
         shell:
-            "gdpo teach part {TOLD} --trainset {wildcards.trainset} --log {log}"
+            "gdpo teach part {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"

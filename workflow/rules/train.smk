@@ -30,7 +30,7 @@ rule model:
             [VERSION["model"], SCALE.model_settings(wildcards.model)]
         ),
     shell:
-        "gdpo model {TOLD} --name {wildcards.model} --log {log}"
+        "gdpo model {SCALE_ARGS} --name {wildcards.model} --log {log}"
 
 
 # A shipped base model made anew, to be compared with it; no result needs one.
@@ -51,7 +51,7 @@ rule pretrain:
             [VERSION["model"], SCALE.pretrain_settings(wildcards.model)]
         ),
     shell:
-        "gdpo pretrain {TOLD} --name {wildcards.model} --log {log}"
+        "gdpo pretrain {SCALE_ARGS} --name {wildcards.model} --log {log}"
 
 
 rule bases:
@@ -66,7 +66,7 @@ rule bases:
     params:
         settings=fingerprint([SCALE.model_settings(name) for name in SHIPPED]),
     shell:
-        "gdpo bases {TOLD} --log {log}"
+        "gdpo bases {SCALE_ARGS} --log {log}"
 
 
 # What a job makes: a method at its seeds for the tables, or at each rate of the grid for the sweep.
@@ -150,7 +150,7 @@ for part, (_, seeds, _) in JOBS.items():
             methods=called(part),
             seeds=seeds,
         shell:
-            "gdpo train {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+            "gdpo train {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --log {log}"
 
 
@@ -184,5 +184,5 @@ rule noise:
         ),
         seed=SCALE.seeds[0],
     shell:
-        "gdpo noise {TOLD} --student {wildcards.student} --trainset {wildcards.trainset}"
+        "gdpo noise {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
         " --method {wildcards.method} --seeds {params.seed} --log {log}"

@@ -27,7 +27,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT)]
 
 from gdpo.core.errors import UserError  # noqa: E402
-from gdpo.runtime.parent_watchdog import left_behind as left_running  # noqa: E402
+from gdpo.runtime.parent_watchdog import find_orphans as left_running  # noqa: E402
 
 POLL_SECONDS = 10
 ENDING_SECONDS = 20  # ours: a process that is about to end has ended by then, unless its disk does not answer

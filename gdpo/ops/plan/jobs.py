@@ -137,7 +137,7 @@ class Took:
     ended: float | None = None
 
 
-def took(layout: Layout, job: Job, kept: dict[str, tuple[float, float]]) -> Took | None:
+def job_timing(layout: Layout, job: Job, kept: dict[str, tuple[float, float]]) -> Took | None:
     """What a job took as far as is recorded; `kept` as `times` has it."""
     found = [provenance_path(path) for path in results(layout, job)]
     records = [read_stored(path, Provenance) for path in found if path.exists()]

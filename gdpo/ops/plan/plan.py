@@ -89,13 +89,13 @@ class Plan:
         return max(total / self.workers, sum(by_step.get(step, 0.0) for step in CHAIN))
 
 
-def planned(scale: Scale, source: str, targets: Sequence[str], workers: int | None = None) -> Plan:
+def make_plan(scale: Scale, source: str, targets: Sequence[str], workers: int | None = None) -> Plan:
     """The plan of what `targets` need. Raises UserError where Snakemake or `expected` lacks something."""
     layout = Layout(scale)
     found = workflow.jobs(source, scale.limit, workflow.paths(targets, scale))
     kept = workflow.times()
     return Planner(
-        scale, found, {job.command: took for job in found if (took := workflow.took(layout, job, kept))}
+        scale, found, {job.command: took for job in found if (took := workflow.job_timing(layout, job, kept))}
     ).plan(list(targets), workers or (NODE if scale.uses_gpus else os.cpu_count() or 1))
 
 

@@ -34,7 +34,7 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
     where all is done, what was measured beside it. Raises UserError where nobody works, or that page is not here.
     """
     from gdpo.ops.plan import report
-    from gdpo.ops.plan.plan import planned
+    from gdpo.ops.plan.plan import make_plan
 
     if workers is not None and workers < 1:
         raise UserError(f"--workers: expected a whole number above 0, found {workers}")
@@ -43,7 +43,7 @@ def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out
     if out:  # before minutes are spent on what cannot be kept
         with writing(out):
             out.mkdir(parents=True, exist_ok=True)
-    made = planned(scale, source, targets, workers)
+    made = make_plan(scale, source, targets, workers)
     text = report.markdown(made)
     display(text)
     if out:

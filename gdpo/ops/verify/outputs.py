@@ -111,7 +111,7 @@ class Outputs:
             return False
         usable = True
         for number, (row, question) in enumerate(zip(rows, questions, strict=True), start=1):
-            if sentence := misfit(row, question, self.layout.scale.benchmark(name)):
+            if sentence := why_not_gradable(row, question, self.layout.scale.benchmark(name)):
                 self._wrong(f"{path}, line {number}, {sentence}")
                 usable = False
                 continue
@@ -204,7 +204,7 @@ class Outputs:
         return self.closed[run.trainset]
 
 
-def misfit(row: Mapping[str, Any], question: Question, benchmark: Benchmark) -> str | None:
+def why_not_gradable(row: Mapping[str, Any], question: Question, benchmark: Benchmark) -> str | None:
     """What keeps `row` from being an answer to `question`, in words."""
     several = benchmark.kind == "generate" and benchmark.samples > 1
     keys = SAID | (SEVERAL if several else ONCE)

@@ -145,7 +145,7 @@ def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
 def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | None:
     if seconds is None or layout.is_online(run):
         return seconds
-    asked = layout.taught_by(run)
+    asked = layout.response_file(run)
     taught = _read(provenance_path(asked), Provenance).get("wall_seconds") if asked else None
     return None if taught is None else seconds + taught
 

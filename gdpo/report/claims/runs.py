@@ -160,5 +160,5 @@ def files(layout: Layout, claim: Claim) -> list[Path]:
         return layout.scored(needed)
     if claim.quantity == "noise":
         return list(dict.fromkeys(layout.noise(run.student, run.trainset, run.method) for run in needed))
-    taught = [layout.taught_by(run) for run in needed] if claim.quantity == "seconds_with_teacher" else []
+    taught = [layout.response_file(run) for run in needed] if claim.quantity == "seconds_with_teacher" else []
     return list(dict.fromkeys([*(layout.run(run) for run in needed), *filter(None, taught)]))

@@ -38,7 +38,7 @@ def _students(scale: Scale) -> list[str]:
 def inputs(layout: Layout) -> list[Path]:
     scale = layout.scale
     runs = [run for s in _students(scale) for cell in _trained(scale) for run in layout.cell_runs(s, cell)]
-    answered = dict.fromkeys(path for cell in _trained(scale) if (path := layout.taught_by(cell)))
+    answered = dict.fromkeys(path for cell in _trained(scale) if (path := layout.response_file(cell)))
     return [*scored(layout, runs), *map(layout.run, runs), *answered]
 
 
@@ -54,7 +54,7 @@ def data(layout: Layout) -> list[dict]:
         before = scores.mean(origin(student), names)
         for cell in _trained(scale):
             runs = layout.cell_runs(student, cell)
-            answered = layout.taught_by(cell)
+            answered = layout.response_file(cell)
             taught = read_stored(provenance_path(answered), Provenance) if answered else {"wall_seconds": 0.0}
             rows.append(
                 {

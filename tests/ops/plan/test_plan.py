@@ -15,7 +15,7 @@ from gdpo.core.errors import UserError
 from gdpo.ops.plan import report
 from gdpo.ops.plan.calibrate import line
 from gdpo.ops.plan.jobs import METADATA, SNAKEFILE, Job, called, commands, jobs, paths, times
-from gdpo.ops.plan.plan import Planner, planned
+from gdpo.ops.plan.plan import Planner, make_plan
 from gdpo.ops.plan.rates import Rate
 from gdpo.ops.plan.steps import calibrate, plan
 
@@ -65,7 +65,7 @@ def test_jobs_are_snakemakes_own() -> None:
     found = jobs("micro", None, ["all"])
     assert len(found) == total
     assert not any(job.done for job in found)
-    made = planned(load_scale("micro"), "micro", ["all"], workers=2)
+    made = make_plan(load_scale("micro"), "micro", ["all"], workers=2)
     assert sum(line.jobs for line in made.lines) == total
     assert sum(len(seeds) for seeds, _ in made.trainings.values()) == sum(
         len(job.runs) for job in found if job.step == "train"
@@ -81,7 +81,7 @@ def test_a_table_is_named_by_its_name() -> None:
 
 
 def test_the_plan_of_paper_before_anything_is_spent() -> None:
-    made = planned(load_scale("paper"), "paper", ["all"])
+    made = make_plan(load_scale("paper"), "paper", ["all"])
     assert not any(student.endswith("32b") or "32b" in student for student, _, _ in made.trainings)
     assert any("train qwen3-8b by grpo" in warning for warning in made.warnings)
     assert not any(f"train qwen3-8b by {method}" in w for w in made.warnings for method in ("sft", "dpo", "gdpo"))
@@ -169,7 +169,7 @@ def test_a_page_without_marks_is_refused() -> None:
 @pytest.mark.long
 def test_a_finished_micro_run_is_all_done() -> None:
     snakemake("--cores", "2", "results/table2.csv")
-    made = planned(load_scale("micro"), "micro", ["table2"], workers=2)
+    made = make_plan(load_scale("micro"), "micro", ["table2"], workers=2)
     assert all(line.done == line.jobs for line in made.lines)
     trained = [Path(path).parent for path in Path("results/micro/runs").rglob("train.json")]
     assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 10
@@ -181,7 +181,7 @@ def test_a_finished_micro_run_is_all_done() -> None:
 def test_a_calibrated_machine_leaves_no_time_of_micro_unknown() -> None:
     scale = load_scale("micro")
     calibrate(scale)
-    made = planned(scale, "micro", ["all"], workers=2)
+    made = make_plan(scale, "micro", ["all"], workers=2)
     assert {origin for line in made.lines for origin in line.origins} == {"measured", "light"}
     assert made.seconds > 0 and all(line.seconds > 0 for line in made.lines)
     assert Path("results/micro/throughput.json.provenance.json").exists()

@@ -23,7 +23,7 @@ from gdpo.models.sampling_hf import Generator
 from gdpo.models.sampling_types import Sampling
 from gdpo.students import train_run
 from gdpo.students.common import padding_tokenizer
-from gdpo.students.watch import Watch
+from gdpo.students.watch import ValidationReward
 from gdpo.teach.reward import reward
 from gdpo.trainer.dataset import DataError, completion_ids, prompt_ids, tokenize_groups
 from tests.trainer.architectures.families import FAMILIES, QWEN25, R1_LLAMA, R1_QWEN, scripted, write
@@ -201,7 +201,7 @@ def test_a_published_repetition_penalty_is_not_followed(tmp_path, items):
     rows = harness.evaluate(path, "float32", {"sums": (benchmark, items / "sums.jsonl")}, 2)["sums"]
     assert [row["output"] for row in rows] == ["22222"] * 2
     tokenizer = padding_tokenizer(path)
-    watched = Watch(tokenizer, generator.prompts([USER]), None, every=1, max_new_tokens=5, batch_size=1)
+    watched = ValidationReward(tokenizer, generator.prompts([USER]), None, every=1, max_new_tokens=5, batch_size=1)
     advised = AutoModelForCausalLM.from_pretrained(path)
     assert watched._answers(advised, list(watched.prompts)) == ["22222"]
 
@@ -246,7 +246,7 @@ def test_an_r1_completion_is_whole_wherever_it_is_heard(name, thinkers, items, t
     rows = harness.evaluate(path, "float32", {"sums": (benchmark, items / "sums.jsonl")}, 2)["sums"]
     assert [row["verdict"] for row in rows] == ["right", "wrong"]  # 0 + 2 and 1 + 2
     heard["lm-eval"] = [row["output"] for row in rows]
-    watched = Watch(tokenizer, Generator(path, "float32").prompts([USER]), None, 1, 9, 4)
+    watched = ValidationReward(tokenizer, Generator(path, "float32").prompts([USER]), None, 1, 9, 4)
     heard["watch"] = watched._answers(Generator(path, "float32").model, list(watched.prompts))
 
     def hear(prompts, completions, completion_ids, **_):
