@@ -138,11 +138,12 @@ robustness: setup ## malformed, hostile and faulty input, and what each case com
 
 PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples tools workflow
 
-lint: setup ## ruff, snakefmt, mypy and Snakemake's own lints
+lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
 	snakefmt --check Snakefile workflow/rules
 	mypy
+	lint-imports
 	python tools/snakemake_lint.py
 
 # Known vulnerabilities of what the locks pin; skipped, saying why, where nobody can be asked. Accepted ones: envs/accepted.yaml.

@@ -13,7 +13,54 @@ from gdpo.core.redaction import scrubbed
 
 
 class UserError(Exception):
-    """Bad input. The message names the file, the line or key, what was found and what was expected."""
+    """Bad input, in one sentence: `{path}, line {line}, {key}: found {found}, expected {expected}; {hint}`.
+
+    Args:
+        problem: What is wrong, in words, where it is not something found in the place of something else.
+        path: The file or directory.
+        line: The number of the line in it, from 1.
+        key: The key, option or column.
+        found: What is there, as it is to be shown.
+        expected: What should be there.
+        hint: What to do: the closest known name, or the next command.
+
+    Each is kept as a field, None where it was not given. `UserError("...")` is a sentence without fields.
+
+    Example:
+        >>> str(UserError(path="a.yaml", key="seeds", found=0, expected="a list of whole numbers"))
+        'a.yaml, seeds: found 0, expected a list of whole numbers'
+    """
+
+    def __init__(
+        self,
+        problem: str | None = None,
+        *,
+        path: Path | str | None = None,
+        line: int | None = None,
+        key: str | None = None,
+        found: object = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ):
+        self.problem, self.path, self.line, self.key = problem, path, line, key
+        self.found, self.expected, self.hint = found, expected, hint
+        super().__init__(sentence(problem, path, line, key, found, expected, hint))
+
+
+def sentence(
+    problem: str | None,
+    path: Path | str | None,
+    line: int | None,
+    key: str | None,
+    found: object,
+    expected: str | None,
+    hint: str | None,
+) -> str:
+    """The one sentence of an error with these fields (UserError)."""
+    place = ", ".join(str(part) for part in (path, line and f"line {line}", key) if part)
+    body = [problem, None if found is None else f"found {found}", expected and f"expected {expected}"]
+    said = ", ".join(part for part in body if part)
+    return "; ".join(part for part in (f"{place}: {said}" if place and said else place or said, hint) if part)
 
 
 class Unreachable(UserError):

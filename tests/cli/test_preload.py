@@ -30,7 +30,7 @@ import subprocess, sys
 from pathlib import Path
 from gdpo.cli import preload
 from gdpo.runtime import parent_watchdog
-caller.announce()
+parent_watchdog.announce()
 preload.start(Path("preload.log"), offline=True)
 sys.exit(subprocess.run(sys.argv[1:]).returncode)
 """

@@ -103,7 +103,7 @@ STEP = """
 import sys
 from pathlib import Path
 from gdpo.core import progress, terminal
-console.redirect(Path("logs/step.log"))
+terminal.redirect(Path("logs/step.log"))
 progress.report(1, 2, "steps")
 print(progress.read(Path("logs/step.log")))
 {ends}

@@ -395,7 +395,7 @@ def test_a_machine_too_busy_to_go_on_costs_no_verdict() -> None:
 
 def test_every_item_begins_with_the_same_random_numbers() -> None:
     """sympy draws them from a generator of its own, which is seeded from the clock."""
-    code = "from gdpo import grading; from sympy.core.random import random\n"
+    code = "from gdpo.grading import grade as grading; from sympy.core.random import random\n"
     code += "grading._compare = lambda *_: random(); grading.serve(5)"
     lines = '["1", "1"]\n["2", "1"]\n'
     calls = [subprocess.run([sys.executable, "-c", code], input=lines, capture_output=True, text=True) for _ in "ab"]
@@ -448,7 +448,7 @@ def test_an_answer_that_is_given_often_is_compared_once(monkeypatch) -> None:
 
 def test_no_child_outlives_a_process_that_graded_a_tower() -> None:
     code = (
-        "from functools import partial; from gdpo import grading; from gdpo.core.records import Question\n"
+        "from functools import partial; from gdpo.grading import grade as grading; from gdpo.core.records import Question\n"
         "grading.MathChild = partial(grading.MathChild, seconds=1.5)\n"
         "ask = lambda text: grading.grade("
         "Question(id='q', domain='math', source='s', question='?', answer='2', grader='math'), text)\n"

@@ -258,7 +258,10 @@ VALUES = [
 def check_commands(directory: Path, examples: int, patch: pytest.MonkeyPatch) -> None:
     """Arguments up to the step itself, which is not called, nor anything that would start another process."""
     patch.chdir(directory)
-    for name in ("launch.start", "environment.enter", "console.redirect", "cli.import_module", "caller.watch"):
+    for name in (
+        "runtime.launch.start", "runtime.vllm_environment.enter", "core.terminal.redirect", "cli.main.import_module",
+        "runtime.parent_watchdog.watch",
+    ):  # fmt: skip
         patch.setattr(f"gdpo.{name}", lambda *arguments: Nothing())
     patch.setattr(os, "environ", dict(os.environ))
     steps, options = vocabulary()

@@ -18,12 +18,12 @@ from workflow.scripts import orphans
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="/proc lists processes on Linux alone")
 
 HANG = 60  # seconds
-WATCHED = "from gdpo import caller; caller.watch(); "
+WATCHED = "from gdpo.runtime import parent_watchdog; parent_watchdog.watch(); "
 WAITS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 STARTS = "import subprocess, sys; subprocess.run(sys.argv[1:]); "
 
 
-def starter(*command: str, before: str = "from gdpo import caller; caller.announce(); ") -> list[str]:
+def starter(*command: str, before: str = "from gdpo.runtime import parent_watchdog; parent_watchdog.announce(); ") -> list[str]:
     """A process that announces itself, as Snakemake does, starts `command` and waits for it."""
     return [sys.executable, "-c", before + STARTS, *command]
 
@@ -95,7 +95,7 @@ try:
     while True:
         held.append(open(os.devnull))
 except OSError:
-    time.sleep(3 * caller.LOOK_SECONDS)
+    time.sleep(3 * parent_watchdog.LOOK_SECONDS)
 held.clear()
 """
 

@@ -43,7 +43,7 @@ from pathlib import Path
 from gdpo.core import progress, terminal
 student, log, output = sys.argv[1:]
 print("noise of", student, file=sys.stderr, flush=True)
-console.redirect(Path(log))
+terminal.redirect(Path(log))
 while not Path(f"go-{student}").exists():
     progress.report(120, 200, "answers")
     time.sleep(0.05)

@@ -5,7 +5,6 @@ Two dry runs say which there are, with everything made anew, and which of them a
 
 from __future__ import annotations
 
-import argparse
 import base64
 import binascii
 import json
@@ -17,6 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from types import SimpleNamespace
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.scale import Scale
@@ -38,15 +38,13 @@ class Job:
     done: bool
 
     @cached_property
-    def arguments(self) -> argparse.Namespace:
-        from gdpo.cli.main import parser
-
-        return parser().parse_args(called(self.command))
+    def arguments(self) -> SimpleNamespace:
+        return arguments(called(self.command))
 
     @property
     def step(self) -> str:
         """The step's name: of `gdpo metakl answer` answer."""
-        step: str = getattr(self.arguments, "substep", None) or self.arguments.step
+        step: str = self.arguments.step
         return step
 
     @property
@@ -65,6 +63,25 @@ def called(command: str) -> list[str]:
         if Path(word).name == "gdpo" or word == "gdpo.cli":
             return words[place + 1 :]
     raise ValueError(f"expected a call of gdpo, found {command!r}")
+
+
+def arguments(words: Sequence[str]) -> SimpleNamespace:
+    """The last of the words before the options as `step`, and each option's value; a list where it takes several.
+
+    The workflow writes every option as `--NAME VALUE...`, so that no parser of the command line is needed here.
+    """
+    options: dict[str, list[str]] = {}
+    steps: list[str] = []
+    values = steps
+    for word in words:
+        if word.startswith("--"):
+            values = options.setdefault(word.removeprefix("--"), [])
+        else:
+            values.append(word)
+    several = {"method": list, "seeds": lambda seeds: [int(seed) for seed in seeds]}
+    return SimpleNamespace(
+        step=steps[-1], **{name: several.get(name, lambda value: value[0])(given) for name, given in options.items()}
+    )
 
 
 def commands(text: str) -> list[str]:
