@@ -23,7 +23,10 @@ WAITS = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
 STARTS = "import subprocess, sys; subprocess.run(sys.argv[1:]); "
 
 
-def starter(*command: str, before: str = "from gdpo.runtime import parent_watchdog; parent_watchdog.announce(); ") -> list[str]:
+ANNOUNCES = "from gdpo.runtime import parent_watchdog; parent_watchdog.announce(); "
+
+
+def starter(*command: str, before: str = ANNOUNCES) -> list[str]:
     """A process that announces itself, as Snakemake does, starts `command` and waits for it."""
     return [sys.executable, "-c", before + STARTS, *command]
 
