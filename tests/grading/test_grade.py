@@ -448,7 +448,8 @@ def test_an_answer_that_is_given_often_is_compared_once(monkeypatch) -> None:
 
 def test_no_child_outlives_a_process_that_graded_a_tower() -> None:
     code = (
-        "from functools import partial; from gdpo.grading import grade as grading; from gdpo.core.records import Question\n"
+        "from functools import partial\n"
+        "from gdpo.grading import grade as grading; from gdpo.core.records import Question\n"
         "grading.MathChild = partial(grading.MathChild, seconds=1.5)\n"
         "ask = lambda text: grading.grade("
         "Question(id='q', domain='math', source='s', question='?', answer='2', grader='math'), text)\n"
