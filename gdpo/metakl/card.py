@@ -19,12 +19,12 @@ from gdpo.config.models import TrainSet
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, read_json, sha256
+from gdpo.core.markdown import cell, escape, join_names, percent, shorten, table
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import Domain, Question, read_records
 from gdpo.core.result_files import Provenance, read_stored
 from gdpo.metakl import making
 from gdpo.metakl.decontaminate import ALL
-from gdpo.metakl.markdown import cell, escaped, listed, percent, shortened, table
 from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.metakl.select import stable_hash
 
@@ -150,7 +150,7 @@ def licence(scale: Scale, source: str) -> str:
 
 def what(facts: CardData) -> str:
     counts = Counter(question.domain for question in facts.chosen)
-    parts = listed([f"{cell(counts[domain])} {domain}" for domain in facts.domains if counts[domain]])
+    parts = join_names([f"{cell(counts[domain])} {domain}" for domain in facts.domains if counts[domain]])
     units = {unit for question in facts.chosen for unit in question.units}
     harmful = "\n\nSafety questions are harmful requests of public sets, kept for learning to refuse them."
     return (
@@ -233,7 +233,7 @@ def knowledge_units(facts: CardData) -> str:
     chosen = Counter(unit for question in facts.chosen for unit in set(question.units))
     frequent = sorted(facts.units, key=lambda unit: (-facts.units[unit]["count"], unit))[:UNITS_SHOWN]
     merged = {unit: [member for member in facts.units[unit]["members"] if member != unit] for unit in frequent}
-    lines = [[u, shortened(", ".join(merged[u]), 80), facts.units[u]["count"], chosen[u]] for u in frequent]
+    lines = [[u, shorten(", ".join(merged[u]), 80), facts.units[u]["count"], chosen[u]] for u in frequent]
     once = sum(entry["count"] == 1 for entry in facts.units.values())
     parts = [
         "## Knowledge units",
@@ -311,12 +311,12 @@ def terms(totals: Mapping[str, int]) -> str:
         count = sum(totals[name] for name in strict)
         said += (
             f" {cell(count)} of {cell(sum(totals.values()))} questions are licensed for non-commercial use alone "
-            f"({escaped(', '.join(strict))}), and so is the set as a whole; the rest is not."
+            f"({escape(', '.join(strict))}), and so is the set as a whole; the rest is not."
         )
     else:
         said += " No question is licensed for non-commercial use alone."
     if alike:
-        said += f" What is made of the set must be shared under the same terms ({escaped(', '.join(alike))})."
+        said += f" What is made of the set must be shared under the same terms ({escape(', '.join(alike))})."
     return said.strip()
 
 
@@ -349,7 +349,7 @@ def absent(known: Mapping[str, Source]) -> str:
     missing = [f"{source.title} ({cell(source.selected)})" for name, source in PUBLISHED.items() if name not in here]
     if not missing:
         return "Every source of the paper's table A4 is here or has a stand-in."
-    return f"Neither here nor stood in for, of the paper's table A4 with its count of questions: {listed(missing)}."
+    return f"Neither here nor stood in for, of the paper's table A4 with its count of questions: {join_names(missing)}."
 
 
 def examples(facts: CardData) -> str:
@@ -362,7 +362,7 @@ def examples(facts: CardData) -> str:
     shown = [part[i] for i in range(EXAMPLES) for part in turns if i < len(part)][:EXAMPLES]
     lines = []
     for question in shown:
-        text = shortened(facts.asked(question), EXAMPLE_LENGTH) if question.domain != "safety" else "(not printed)"
+        text = shorten(facts.asked(question), EXAMPLE_LENGTH) if question.domain != "safety" else "(not printed)"
         lines.append([question.id, text, ", ".join(question.units)])
     return "## Ten questions\n\n" + table(["id", "question", "units"], lines, labels=3)
 

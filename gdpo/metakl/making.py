@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from gdpo.config.models import TrainSet
 from gdpo.config.scale import Scale
-from gdpo.metakl.markdown import cell, escaped, listed
+from gdpo.core.markdown import cell, escape, join_names
 
 
 def steps(scale: Scale, trainset: str, agreement: Sequence[Mapping[str, str]]) -> list[str]:
@@ -36,9 +36,9 @@ def _sources(scale: Scale) -> str:
 
 
 def _decontaminate(scale: Scale) -> str:
-    guarded = listed([escaped(benchmark.display) for benchmark in scale.benchmarks.values()])
+    guarded = join_names([escape(benchmark.display) for benchmark in scale.benchmarks.values()])
     protect = scale.decontaminate.protect
-    beside = f", and the sources {listed([f'`{name}`' for name in protect])}" if protect else ""
+    beside = f", and the sources {join_names([f'`{name}`' for name in protect])}" if protect else ""
     ngram = scale.decontaminate.ngram
     shared = f", and what shares {ngram} words in a row with one" if ngram else ""
     return (
@@ -50,13 +50,13 @@ def _decontaminate(scale: Scale) -> str:
 def _annotate(scale: Scale) -> str:
     settings = scale.annotate
     if settings.backend == "openai":
-        named = f"Skills are named by {escaped(settings.needed_endpoint.model)}, asked at an endpoint by our prompts."
+        named = f"Skills are named by {escape(settings.needed_endpoint.model)}, asked at an endpoint by our prompts."
         if settings.fallback == "taxonomy":
             named += " Questions to which it gave no fitting reply have those of a taxonomy."
     elif settings.backend == "taxonomy":
         matching = settings.taxonomy
         own = " What a source says of its own row is among them." if matching.topics else ""
-        file = f" {escaped(matching.file)}" if matching.file else " of this project"
+        file = f" {escape(matching.file)}" if matching.file else " of this project"
         named = (
             f"Skills are the {matching.least} to {matching.most} of a taxonomy{file} that lie nearest to the question "
             f"by sentence embeddings (`{scale.needed_encoder.reference}`), within {matching.margin:g} of the best "
@@ -71,7 +71,7 @@ def _merge(scale: Scale, agreement: Sequence[Mapping[str, str]]) -> str:
     settings = scale.merge
     if settings.backend == "openai":
         said = (
-            f"{escaped(settings.needed_endpoint.model)}, asked at an endpoint by our prompt, merges skills into units."
+            f"{escape(settings.needed_endpoint.model)}, asked at an endpoint by our prompt, merges skills into units."
         )
     elif settings.backend == "embedding":
         said = (
@@ -90,11 +90,11 @@ def _merge(scale: Scale, agreement: Sequence[Mapping[str, str]]) -> str:
 
 def _proficiency(scale: Scale) -> str:
     settings = scale.proficiency
-    models = listed([escaped(scale.model(name).display) for name in settings.models])
+    models = join_names([escape(scale.model(name).display) for name in settings.models])
     if settings.questions is None:
         asked = "every question"
     elif isinstance(settings.questions, dict):
-        asked = listed([f"{cell(n)} {domain}" for domain, n in settings.questions.items()]) + " questions"
+        asked = join_names([f"{cell(n)} {domain}" for domain, n in settings.questions.items()]) + " questions"
     else:
         asked = f"{cell(settings.questions)} questions"
     greedy = settings.temperature == 0
@@ -107,7 +107,7 @@ def _proficiency(scale: Scale) -> str:
 
 def selection(scale: Scale, trainset: TrainSet) -> str:
     """What one training set takes from the pool."""
-    parts = listed([escaped(scale.trainset(name).display) for name in trainset.parts])
+    parts = join_names([escape(scale.trainset(name).display) for name in trainset.parts])
     settings = scale.selection
     said = {
         "metakl": (
@@ -121,5 +121,5 @@ def selection(scale: Scale, trainset: TrainSet) -> str:
         "part": f"Of {parts}, at most {cell(trainset.size)} questions, in a fixed order that looks random.",
     }[trainset.select]
     only = f" Of the domain {trainset.domain} alone." if trainset.domain else ""
-    named = f" Drawn from {listed([f'`{name}`' for name in trainset.sources])} alone." if trainset.sources else ""
+    named = f" Drawn from {join_names([f'`{name}`' for name in trainset.sources])} alone." if trainset.sources else ""
     return said + only + named

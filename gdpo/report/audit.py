@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 
+from gdpo.core.markdown import table_lines
 from gdpo.report.published import AVERAGES, Printed
 
 HALF_DIGIT = Decimal("0.005")
@@ -89,6 +90,7 @@ def disagreements(rows: Sequence[Printed]) -> list[Disagreement]:
     ]
 
 
+HEADS = ["table", "model", "row", "average", "printed", "recomputed", "difference"]
 COLUMNS = ["table", "model", "row", "column", "printed", "recomputed", "difference", "follows"]
 
 
@@ -113,12 +115,8 @@ def markdown(rows: Sequence[Printed]) -> str:
         f"{TOLERANCE} is rounding: half a digit of the cells' mean and half a digit of the average itself. "
         f"{_others(near)}",
         "",
-        "| table | model | row | average | printed | recomputed | difference |",
-        "|---|---|---|---|---|---|---|",
-        *(
-            f"| {a.table} | {a.model} | {a.row} | {a.column.removesuffix('_avg')} | {a.printed} | {a.recomputed:.2f} "
-            f"| {a.difference:+.2f} |"
-            for a in wrong
+        *table_lines(
+            ["table", "model", "row", "average", "printed", "recomputed", "difference"], [_cells(a) for a in wrong]
         ),
         "",
         f"Rows that more than one table prints: {len(same)}; with different numbers: "
@@ -126,12 +124,17 @@ def markdown(rows: Sequence[Printed]) -> str:
         "",
     ]
     if differing:
-        lines += ["| model | row | column | tables | printed |", "|---|---|---|---|---|"]
-        for d in differing:
-            cells = [d.model, d.row, d.column.removesuffix("_avg"), " and ".join(d.tables), _both(d.printed)]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.append("")
+        cells = [
+            [d.model, d.row, d.column.removesuffix("_avg"), " and ".join(d.tables), _both(d.printed)] for d in differing
+        ]
+        lines += [*table_lines(["model", "row", "column", "tables", "printed"], cells), ""]
     return "\n".join(lines)
+
+
+def _cells(average: Average) -> list[str]:
+    name = average.column.removesuffix("_avg")
+    numbers = [str(average.printed), f"{average.recomputed:.2f}", f"{average.difference:+.2f}"]
+    return [average.table, average.model, average.row, name, *numbers]
 
 
 def _both(printed: tuple[Decimal, Decimal]) -> str:

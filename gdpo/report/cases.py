@@ -15,12 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gdpo.config.layout import Layout, Run, origin
+from gdpo.core.markdown import MARKUP, escape
 from gdpo.core.records import Question, chat, read_records
 from gdpo.core.result_files import Sample, read_rows
 from gdpo.evaluate.samples import RIGHT_BEFORE, outputs, share_right, verdicts
 from gdpo.report.columns import OURS, title
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import csv_text, inert, plain
+from gdpo.report.sheet import csv_text, inert
 from gdpo.report.tables import is_origin, row_title, scored
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
@@ -133,13 +134,13 @@ def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
     """The cases for people; whatever a data set or a model wrote stands in fences and is never rendered."""
     blocks = [f"# {layout.scale.tables[name].title}"]
     for row in found:
-        blocks.append(f"## {plain(row['model'])}, {plain(row['row'])}: {CHANGES[row['change']]}")
+        blocks.append(f"## {escape(row['model'], MARKUP)}, {escape(row['row'], MARKUP)}: {CHANGES[row['change']]}")
         if "id" not in row:
             blocks.append(f"No item changed so at seed {row['seed']}.")
             continue
         blocks.append(
-            f"{plain(row['benchmark'])}, item {plain(row['id'])}: one of {row['items']} that changed so at seed "
-            f"{row['seed']}, {row['at_every_seed']} of them at every seed."
+            f"{escape(row['benchmark'], MARKUP)}, item {escape(row['id'], MARKUP)}: one of {row['items']} that changed "
+            f"so at seed {row['seed']}, {row['at_every_seed']} of them at every seed."
         )
         blocks += ["Question:", fenced(row["question"]), "Expected:", fenced(row["gold"])]
         for when in ("before", "after"):

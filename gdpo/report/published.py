@@ -19,6 +19,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv
+from gdpo.core.markdown import table_lines
 from gdpo.core.records import Domain
 from gdpo.report.columns import averaged, paper
 
@@ -151,6 +152,5 @@ def markdown(scale: Scale, pairs: list[Beside]) -> str:
     title = f"# Published numbers and ours, scale {scale.name}\n\n"
     if not pairs:
         return f"{title}No model of scale {scale.name} is one of the paper's: there is nothing to compare.\n"
-    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-    lines += ["| " + " | ".join(row.values()) + " |" for row in rows(pairs)]
+    lines = table_lines(COLUMNS, [list(row.values()) for row in rows(pairs)])
     return title + "\n".join(lines) + "\n\nIn percent; the difference is ours minus the published number, in points.\n"

@@ -15,12 +15,13 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Table
 from gdpo.core.errors import UserError
+from gdpo.core.markdown import MARKUP, escape, table_lines
 from gdpo.core.result_files import Score, read_stored
 from gdpo.report import runs, score_tables
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
 from gdpo.report.score_tables import Estimate, Line
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import number, plain
+from gdpo.report.sheet import number
 from gdpo.report.tables import row_title, scored
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
@@ -29,6 +30,7 @@ COLUMNS = [
     "table", "model", "row", "column", "paper", "paper_model", "ours", "low", "high", "n", "seeds", "note", "scale",
     "command", "hardware", "seconds",
 ]  # fmt: skip
+HEADS = ["model", "row", "column", "paper", "ours", "n", "seeds", "hardware", "time", "note"]
 NOTHING = "No results of this scale are kept yet.\n"
 
 Row = dict[str, str]
@@ -157,17 +159,16 @@ def section(found: Sequence[Row]) -> str:
     ]
     for (table, command), cells in groupby(found, lambda row: (row["table"], row["command"])):
         title = table.replace("table", "Table ")
-        lines = ["| model | row | column | paper | ours | n | seeds | hardware | time | note |", "|" + "---|" * 10]
-        lines += [_line(row) for row in cells]
+        lines = table_lines(HEADS, [_cells(row) for row in cells])
         blocks.append("\n".join([f"### {title}", "", f"`{command}`", "", *lines, ""]))
     return "\n".join(blocks)
 
 
-def _line(row: Row) -> str:
+def _cells(row: Row) -> list[str]:
     column = row["column"].replace("_avg", " avg")
     ours = f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else "-"
     cells = [row["model"], row["row"], column, row["paper"] or "-", ours, row["n"] or "-", row["seeds"] or "none"]
-    return "| " + " | ".join(map(plain, [*cells, row["hardware"] or "-", _time(row), row["note"]])) + " |"
+    return [escape(text, MARKUP) for text in (*cells, row["hardware"] or "-", _time(row), row["note"])]
 
 
 def _time(row: Row) -> str:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gdpo.core.markdown import MARKUP, escape, table_lines
 from gdpo.report import latex
 
 ARROWS = {"up": "↑", "down": "↓", "": ""}
@@ -25,7 +26,7 @@ class Entry:
     best: bool = False
 
     def markdown(self) -> str:
-        text = plain(self.text or MISSING)
+        text = escape(self.text or MISSING, MARKUP)
         return (f"**{text}**" if self.best else text) + ARROWS[self.arrow]
 
     def latex(self) -> str:
@@ -57,22 +58,10 @@ class RenderedTable:
 
     def markdown(self) -> str:
         """The table with its columns aligned, so that it can be read on a terminal too, and the notes below it."""
-        lines = [[plain(head) for head in self.heads], *([entry.markdown() for entry in line] for line in self.body)]
-        widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(self.heads))]
-        rule = ["-" * width if i < self.labels else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
-        table = [_line(cells, widths, self.labels) for cells in (lines[0], rule, *lines[1:])]
+        heads = [escape(head, MARKUP) for head in self.heads]
+        lines = [[entry.markdown() for entry in line] for line in self.body]
+        table = table_lines(heads, lines, self.labels, padded=True)
         return "\n".join([f"# {self.title}", "", *table, "", *(f"- {note}" for note in self.notes), ""])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], labels: int) -> str:
-    padded = [c.ljust(w) if i < labels else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True))]
-    return "| " + " | ".join(padded) + " |"
-
-
-def plain(text: str) -> str:
-    """`text` in a Markdown table's cell: on one line, and nothing of it taken for a column, a tag or code."""
-    text = " ".join(text.split())
-    return "".join(f"\\{character}" if character in "\\|<`*" else character for character in text)
 
 
 def inert(text: str) -> str:

@@ -9,7 +9,6 @@ from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
 from gdpo.metakl import steps
 from gdpo.metakl.card import card, noncommercial, terms
-from gdpo.metakl.markdown import cell, listed, shortened, table
 from tests.metakl import made_set
 
 
@@ -198,14 +197,3 @@ def test_a_made_up_world_has_a_card(tmp_path, monkeypatch):
     assert section(text, "Licences")[2].startswith("| Apache-2.0 |")
     assert "## Where the sources come from" not in text
     assert text.endswith("|\n")
-
-
-def test_cells_and_shortened_texts():
-    assert [cell(value) for value in (1234567, None, "", 0, "a|b\n c", "$x_1$ [y] \\frac")] == [
-        "1,234,567", "-", "-", "0", "a\\|b c", "\\$x_1\\$ \\[y] \\\\frac",
-    ]  # fmt: skip
-    assert table(["a", "b"], [["x", 1]]) == "| a | b |\n| --- | ---: |\n| x | 1 |"
-    assert shortened("one two three", 13) == "one two three"
-    assert shortened("one two three", 12) == "one two …"
-    assert shortened("onetwothreefour", 10) == "onetwoth …"
-    assert [listed(names) for names in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == ["", "a", "a and b", "a, b and c"]

@@ -9,11 +9,12 @@ import pytest
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.tables import Cell
+from gdpo.core import markdown
 from gdpo.core.files import write_json, write_jsonl
 from gdpo.report import steps, tables
 from gdpo.report.latex import escape
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import Entry, RenderedTable, number, plain
+from gdpo.report.sheet import Entry, RenderedTable, number
 from tests.seeded import two_seeds
 
 DRAWS = 10000  # micro's own; with 200 none of a table's differences could be significant
@@ -164,7 +165,7 @@ def test_text_is_escaped():
     assert escape("50% of a_b & c\\d #1 {x} $y$ ~ ^") == (
         r"50\% of a\_b \& c\textbackslash{}d \#1 \{x\} \$y\$ \textasciitilde{} \textasciicircum{}"
     )
-    assert plain("a|b <i>\n*c*") == r"a\|b \<i> \*c\*"
+    assert markdown.escape("a|b <i>\n*c*", markdown.MARKUP) == r"a\|b \<i> \*c\*"
     sheet = RenderedTable("t", ["a"], [{}], ["a_b"], [[Entry("x|y", "down", True)]], labels=1)
     assert r"\textbf{x\textbar{}y}$\downarrow$" in sheet.texts()[".tex"]
     assert r"a\_b" in sheet.texts()[".tex"]

@@ -24,14 +24,13 @@ from gdpo.cli import main as cli
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale, read_yaml
 from gdpo.config.models import Endpoint, Model
-from gdpo.core import terminal
+from gdpo.core import markdown, terminal
 from gdpo.core.errors import UserError
 from gdpo.core.files import finished_rows, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gdpo.core.provenance import recorded
 from gdpo.core.records import Question, Responses, read_records, write_records
 from gdpo.grading import grade as grading
 from gdpo.grading.grade import grade_many
-from gdpo.metakl import markdown as card_text
 from gdpo.metakl import steps as metakl
 from gdpo.metakl.ask_merge import merge_skills
 from gdpo.metakl.ask_skills import annotate
@@ -291,7 +290,7 @@ def test_a_name_stays_in_its_cell_of_a_table():
 
 @pytest.mark.outcome("escaped")
 def test_a_question_stays_in_its_cell_of_the_data_card():
-    text = card_text.table(["id", "question"], [["../x", INJECTED]], labels=2)
+    text = markdown.table(["id", "question"], [["../x", INJECTED]], labels=2)
     assert len(text.splitlines()) == 3 and [len(cells_of(line)) for line in text.splitlines()] == [2, 2, 2]
     assert r"\<script>" in text and r"\[l](" in text and r"\$y\$" in text
 

@@ -18,6 +18,7 @@ from gdpo.config.loader import read_yaml
 from gdpo.config.scale import Scale
 from gdpo.config.yaml_loader import first_problem
 from gdpo.core.errors import UserError
+from gdpo.core.markdown import table_lines
 from gdpo.core.project import CONFIG
 from gdpo.report.bootstrap import holm
 from gdpo.report.claims import runs as about
@@ -156,9 +157,8 @@ def markdown(layout: Layout, found: list[Result]) -> str:
         *rule(),
         *left_out(layout, paper(layout.scale)),
         "",
-        "| claim | source | claimed | effect [interval] | unit | published | verdict |",
-        "|---|---|---|---|---|---|---|",
     ]
+    cells = []
     for result in found:
         row = _row(result)
         finding = result.finding
@@ -166,8 +166,10 @@ def markdown(layout: Layout, found: list[Result]) -> str:
         if finding:
             spread = _number(finding.effect, 2)
             spread += "" if finding.low is None else f" [{_number(finding.low, 2)}, {_number(finding.high, 2)}]"
-        cells = [f"**{result.id}** {row['statement']}", row["source"], row["claimed"], spread, row["unit"] or "-"]
-        lines.append("| " + " | ".join([*cells, row["published"] or "-", f"**{result.verdict}**"]) + " |")
+        claim = [f"**{result.id}** {row['statement']}", row["source"], row["claimed"]]
+        cells.append([*claim, spread, row["unit"] or "-", row["published"] or "-", f"**{result.verdict}**"])
+    heads = ["claim", "source", "claimed", "effect [interval]", "unit", "published", "verdict"]
+    lines += table_lines(heads, cells)
     return "\n".join([*lines, "", *(_details(result) for result in found), ""])
 
 
