@@ -6,10 +6,11 @@ import pytest
 
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
+from gdpo.core.records import Question, read_records, write_records
 from gdpo.metakl import steps
 from gdpo.metakl.card import card, noncommercial, terms
 from tests.metakl import made_set
+from tests.refusal import refused
 
 
 @pytest.fixture
@@ -174,8 +175,17 @@ def test_a_pool_of_ones_own_has_no_record_of_reading(layout):
 
 
 def test_imported_groups_have_no_card(layout):
-    with pytest.raises(UserError, match=r"trainsets\.taken: found imported groups"):
+    with refused(key="trainsets.taken", found="imported groups"):
         card(layout, "taken")
+
+
+def test_questions_are_not_evaluated_as_templates(layout):
+    questions = read_records(layout.trainset("metakl"), Question)
+    questions = [question.model_copy(update={"question": "{{ 7 * 7 }} {% if %}"}) for question in questions]
+    write_records(layout.trainset("metakl"), questions)
+    assert "| gsm8k-train-1 | {{ 7 * 7 }} {% if %} | addition, division |" in section(
+        card(layout, "metakl"), "Ten questions"
+    )
 
 
 def test_a_made_up_world_has_a_card(tmp_path, monkeypatch):
