@@ -158,7 +158,7 @@ def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | 
     refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
     others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]
     told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals], kept), strict=True))
-    told |= zip(others, grade_many([pairs[i] for i in others], told=True), strict=True)
+    told |= zip(others, grade_many([pairs[i] for i in others], show_progress=True), strict=True)
     return [told[i] for i in range(len(pairs))]
 
 

@@ -32,7 +32,7 @@ def answers(scale: Scale, model: str, questions: list[Question], extra: dict | N
     written = [question for question in questions if question.id not in outputs]
     outputs |= {q.id: texts for q, texts in zip(written, _generated(scale, model, written, extra), strict=True)}
     pairs = [(question, text) for question in questions for text in outputs[question.id]]
-    verdicts = iter(grade_many(pairs, told=True))
+    verdicts = iter(grade_many(pairs, show_progress=True))
     rows = []
     for question in questions:
         judged = [next(verdicts) for _ in outputs[question.id]]

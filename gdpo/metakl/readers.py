@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gdpo.core.records import LETTERS
-from gdpo.grading.grade import final_answer, refuses
+from gdpo.grading.grade import final_answer
+from gdpo.grading.refusals import refuses
 
 Row = Mapping[str, Any]
 Fields = dict[str, Any]

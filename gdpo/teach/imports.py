@@ -230,7 +230,7 @@ def judged(
         (Question(id=g.id, domain=domain, source=g.id, question="", answer=c.answer, grader=grader), c.text)
         for g in groups for c in g.completions if c.answer is not None
     ]  # fmt: skip
-    graded = iter(grade_many(pairs, told=True))
+    graded = iter(grade_many(pairs, show_progress=True))
     return [_group(group, trainset, graded, count, settings) for group in groups]
 
 

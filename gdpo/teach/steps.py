@@ -179,7 +179,7 @@ def reward(scale: Scale, trainset: str) -> None:
             )
         tokenizer = _tokenizer(layout)
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
-        verdicts = grade_many(pairs, told=True)
+        verdicts = grade_many(pairs, show_progress=True)
         texts = [text for _, text in pairs]
         lengths = [len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
         scored = [

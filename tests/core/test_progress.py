@@ -143,11 +143,11 @@ def test_batches_tell_how_many_entries_are_there(tmp_path, monkeypatch, kept):
 def test_graded_answers_are_told_where_that_is_asked_for(monkeypatch):
     reports = []
     monkeypatch.setattr("gdpo.grading.grade.report", lambda *given: reports.append(given))
-    monkeypatch.setattr("gdpo.grading.grade._math_verdict", lambda item: "right")
+    monkeypatch.setattr("gdpo.grading.grade.math_verdict", lambda item: "right")
     sum_ = Question(id="q", domain="math", source="s", question="1 + 1", answer="2", grader="math")
     exact = sum_.model_copy(update={"grader": "exact"})
     pairs = [(sum_, "2"), (exact, "2"), (sum_, "3")]
     assert grade_many(pairs) == ["right"] * 3
     assert reports == []
-    grade_many(pairs, told=True)
+    grade_many(pairs, show_progress=True)
     assert reports == [(1, 2, "answers graded"), (2, 2, "answers graded")]

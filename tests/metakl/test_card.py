@@ -181,9 +181,9 @@ def test_imported_groups_have_no_card(layout):
 
 def test_questions_are_not_evaluated_as_templates(layout):
     questions = read_records(layout.trainset("metakl"), Question)
-    questions = [question.model_copy(update={"question": "{{ 7 * 7 }} {% if %}"}) for question in questions]
+    questions = [question.model_copy(update={"question": "{{ 7 + 7 }} {% if %}"}) for question in questions]
     write_records(layout.trainset("metakl"), questions)
-    assert "| gsm8k-train-1 | {{ 7 * 7 }} {% if %} | addition, division |" in section(
+    assert "| gsm8k-train-1 | {{ 7 + 7 }} {% if %} | addition, division |" in section(
         card(layout, "metakl"), "Ten questions"
     )
 

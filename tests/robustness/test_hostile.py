@@ -29,7 +29,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import finished_rows, read_json, read_jsonl, write_json, write_jsonl, write_text
 from gdpo.core.provenance import recorded
 from gdpo.core.records import Question, Responses, read_records, write_records
-from gdpo.grading import grade as grading
+from gdpo.grading import math_worker
 from gdpo.grading.grade import grade_many
 from gdpo.metakl import steps as metakl
 from gdpo.metakl.ask_merge import merge_skills
@@ -211,8 +211,8 @@ def brief():
     """Graders that give an item 1.5 seconds in place of 5: five of these take all that they are given."""
     idle = queue.SimpleQueue()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grading, "_idle", idle)
-        patch.setattr(grading, "MathChild", partial(grading.MathChild, seconds=1.5))
+        patch.setattr(math_worker, "_idle_workers", idle)
+        patch.setattr(math_worker, "MathWorker", partial(math_worker.MathWorker, seconds=1.5))
         yield
     while not idle.empty():
         idle.get().close()

@@ -76,7 +76,7 @@ def test_durations():
         (("/bin/sh", "/x/bin/gdpo", "train", "--log", "l"), "shell", "train --log l"),
         (("/usr/bin/bash", "-c", "set -euo pipefail; gdpo train"), "shell", ""),
         (("/x/python", "/x/bin/gdpo", "train", "--log", "l"), "gdpo", "train --log l"),
-        (("/x/python", "-c", "from gdpo.grading.grade import serve; serve(5)"), "child", ""),
+        (("/x/python", "-c", "from gdpo.grading.math_worker import serve; serve(5)"), "child", ""),
     ],
 )
 def test_processes_by_their_command_lines(command, kind, step):
