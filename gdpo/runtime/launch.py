@@ -63,7 +63,7 @@ def accelerated(launch: Launch, arguments: Sequence[str], environ: Mapping[str, 
         command += ["--main_process_ip", first_host(nodes), "--main_process_port", environ[PORT]]
     else:
         command += ["--main_process_port", "0"]  # any that is free: several runs may share a node
-    return [*command, "--module", "gdpo.cli.main", *arguments]
+    return [*command, "--module", "gdpo.cli", *arguments]
 
 
 def across_nodes(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str]) -> tuple[list[str], int]:

@@ -10,7 +10,6 @@ import os
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from gdpo.config.scale import Scale
 from gdpo.core.project import PROJECT
@@ -18,24 +17,11 @@ from gdpo.core.project import PROJECT
 VLLM = PROJECT / ".venv-vllm" / "bin" / "gdpo"  # as `make vllm` makes it
 
 
-def sampled(scale: Scale, given: dict[str, Any]) -> str | None:
-    """The model that a step samples, by the command's arguments; None of a step that samples none, or its own way."""
-    match given.get("step"), given.get("substep"):
-        case "evaluate", _:
-            return str(given["student"])
-        case "metakl", "answer":
-            return str(given["model"])
-        case "teach", "respond":
-            return scale.respond_of(given["trainset"]).teacher
-    return None
-
-
-def enter(scale: Scale, given: dict[str, Any]) -> None:
-    """Go on in vLLM's environment where the step's model is sampled by vLLM, which is not here but there.
+def enter(scale: Scale, name: str) -> None:
+    """Go on in vLLM's environment where model `name` is sampled by vLLM, and vLLM is not installed here but there.
 
     Without such an environment nothing happens, and the step says what it misses.
     """
-    name = sampled(scale, given)
     there = Path(sys.prefix).resolve() == VLLM.parents[1].resolve()  # half made, it would enter itself for ever
-    if name and scale.model(name).engine == "vllm" and find_spec("vllm") is None and VLLM.exists() and not there:
+    if scale.model(name).engine == "vllm" and find_spec("vllm") is None and VLLM.exists() and not there:
         os.execv(VLLM, [str(VLLM), *sys.argv[1:]])

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gdpo.cli import main as cli
-from gdpo.cli import preload
+from gdpo.cli import preload, preloaded_parent
 from gdpo.runtime import parent_watchdog
 
 pytestmark = pytest.mark.skipif(not preload.available(), reason="Linux alone has what a preloaded parent needs")
@@ -137,13 +137,13 @@ def test_how_a_step_ends_is_its_exit_code(end, code, told, monkeypatch, capsys):
             raise end
 
     monkeypatch.setattr(cli, "main", main)
-    assert preload._run(1) == code
+    assert preloaded_parent._run(1) == code
     assert capsys.readouterr().err.startswith(told)
 
 
 FINAL = """
 import atexit, os, sys
-from gdpo.cli.preload import _Exit
+from gdpo.cli.preloaded_parent import _Exit
 leave = _Exit()
 atexit.register(leave)
 atexit.register(lambda: print("second"))
@@ -223,9 +223,11 @@ def test_a_call_of_another_checkout_is_refused(preloaded, monkeypatch):
 def test_who_is_refused_by_hand():
     """A variable may be missing on either side; the address and what is free may differ."""
     request = {"python": sys.executable, "code": preload.__file__, "environment": {"A": "1", "COLUMNS": "80"}}
-    assert preload._refused(request, {"A": "1", preload.SOCKET: "x"}) is None
-    assert preload._refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
-    assert preload._refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
+    assert preloaded_parent._refused(request, {"A": "1", preload.SOCKET: "x"}) is None
+    assert preloaded_parent._refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
+    assert (
+        preloaded_parent._refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
+    )
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
@@ -245,7 +247,7 @@ def test_a_call_of_another_user_is_refused(preloaded, tmp_path):
 
 def test_a_parent_of_another_user_is_given_nothing(preloaded, monkeypatch):
     monkeypatch.setenv(preload.SOCKET, preloaded[preload.SOCKET])
-    monkeypatch.setattr(preload, "_peer", lambda connection: (1, os.getuid() + 1))
+    monkeypatch.setattr(preload, "peer", lambda connection: (1, os.getuid() + 1))
     monkeypatch.setattr(preload, "_send", None)
     assert preload.hand_over(["audit"]) is None
 
@@ -287,7 +289,7 @@ def step_of(process: int, directory: Path) -> int:
         for pid in parent_watchdog.descendants(process):
             try:
                 here = Path(os.readlink(f"/proc/{pid}/cwd")) == directory
-                forked_there = command_line(parent_watchdog.parent_of(pid))[1:3] == ["-m", "gdpo.cli.preload"]
+                forked_there = command_line(parent_watchdog.parent_of(pid))[1:3] == ["-m", "gdpo.cli.preloaded_parent"]
                 if here and forked_there and command_line(pid)[-3:] == HOLD and waits(pid):
                     return pid
             except OSError:

@@ -122,7 +122,7 @@ def test_a_read_only_results_directory_is_one_sentence(small, monkeypatch, capsy
     command = [
         sys.executable,
         "-m",
-        "gdpo.cli.main",
+        "gdpo.cli",
         "metakl",
         "sources",
         "--scale",

@@ -78,7 +78,7 @@ def test_a_step_that_reads_no_source_passes_over_the_mirror(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "gdpo.cli.main",
+        "gdpo.cli",
         "metakl",
         "decontaminate",
         "--scale",

@@ -35,7 +35,7 @@ def test_a_command_on_one_node():
     config = ["--config_file", str(ACCELERATE / "fsdp2.yaml")]
     assert command == [
         "accelerate", "launch", *config, "--num_processes", "4", "--main_process_port", "0",
-        "--module", "gdpo.cli.main", *ASKED,
+        "--module", "gdpo.cli", *ASKED,
     ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ def test_a_command_on_several_nodes():
     config = ["--config_file", str(ACCELERATE / "ddp-nodes.yaml")]
     assert command == [
         "accelerate", "launch", *config, "--num_processes", "8", "--num_machines", "2", "--machine_rank", "1",
-        "--main_process_ip", "gpu03", "--main_process_port", "23456", "--module", "gdpo.cli.main", *ASKED,
+        "--main_process_ip", "gpu03", "--main_process_port", "23456", "--module", "gdpo.cli", *ASKED,
     ]  # fmt: skip
     for missing in ("SLURM_NODEID", "SLURM_STEP_NODELIST"):
         with pytest.raises(UserError, match="expected SLURM_NODEID and SLURM_STEP_NODELIST"):

@@ -170,7 +170,8 @@ CELL = ["--student", "tiny-s", "--trainset", "union", "--method", "sft", "--seed
 def test_what_samples_with_vllm_goes_to_its_environment(elsewhere, monkeypatch, line, moves):
     scale, calls = elsewhere
     monkeypatch.setattr(sys, "argv", ["gdpo", *line])
-    vllm_environment.enter(scale, vars(cli.parser().parse_args(line)))
+    arguments = cli.parser().parse_args(line)
+    arguments.prepare(scale, arguments)
     assert calls == ([(vllm_environment.VLLM, [str(vllm_environment.VLLM), *line])] if moves else [])
 
 
@@ -186,7 +187,7 @@ def test_nothing_moves_without_need_or_where_there_is_nothing(elsewhere, monkeyp
         vllm_environment.VLLM.unlink()
     if here == "there":
         monkeypatch.setattr(sys, "prefix", str(vllm_environment.VLLM.parents[1]))
-    vllm_environment.enter(scale, vars(cli.parser().parse_args(["evaluate", *CELL])))
+    vllm_environment.enter(scale, "tiny-s")
     assert calls == []
 
 

@@ -43,7 +43,7 @@ def kind_of(command: Iterable[str], name: str = "") -> str:
         return "shell"
     if name == CALL:
         return "call"
-    if words[1:3] == ["-m", "gdpo.cli.preload"]:
+    if words[1:3] == ["-m", "gdpo.cli.preloaded_parent"]:
         return "preloaded"
     return "gdpo" if any(word.endswith("/gdpo") for word in words[:2]) else "child"
 
