@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from gdpo import __version__
 from gdpo.cli import preload
 from gdpo.core.errors import UserError, disk_error, suggest
+from gdpo.core.extras import missing_package
 from gdpo.runtime import parent_watchdog, single_thread
 
 if TYPE_CHECKING:
@@ -246,8 +247,10 @@ def main(call: int | None = None) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
-    except (UserError, OSError) as error:
-        sentence = disk_error(error) if isinstance(error, OSError) else str(error)
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = missing_package(error, next(iter(sys.argv[1:]), None)) or error
+        sentence = disk_error(error) if not isinstance(error, UserError) else str(error)
         if sentence is None:
             raise
         from gdpo.core.terminal import say
