@@ -13,6 +13,7 @@ from gdpo import __version__
 from gdpo.cli import data, evaluate, models, ops, preload, report, students, teach
 from gdpo.cli.parser import Arguments, Parser
 from gdpo.core.errors import UserError, disk_error
+from gdpo.core.extras import missing_package
 from gdpo.runtime import parent_watchdog, single_thread
 
 INTERRUPTED = 130
@@ -66,8 +67,10 @@ def main(call: int | None = None) -> None:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(0)
-    except (UserError, OSError) as error:
-        sentence = disk_error(error) if isinstance(error, OSError) else str(error)
+    except (UserError, OSError, ModuleNotFoundError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = missing_package(error, next(iter(sys.argv[1:]), None)) or error
+        sentence = disk_error(error) if not isinstance(error, UserError) else str(error)
         if sentence is None:
             raise
         from gdpo.core.terminal import say

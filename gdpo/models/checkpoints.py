@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from gdpo.config.models import Model
 from gdpo.core.errors import Unreachable, UserError, first_line, last_line
 from gdpo.core.files import read_json, replacing, sha256, write_json, write_text
-from gdpo.core.project import PACKAGE, PROJECT
+from gdpo.core.project import IN_CHECKOUT, PACKAGE, PROJECT
 from gdpo.models import hub_revisions
 
 if TYPE_CHECKING:
@@ -265,7 +265,10 @@ def _copy(path: str, expected: str, out: Path) -> None:
     """
     directory = located(path)
     if not directory.is_dir():
-        raise UserError(f"{path}: found no such directory, expected a checkpoint; `git checkout {path}` brings it back")
+        lost = f"`git checkout {path}` brings it back"
+        if not IN_CHECKOUT:
+            lost = f"the package comes without base models: a checkout has this one, of sha256 {expected}"
+        raise UserError(path=path, found="no such directory", expected="a checkpoint", hint=lost)
     _check(directory)
     _check_digest(directory, expected)
     out.mkdir()

@@ -14,7 +14,7 @@ from pathlib import Path
 from gdpo.config.layout import Layout
 from gdpo.core.errors import UserError
 from gdpo.core.files import replacing, write_csv
-from gdpo.core.project import PROJECT
+from gdpo.core.project import PROJECT, require_checkout
 from gdpo.report import audit, published, tables
 
 SOURCE = PROJECT / "paper"
@@ -52,8 +52,10 @@ def inputs(layout: Layout) -> list[Path]:
 def build(layout: Layout) -> Path:
     """Gather the data, compile the report and return where it lies.
 
-    Raises UserError where the scale has no numbers.json yet, or with Typst's message where the source is wrong.
+    Raises UserError outside a checkout, where the scale has no numbers.json yet, or with Typst's message where the
+    source is wrong.
     """
+    require_checkout("the report's text")
     if not (layout.root / "numbers.json").exists():
         raise UserError(f"{layout.root / 'numbers.json'}: no such file; expected what `gdpo numbers` writes")
     _copy_source()

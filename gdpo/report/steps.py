@@ -11,6 +11,7 @@ from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.files import read_csv, replacing, write_csv, write_json, write_text
+from gdpo.core.project import require_checkout
 from gdpo.core.provenance import provenance_below, provenance_path, recorded
 from gdpo.core.result_files import Provenance, Score, read_stored
 from gdpo.core.terminal import display, say
@@ -76,7 +77,9 @@ def sweep(scale: Scale) -> None:
 
     Ties go to the smaller rate. Every candidate's score is kept beside the choice. What is recorded already stays,
     with further rates added where the best was the grid's largest; delete a cell's rows to have it swept again.
+    Raises UserError outside a checkout, where the choice is kept.
     """
+    require_checkout("workflow/config/sweep")
     if scale.limit:
         raise UserError(f"sweep: found limit={scale.limit}, expected none (rates are chosen on the whole scale)")
     layout = Layout(scale)

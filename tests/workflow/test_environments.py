@@ -1,17 +1,15 @@
-"""The environments agree: locks, conda's files, what the package asks for, and what the steps import; rules use them.
+"""Locks, conda's files, pyproject.toml and the imports of gdpo agree, and rules use the environments.
 
-No conda was to be had where this was written: a stand-in answers in its place. What it is asked is Snakemake's own.
+A stand-in answers in conda's place; what it is asked is Snakemake's own.
 """
 
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import re
 import subprocess
 import sys
-import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -23,18 +21,19 @@ from packaging.version import Version
 
 from gdpo.cli import main as cli
 from gdpo.config.loader import load_scale
+from gdpo.core import extras
 from gdpo.runtime import vllm_environment
+from tools import environments
+from tools.offline.needs import declared
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "workflow" / "scripts" / "environments.py"
-_spec = importlib.util.spec_from_file_location("environments", SCRIPT)
-environments = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(environments)
 NAMES = list(environments.LOCKS)
 # What begins in vLLM's environment, and what these import where they need it.
 SAMPLING = [
-    "cli", "config", "environment", "metakl.steps", "metakl.answer", "teach.steps", "generate", "endpoint",
-    "evaluate.steps", "evaluate.harness", "evaluate.vllm", "judge", "encoder", "overlap", "grading",
+    "cli.main", "config.loader", "runtime.vllm_environment", "metakl.steps", "metakl.answer", "metakl.contamination",
+    "teach.steps", "models.sampling", "models.sampling_vllm", "models.endpoint", "models.openai_client",
+    "models.sentence_encoder", "evaluate.steps", "evaluate.harness", "evaluate.vllm", "grading.grade",
+    "grading.safety_judge",
 ]  # fmt: skip
 
 
@@ -45,15 +44,17 @@ def locked(name: str) -> dict[str, Version]:
     return {canonicalize_name(package): Version(version) for package, version in pairs}
 
 
-def asked(*extras: str) -> list[Requirement]:
-    """What pyproject.toml asks for, with these extras."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    lines = project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
-    return [Requirement(line) for line in lines]
+def required(*extras: str) -> list[Requirement]:
+    """The requirements of the base install with these extras."""
+    return [Requirement(line) for line in declared(ROOT, extras)]
+
+
+def distributions(*extras: str) -> set[str]:
+    return {canonicalize_name(requirement.name) for requirement in required(*extras)}
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_conda_environment_is_its_lock_and_nothing_else(name):
+def test_conda_environment_equals_its_lock(name):
     text = (ROOT / "envs" / f"{name}.yaml").read_text()
     assert text == environments.environment(name), "run `make lock`, or tools/environments.py alone"
     content = yaml.safe_load(text)
@@ -64,20 +65,20 @@ def test_a_conda_environment_is_its_lock_and_nothing_else(name):
     assert not any("/" in pin or "+" in pin for pin in pip["pip"])  # no local version, which only one machine has
 
 
-def test_the_lock_has_what_the_package_and_its_tests_ask_for():
+def test_lock_meets_all_extras():
     pins = locked("gdpo")
-    for requirement in asked("cluster", "test"):
+    for requirement in required("all", "test"):
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
 
 
-def test_vllm_has_what_its_steps_ask_for_and_the_package_too_but_for_transformers():
+def test_vllm_lock_meets_all_bounds_of_its_steps_except_transformers():
     """Where vLLM's own bounds hold; whatever the package asks for, and these steps import, has the package's bound."""
     pins = locked("vllm")
     lines = (ROOT / "envs" / "vllm.in").read_text().splitlines()
     needed = [Requirement(line) for line in lines if line and not line.startswith("#")]
     for requirement in needed:
         assert requirement.specifier.contains(pins[canonicalize_name(requirement.name)]), requirement
-    shared = [r for r in asked() if canonicalize_name(r.name) in {canonicalize_name(n.name) for n in needed}]
+    shared = [r for r in required("all") if canonicalize_name(r.name) in {canonicalize_name(n.name) for n in needed}]
     unmet = {r.name for r in shared if not r.specifier.contains(pins[canonicalize_name(r.name)])}
     assert unmet == {"transformers"}
     assert pins["transformers"] >= Version("5.19")
@@ -113,9 +114,14 @@ def imported(path: Path) -> tuple[set[str], set[str]]:
     return at_once, all_names
 
 
-def test_vllm_has_what_its_steps_import():
-    """Of the steps' modules, and of those that they import at once, every package that is imported anywhere."""
-    todo, seen, packages = [f"gdpo.{name}" for name in SAMPLING], set(), set()
+def third_party(names: set[str]) -> set[str]:
+    return {name.split(".")[0] for name in names} - {"gdpo", *sys.stdlib_module_names}
+
+
+def reached(*names: str) -> set[str]:
+    """Every package that these modules of gdpo, and those that they import at once, import anywhere."""
+    todo, seen, packages = list(names), set(), set()
+    assert all(map(module, todo)), "a module has moved"
     while todo:
         name = todo.pop()
         path = module(name) if name not in seen else None
@@ -124,15 +130,72 @@ def test_vllm_has_what_its_steps_import():
         seen.add(name)
         at_once, all_names = imported(path)
         todo += [n for n in at_once if n.split(".")[0] == "gdpo"]
-        packages |= {n.split(".")[0] for n in all_names}
-    packages -= {"gdpo", *sys.stdlib_module_names}
+        packages |= third_party(all_names)
+    return packages
+
+
+def test_vllm_lock_has_what_its_steps_import():
+    packages = reached(*(f"gdpo.{name}" for name in SAMPLING))
     assert {"torch", "transformers", "lm_eval", "math_verify"} <= packages
     assert packages.isdisjoint({"trl", "peft", "snakemake", "matplotlib"})
-    distributions = packages_distributions()
-    missing = {
-        p for p in packages if not {canonicalize_name(d) for d in distributions.get(p, [p])} & set(locked("vllm"))
+    assert {package for package in packages if not names_of(package) & set(locked("vllm"))} == set()
+
+
+# --- what is imported is declared: in the base install, or in the extra of the room
+
+
+def names_of(package: str) -> set[str]:
+    """What pip calls a package that is imported by this name."""
+    return {canonicalize_name(name) for name in packages_distributions().get(package, [package])}
+
+
+def modules_of(room: str) -> list[Path]:
+    return sorted((ROOT / "gdpo" / room).rglob("*.py"))
+
+
+def test_every_room_has_its_extra():
+    rooms = {path.parent.name for path in (ROOT / "gdpo").glob("*/__init__.py")}
+    assert rooms == {*extras.ROOMS, "trainer"}
+    assert set(extras.ROOMS.values()) <= set(extras.EXTRAS)
+
+
+@pytest.mark.parametrize("room", [*extras.ROOMS, "trainer"])
+def test_imports_of_a_room_are_declared(room):
+    """vLLM has an environment of its own; docs/environments.md says why it is in no extra."""
+    have = distributions(*([extras.ROOMS[room]] if room in extras.ROOMS else []))
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {package}"
+        for path in modules_of(room)
+        for package in third_party(imported(path)[1]) - {"vllm"}
+        if not names_of(package) & have
     }
-    assert missing == set()
+    assert undeclared == set()
+
+
+def test_imports_of_the_logger_plugin_are_declared():
+    [path] = (ROOT / "snakemake_logger_plugin_gdpo").glob("*.py")
+    assert all(names_of(package) & distributions("workflow") for package in third_party(imported(path)[1]))
+
+
+def test_trainer_imports_the_base_install_alone():
+    """With all modules of core that it imports: so no pydantic, no TRL, no Snakemake."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in modules_of("trainer")]
+    packages = reached("gdpo.core.terminal", *(name.removesuffix(".__init__") for name in names))
+    assert {package for package in packages if not names_of(package) & distributions()} == set()
+
+
+def test_table_of_packages_agrees_with_pyproject():
+    """Each package is in the extras that the table says, which state it themselves or include one that does."""
+    base = distributions()
+    for package, having in extras.PACKAGES.items():
+        [name] = {n for n in names_of(package) if n in distributions("all")}
+        stated = {extra for extra in extras.EXTRAS if name in distributions(extra) - base}
+        if "workflow" in stated:
+            assert having == ("workflow",), package
+        else:
+            assert having == tuple(sorted(stated)), package
+    told = {name for package in extras.PACKAGES for name in names_of(package)}
+    assert distributions("all") - base - told == {"snakemake-executor-plugin-slurm"}  # which Snakemake alone imports
 
 
 # --- which environment a step runs in, without conda
@@ -167,7 +230,7 @@ CELL = ["--student", "tiny-s", "--trainset", "union", "--method", "sft", "--seed
         (["teach", "reward", "--trainset", "union"], False),
     ],
 )
-def test_what_samples_with_vllm_goes_to_its_environment(elsewhere, monkeypatch, line, moves):
+def test_step_that_samples_with_vllm_enters_its_environment(elsewhere, monkeypatch, line, moves):
     scale, calls = elsewhere
     monkeypatch.setattr(sys, "argv", ["gdpo", *line])
     arguments = cli.parser().parse_args(line)
@@ -176,7 +239,7 @@ def test_what_samples_with_vllm_goes_to_its_environment(elsewhere, monkeypatch, 
 
 
 @pytest.mark.parametrize("here", ["engine", "package", "nothing", "there"])
-def test_nothing_moves_without_need_or_where_there_is_nothing(elsewhere, monkeypatch, here):
+def test_step_stays_where_vllm_is_not_needed_or_not_installed(elsewhere, monkeypatch, here):
     """Models of transformers, an environment that has vLLM, none at all, and vLLM's own without vLLM: half made."""
     scale, calls = elsewhere
     if here == "engine":
@@ -233,7 +296,7 @@ def conda(tmp_path):
     return snakemake
 
 
-def test_conda_would_make_the_environments_that_the_engines_need(conda, tmp_path):
+def test_conda_makes_the_environments_of_the_engines(conda, tmp_path):
     """Of a scale whose teacher samples with vLLM both; otherwise the one."""
     made = re.compile(r"Conda environment \S*envs/(\w+)\.yaml will be created")
     target = ["-n", "results/{0}/groups/union.jsonl", "--sdm", "conda", "--config"]
@@ -246,7 +309,7 @@ def test_conda_would_make_the_environments_that_the_engines_need(conda, tmp_path
     assert set(made.findall(said)) == {"gdpo", "vllm"}
 
 
-def test_a_job_runs_in_conda_s_environment_with_this_checkout(conda):
+def test_job_runs_in_conda_environment_with_this_checkout(conda):
     _, told = conda("--cores", "1", "results/audit.csv", "--sdm", "conda", "--config", "scale=micro")
     [created] = [line for line in told if line.startswith("conda env create")]
     prefix = re.search(r"--prefix (\S+)", created)[1]

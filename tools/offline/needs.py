@@ -20,8 +20,9 @@ from packaging.version import Version
 from gdpo.core.errors import UserError, last_line
 
 # The machine's own torch fits its GPU; the items of reasoning-gym are made before anything is carried; the report is
-# set from what comes back; setuptools is asked for by packages that do without, and is in no `pip freeze`.
-LEFT_OUT = {"torch", "reasoning-gym", "typst", "setuptools"}
+# set from what comes back; no job is submitted from there; setuptools is asked for by packages that do without, and is
+# in no `pip freeze`.
+LEFT_OUT = {"torch", "reasoning-gym", "typst", "snakemake-executor-plugin-slurm", "setuptools"}
 # Their version decides what a checkpoint computes and how it is trained: the lock's is carried wherever another, or an
 # unknown one, is there.
 COUPLED = {"accelerate", "huggingface-hub", "peft", "safetensors", "tokenizers", "transformers"}
@@ -51,9 +52,16 @@ def pins(path: Path) -> dict[str, str | None]:
     return found
 
 
-def declared(project: Path) -> list[str]:
-    """The dependencies that pyproject.toml states."""
-    return tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
+def declared(project: Path, extras: Iterable[str] = ("all",)) -> list[str]:
+    """The requirements that pyproject.toml states for the package with `extras`, and with the extras these include."""
+    stated = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = stated.get("optional-dependencies", {})
+    wanted = list(extras)
+    for extra in wanted:  # which grows
+        included = [Requirement(text) for text in optional.get(extra, []) if text.startswith("gdpo[")]
+        wanted += [name for requirement in included for name in sorted(requirement.extras) if name not in wanted]
+    optional = [text for extra in wanted for text in optional.get(extra, []) if not text.startswith("gdpo[")]
+    return list(dict.fromkeys([*stated["dependencies"], *optional]))
 
 
 def installed(name: str) -> list[str]:

@@ -31,7 +31,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.models import Endpoint
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
-from gdpo.core.project import PROJECT
+from gdpo.core.project import IN_CHECKOUT, PROJECT
 from gdpo.metakl.sources import mirror_dir
 from gdpo.models.checkpoints import CACHE
 from gdpo.models.dtypes import weights_dtype
@@ -42,7 +42,7 @@ NETWORK_SECONDS = 4.0  # ours: a server that is there answers in less
 TORCH_SECONDS = 8.0  # ours: torch is imported in some 3 s; with the rest it stays below ten
 PYTHON = (3, 11)  # pyproject.toml's requires-python
 LOCK = PROJECT / "envs" / "cpu.lock"
-SETUP = "run `make setup`, or `pip install -r envs/cpu.lock`"
+SETUP = "run `make setup`, or `pip install -r envs/cpu.lock`" if IN_CHECKOUT else "run `pip install 'gdpo[all]'`"
 SLURM = ("sbatch", "squeue", "sacct", "scancel")
 
 Level = Literal["ok", "warning", "missing"]
@@ -70,13 +70,13 @@ def python(scale: Scale) -> Iterator[Check]:
 
 
 def packages(scale: Scale) -> Iterator[Check]:
-    """What pyproject.toml asks for, and whether it is what the lock pins."""
+    """What pyproject.toml asks for, with all extras, and whether it is what the lock pins."""
     try:
         asked = [Requirement(text) for text in requires("gdpo") or ()]
     except PackageNotFoundError:
         yield Check("missing", "packages", "gdpo is not installed", SETUP)
         return
-    asked = [requirement for requirement in asked if "extra" not in str(requirement.marker or "")]
+    asked = [needed for needed in asked if needed.marker is None or needed.marker.evaluate({"extra": "all"})]
     lacking, other, locked = [], [], pins(LOCK.read_text(encoding="utf-8")) if LOCK.exists() else {}
     for requirement in asked:
         try:

@@ -21,7 +21,7 @@ from types import SimpleNamespace
 from gdpo.config.layout import Layout, Run
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, last_line
-from gdpo.core.project import PROJECT
+from gdpo.core.project import PROJECT, require_checkout
 from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Provenance, read_stored
 
@@ -104,8 +104,7 @@ def jobs(scale: str, limit: int | None, targets: Sequence[str]) -> list[Job]:
 
 def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str) -> str:
     """What `snakemake -n -p` prints."""
-    if not SNAKEFILE.exists():
-        raise UserError(f"{SNAKEFILE}: no such file; expected the workflow beside the package, as in a checkout")
+    require_checkout("the workflow")
     config = [f"scale={scale}", *([f"limit={limit}"] if limit else [])]
     command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "-p", "--nocolor", *targets, *options]
     done = subprocess.run(
