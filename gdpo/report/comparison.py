@@ -17,8 +17,8 @@ from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Log, Noise, Provenance, Row, read_rows, read_stored
 from gdpo.report.bootstrap import interval
 from gdpo.report.columns import averaged, left_out, paper
+from gdpo.report.rendered_table import RenderedTable, TableCell, number
 from gdpo.report.scores import Redrawn, Scores
-from gdpo.report.sheet import Entry, RenderedTable, number
 from gdpo.report.tables import is_origin, row_title, scored
 
 SHARE = 0.9  # of the smaller of the methods' best gains: what "equal validation reward" is
@@ -172,10 +172,10 @@ def _interval(found: Redrawn | None) -> Value | None:
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of table `name`."""
-    return sheet(scores, name).texts()
+    return rendered(scores, name).texts()
 
 
-def sheet(scores: Scores, name: str) -> RenderedTable:
+def rendered(scores: Scores, name: str) -> RenderedTable:
     """A section a student, a line a metric, a column a row of the table, and the first one's ratio to the last."""
     layout = scores.layout
     scale, table = layout.scale, layout.scale.tables[name]
@@ -196,12 +196,14 @@ def sheet(scores: Scores, name: str) -> RenderedTable:
             for title, value in zip(cells, values, strict=True):
                 row |= _csv(title, value, metric.digits)
             rows.append(row)
-            shown = [Entry(_text(value, metric.digits)) for value in values]
-            body.append([Entry(display), Entry(metric.title), Entry(metric.unit), *shown, Entry(row["ratio"])])
+            shown = [TableCell(_text(value, metric.digits)) for value in values]
+            body.append(
+                [TableCell(display), TableCell(metric.title), TableCell(metric.unit), *shown, TableCell(row["ratio"])]
+            )
     return RenderedTable(
         title=table.title,
-        header=["model", "metric", "unit", *(key for title in cells for key in _csv(title, None, 0)), "ratio"],
-        rows=rows,
+        csv_columns=["model", "metric", "unit", *(key for title in cells for key in _csv(title, None, 0)), "ratio"],
+        csv_rows=rows,
         heads=["model", "metric", "unit", *cells, "ratio"],
         body=body,
         labels=3,

@@ -21,7 +21,7 @@ from gdpo.config.scale import Scale
 from gdpo.core.files import read_csv, read_json, read_jsonl
 from gdpo.core.provenance import provenance_below
 from gdpo.core.result_files import Provenance, Row, read_rows, read_stored
-from gdpo.report import runs
+from gdpo.report import trained_runs
 from gdpo.report.bootstrap import LEVEL
 from gdpo.report.columns import title
 from gdpo.report.figures import names as drawable
@@ -32,7 +32,7 @@ from gdpo.report.tables import columns
 def inputs(layout: Layout) -> list[Path]:
     """What `numbers` needs made: the training sets that tables and studies use, every score of theirs, and the cost."""
     groups = [layout.groups(name) for name in _trainsets(layout)]
-    scores = [layout.score(run, "test") for run in runs.shown(layout)]
+    scores = [layout.score(run, "test") for run in trained_runs.shown(layout)]
     return [layout.units, *groups, *scores, layout.root / "cost.csv"]
 
 
@@ -78,7 +78,7 @@ def figures(scale: Scale) -> dict[str, dict[str, str]]:
 
 def _cells(layout: Layout) -> list[tuple[str, str, str]]:
     """(student, trainset, method) of every trained cell, each once."""
-    return list(dict.fromkeys((r.student, r.trainset, r.method) for r in runs.trained(layout)))
+    return list(dict.fromkeys((r.student, r.trainset, r.method) for r in trained_runs.trained(layout)))
 
 
 def _trainsets(layout: Layout) -> list[str]:
@@ -197,10 +197,10 @@ def _counts(layout: Layout) -> dict[str, int]:
 
     `grid`: those that a study shows at each rate of the grid, which no table does.
     """
-    trained = runs.trained(layout)
+    trained = trained_runs.trained(layout)
     studied = [run for s in layout.scale.studies.values() if s.grid for run in layout.selected_runs(s)]
     made = {path.parent for path in (layout.root / "runs").glob("*/*/*/*/train.json")}
-    shown = [run for chosen in runs.selections(layout) for run in layout.selected_runs(chosen)]
+    shown = [run for chosen in trained_runs.selections(layout) for run in layout.selected_runs(chosen)]
     return {
         "trained": len(trained),
         "made": sum(layout.run(run) in made for run in trained),

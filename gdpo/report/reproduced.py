@@ -17,11 +17,11 @@ from gdpo.config.tables import Table
 from gdpo.core.errors import UserError
 from gdpo.core.markdown import MARKUP, escape, table_lines
 from gdpo.core.result_files import Score, read_stored
-from gdpo.report import runs, score_tables
+from gdpo.report import score_tables, trained_runs
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
+from gdpo.report.rendered_table import number
 from gdpo.report.score_tables import Estimate, Line
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import number
 from gdpo.report.tables import row_title, scored
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
@@ -91,9 +91,9 @@ def columns(table: Table) -> list[str]:
 def _made(layout: Layout, name: str, line: Line) -> Row:
     """How a row of ours was made, by which machine, in what time."""
     scale = layout.scale
-    records = [runs.train_record(layout, run) for run in line.runs if not run.is_origin]
-    records = list(filter(None, [*records, *(runs.evaluate_record(layout, run) for run in line.runs)]))
-    machines = dict.fromkeys(map(runs.machine, records))
+    records = [trained_runs.train_record(layout, run) for run in line.runs if not run.is_origin]
+    records = list(filter(None, [*records, *(trained_runs.evaluate_record(layout, run) for run in line.runs)]))
+    machines = dict.fromkeys(map(trained_runs.machine, records))
     seconds = sum(record["wall_seconds"] for record in records)
     limit = f" limit={scale.limit}" if scale.limit else ""
     sharing = " --resources gpu=1" if scale.uses_gpus else ""

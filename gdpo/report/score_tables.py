@@ -16,8 +16,8 @@ from gdpo.config.tables import Cell, Table
 from gdpo.core.result_files import Score, read_stored
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.columns import notes as column_notes
+from gdpo.report.rendered_table import RenderedTable, TableCell, number
 from gdpo.report.scores import Redrawn, Scores
-from gdpo.report.sheet import Entry, RenderedTable, number
 from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
@@ -99,10 +99,10 @@ def _places(layout: Layout, name: str) -> list[tuple[Line, Column]]:
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of the scores (`part` empty), the retention or the forgetting of table `name`."""
-    return sheet(scores, name, part).texts()
+    return rendered(scores, name, part).texts()
 
 
-def sheet(scores: Scores, name: str, part: str) -> RenderedTable:
+def rendered(scores: Scores, name: str, part: str) -> RenderedTable:
     layout, table = scores.layout, scores.layout.scale.tables[name]
     shown = columns(layout, table)
     changed = {} if part == "_retention" else differences(scores, name)
@@ -120,13 +120,13 @@ def sheet(scores: Scores, name: str, part: str) -> RenderedTable:
             row |= _csv(cells.get((line, column.key)), column.key, part, marks, (line, column.key) in best)
         rows.append(row)
         entries = [_entry(cells.get((line, c.key)), marks.get(c.key, ""), (line, c.key) in best, part) for c in shown]
-        body.append([*map(Entry, labels.values()), *entries, *(Entry(ends[key]) for key in tail)])
+        body.append([*map(TableCell, labels.values()), *entries, *(TableCell(ends[key]) for key in tail)])
         if i and kept[i - 1].student != line.student:
             breaks.append(i)
     return RenderedTable(
         title=f"{table.title} ({TITLES[part]})",
-        header=["model", "row", *(key for c in shown for key in _csv(None, c.key, part, {}, False)), *tail],
-        rows=rows,
+        csv_columns=["model", "row", *(key for c in shown for key in _csv(None, c.key, part, {}, False)), *tail],
+        csv_rows=rows,
         heads=["model", "row", *(column.title for column in shown), *tail],
         body=body,
         breaks=breaks,
@@ -150,12 +150,12 @@ def _csv(cell: Estimate | None, key: str, part: str, marks: dict[str, str], best
     return row
 
 
-def _entry(cell: Estimate | None, mark: str, best: bool, part: str) -> Entry:
+def _entry(cell: Estimate | None, mark: str, best: bool, part: str) -> TableCell:
     if cell is None:
-        return Entry("")
+        return TableCell("")
     sign = "+" if part == "_forgetting" and round(cell.mean, 1) > 0 else ""
     text = f"{sign}{number(cell.mean, 1)} [{number(cell.low, 1)}, {number(cell.high, 1)}]"
-    return Entry(text, mark, best)
+    return TableCell(text, mark, best)
 
 
 def _best(kept: list[Line], shown: list[Column], cells: Cells) -> set[tuple[Line, str]]:

@@ -15,9 +15,9 @@ from gdpo.core.project import require_checkout
 from gdpo.core.provenance import provenance_below, provenance_path, recorded
 from gdpo.core.result_files import Provenance, Score, read_stored
 from gdpo.core.terminal import display, say
-from gdpo.report import plain, tables
+from gdpo.report import score_display, tables
 from gdpo.report.columns import averaged
-from gdpo.report.made import directory_of, scale_of
+from gdpo.report.published_scale import directory_of, scale_of
 from gdpo.report.scores import Scores
 
 
@@ -141,9 +141,9 @@ def show(scale: Scale, name: str) -> None:
     shown = scale.table(name)
     if shown.kind == "scores":
         of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
-        width = shutil.get_terminal_size((plain.WIDTH, 0)).columns
+        width = shutil.get_terminal_size((score_display.WIDTH, 0)).columns
         ours = {name for name in tables.asked(scale, shown) if scale.benchmark(name).ours}
-        display(f"{shown.title}; scale {scale.name}{note}\n\n{plain.score_table(of, width, ours)}")
+        display(f"{shown.title}; scale {scale.name}{note}\n\n{score_display.score_text(of, width, ours)}")
     else:
         display(f"scale {scale.name}{note}\n\n{_text(stem.with_name(f'{name}.md'))}")
     display(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
@@ -227,13 +227,13 @@ def cost(scale: Scale) -> None:
 
 def runs(scale: Scale) -> None:
     """Write what each trained run of the matrix took, under results/<scale>/runs.csv."""
-    from gdpo.report import runs as taken
+    from gdpo.report import trained_runs
 
     layout = Layout(scale)
     with recorded(layout.runs, "runs", {}):
-        rows = taken.rows(layout)
-        write_csv(layout.runs, taken.COLUMNS, rows)
-    say(f"runs {layout.runs}: {len(rows)} of {len(taken.trained(layout))} trained runs made")
+        rows = trained_runs.rows(layout)
+        write_csv(layout.runs, trained_runs.COLUMNS, rows)
+    say(f"runs {layout.runs}: {len(rows)} of {len(trained_runs.trained(layout))} trained runs made")
 
 
 def reproduced(scale: Scale, docs: bool = False) -> None:

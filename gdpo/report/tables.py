@@ -16,7 +16,7 @@ from gdpo.report.columns import averaged, paper, title
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores
 
-MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "sources", "cases": "cases"}
+MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "source_table", "cases": "case_studies"}
 PARTS = {"scores": ("", "_retention", "_forgetting")}  # suffixes of a table's name; one table alone for other kinds
 ENDS = {"cases": (".csv", ".md")}
 ALL_ENDS = (".csv", ".md", ".tex")

@@ -11,10 +11,11 @@ from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
-from gdpo.report import claims, figures, plain, steps, tables
+from gdpo.report import claims, figures, score_display, steps, tables
 from gdpo.report.claims.runs import NotTestable, benchmarks
 from gdpo.report.columns import averaged, left_out, notes
 from gdpo.report.figures.common import averages, validated
+from gdpo.report.rendered_table import to_terminal
 from gdpo.report.scores import Scores
 from tests.seeded import two_seeds
 
@@ -144,12 +145,27 @@ def test_without_such_columns_there_is_nothing_to_say(tmp_path, monkeypatch):
 
 def test_a_wide_table_goes_on_in_further_blocks():
     """model, row, aaaa, b and c are 5, 3, 4, 3 and 3 wide, two apart: 16, 21 and 26 characters with one, two, three."""
+
+    def terminal(rows: list[dict[str, str]], width: int) -> str:
+        return to_terminal(score_display.read_back(rows, {"b"}), width)
+
     rows = [{"model": "M", "row": "x", "aaaa": "1.00", "b": "2.0", "c": "3.0"}]
-    text = plain.aligned(rows, 20, {"b"})
+    text = terminal(rows, 20)
     assert text == "model  row  aaaa\nM      x    1.00\n\nmodel  row  b†   c\nM      x    2.0  3.0"
-    assert plain.aligned(rows, 26, {"b"}).splitlines()[0] == "model  row  aaaa  b†   c"
-    assert plain.aligned(rows, 5).count("\n\n") == 2
-    assert plain.aligned([], 80) == ""
+    assert terminal(rows, 26).splitlines()[0] == "model  row  aaaa  b†   c"
+    assert terminal(rows, 5).count("\n\n") == 2
+    assert terminal([], 80) == ""
+
+
+def test_a_terminals_table_has_no_colours_and_no_markup_and_cuts_no_cell():
+    """Also where rich is asked for colours; a name in brackets is shown as it is."""
+    name = "a [bold]name[/bold] " + "x" * 300
+    rows = [{"model": name, "row": "", "hop": "50.00", "hop_low": "40", "hop_high": "60.5", "hop_mark": "up"}]
+    rows[0]["hop_best"] = "1"
+    text = to_terminal(score_display.read_back(rows), 80)
+    head, line = text.splitlines()
+    assert line == f"{name}  -    50.00±10.25↑*"
+    assert head == "model".ljust(len(name)) + "  row  hop"
 
 
 def test_show_marks_ours_and_wraps_at_the_terminals_width(layout, capsys, monkeypatch):

@@ -15,7 +15,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.report import numbers, paper
-from gdpo.report.cases import HEADER as CASES
+from gdpo.report.case_studies import HEADER as CASES
 from gdpo.report.claims import COLUMNS as CLAIMS
 from tests.seeded import two_seeds
 

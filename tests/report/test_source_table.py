@@ -15,7 +15,7 @@ from gdpo.config.tables import Cell, Study, Table
 from gdpo.core.files import write_jsonl
 from gdpo.report import tables
 from gdpo.report.scores import Scores
-from gdpo.report.sources import trainsets
+from gdpo.report.source_table import trainsets
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from gdpo.config.tables import Cell
 from gdpo.core import markdown
 from gdpo.core.files import write_json, write_jsonl
 from gdpo.report import steps, tables
-from gdpo.report.latex import escape
+from gdpo.report.rendered_table import RenderedTable, TableCell, escape_latex, number, to_latex
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import Entry, RenderedTable, number
 from tests.seeded import two_seeds
 
 DRAWS = 10000  # micro's own; with 200 none of a table's differences could be significant
@@ -162,13 +161,13 @@ def test_latex_is_a_fragment_with_a_rule_between_students(layout):
 
 
 def test_text_is_escaped():
-    assert escape("50% of a_b & c\\d #1 {x} $y$ ~ ^") == (
+    assert escape_latex("50% of a_b & c\\d #1 {x} $y$ ~ ^") == (
         r"50\% of a\_b \& c\textbackslash{}d \#1 \{x\} \$y\$ \textasciitilde{} \textasciicircum{}"
     )
     assert markdown.escape("a|b <i>\n*c*", markdown.MARKUP) == r"a\|b \<i> \*c\*"
-    sheet = RenderedTable("t", ["a"], [{}], ["a_b"], [[Entry("x|y", "down", True)]], labels=1)
-    assert r"\textbf{x\textbar{}y}$\downarrow$" in sheet.texts()[".tex"]
-    assert r"a\_b" in sheet.texts()[".tex"]
+    table = RenderedTable("t", ["a"], [{}], ["a_b"], [[TableCell("x|y", "down", True)]], labels=1)
+    assert r"\textbf{x\textbar{}y}$\downarrow$" in to_latex(table)
+    assert r"a\_b" in to_latex(table)
     assert number(-0.001) == "0.00"
     assert number(None) == ""
 

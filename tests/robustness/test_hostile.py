@@ -35,7 +35,15 @@ from gdpo.metakl import steps as metakl
 from gdpo.metakl.ask_merge import merge_skills
 from gdpo.metakl.ask_skills import annotate
 from gdpo.models import checkpoints
-from gdpo.report import cases, latex, sheet
+from gdpo.report import case_studies
+from gdpo.report.rendered_table import (
+    RenderedTable,
+    TableCell,
+    escape_formula,
+    escape_latex,
+    to_latex,
+    to_markdown,
+)
 from gdpo.teach.steps import respond
 from tests.fault_server import CANARY, FaultServer, endpoint
 
@@ -89,7 +97,7 @@ def test_escapes_are_shown_and_what_prints_is_left():
 def test_a_shown_case_study_is_escaped_and_its_file_is_not(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     answer = "\x1b]0;owned\x07 \x1b[2J"
-    write_text(Path("results/tableA13.md"), cases.fenced(answer))
+    write_text(Path("results/tableA13.md"), case_studies.fenced(answer))
     monkeypatch.setattr(sys, "argv", ["gdpo", "show", "--scale", "tiny", "--name", "tableA13"])
     cli.main()
     assert r"\x1b]0;owned\x07" in (shown := capsys.readouterr().out) and not raw(shown)
@@ -243,22 +251,22 @@ def test_no_answer_hangs_the_grader_or_counts_as_right(answer, brief, tmp_path, 
 @pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["=cmd|' /C calc'!A0", "+1+cmd|'x'!A0", "-1+2", "@SUM(A1)", "\t=1+1", " =1", "\r=1"])
 def test_no_cell_of_data_is_a_formula(text):
-    assert sheet.inert(text) == f"'{text}"
+    assert escape_formula(text) == f"'{text}"
 
 
 @pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["-3", "+4.5", "a=b", "", "duck", "'=1", "1-2"])
 def test_what_is_no_formula_keeps_its_bytes(text):
-    assert sheet.inert(text) == text
+    assert escape_formula(text) == text
 
 
 @pytest.mark.outcome("escaped")
 def test_a_case_study_has_no_formula_in_any_cell(monkeypatch):
-    row = dict.fromkeys(cases.HEADER, "=1+1")
-    monkeypatch.setattr(cases, "rows", lambda layout, name: [row])
-    monkeypatch.setattr(cases, "markdown", lambda layout, name, found: found[0]["gold"])
-    text = cases.texts(type("Scores", (), {"layout": None}), "tableA13", "")
-    assert text[".csv"].splitlines()[1] == ",".join(["'=1+1"] * len(cases.HEADER))
+    row = dict.fromkeys(case_studies.HEADER, "=1+1")
+    monkeypatch.setattr(case_studies, "rows", lambda layout, name: [row])
+    monkeypatch.setattr(case_studies, "markdown", lambda layout, name, found: found[0]["gold"])
+    text = case_studies.texts(type("Scores", (), {"layout": None}), "tableA13", "")
+    assert text[".csv"].splitlines()[1] == ",".join(["'=1+1"] * len(case_studies.HEADER))
     assert text[".md"] == "=1+1"
 
 
@@ -278,14 +286,14 @@ def cells_of(line: str) -> list[str]:
 
 @pytest.mark.outcome("escaped")
 def test_a_name_stays_in_its_cell_of_a_table():
-    made = sheet.RenderedTable(
-        "T", ["row", "a"], [], [INJECTED, "a"], [[sheet.Entry(INJECTED), sheet.Entry("1.0")]], labels=1
-    )
-    lines = [line for line in made.markdown().splitlines() if line.startswith("|")]
+    body = [[TableCell(INJECTED), TableCell("1.0")]]
+    made = RenderedTable("T", ["row", "a"], [], [INJECTED, "a"], body, labels=1)
+    text = to_markdown(made)
+    lines = [line for line in text.splitlines() if line.startswith("|")]
     assert [len(cells_of(line)) for line in lines] == [2, 2, 2]
-    assert "\n# head" not in made.markdown() and r"\<script>" in made.markdown() and r"\`x\`" in made.markdown()
-    assert r"\textbackslash{}input\{/etc/passwd\}" in made.texts()[".tex"]
-    assert r"\input" not in made.texts()[".tex"] and r"\write18" not in made.texts()[".tex"]
+    assert "\n# head" not in text and r"\<script>" in text and r"\`x\`" in text
+    assert r"\textbackslash{}input\{/etc/passwd\}" in to_latex(made)
+    assert r"\input" not in to_latex(made) and r"\write18" not in to_latex(made)
 
 
 @pytest.mark.outcome("escaped")
@@ -298,13 +306,13 @@ def test_a_question_stays_in_its_cell_of_the_data_card():
 @pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("character", list(r"\&%$#_{}~^"))
 def test_no_character_of_latex_is_left_to_act(character):
-    assert latex.escape(f"a{character}b") not in (f"a{character}b", "ab")
+    assert escape_latex(f"a{character}b") not in (f"a{character}b", "ab")
 
 
 @pytest.mark.outcome("escaped")
 @pytest.mark.parametrize("text", ["```", "````\n# head", "~~~\n<b>", "`" * 50])
 def test_no_text_ends_the_fence_that_it_stands_in(text):
-    first, *_, last = cases.fenced(text).splitlines()
+    first, *_, last = case_studies.fenced(text).splitlines()
     assert first == f"{last}text" and set(last) == {"`"} and last not in text
 
 

@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from gdpo.report import claims, figures, numbers, paper, published, reproduced, tables
-from gdpo.report import runs as taken
+from gdpo.report import trained_runs
 
 KINDS = {
     kind: [name for name, table in SCALE.tables.items() if table.kind == kind]
@@ -190,7 +190,7 @@ rule cost:
 
 rule runs:
     input:
-        taken.inputs(LAYOUT),
+        trained_runs.inputs(LAYOUT),
     output:
         LAYOUT.runs,
     log:

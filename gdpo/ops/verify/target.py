@@ -10,7 +10,7 @@ from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.provenance import provenance_path
 from gdpo.report import tables
-from gdpo.report.made import scale_of as scale_of
+from gdpo.report.published_scale import scale_of as scale_of
 
 
 @dataclass(frozen=True)

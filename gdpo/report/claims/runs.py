@@ -11,7 +11,7 @@ from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.project import CONFIG
-from gdpo.report import runs as matrix
+from gdpo.report import trained_runs
 from gdpo.report.claims.schema import (
     Claim,
     Claims,
@@ -105,7 +105,7 @@ def selected(layout: Layout, student: str, selection: Selection) -> list[Run]:
     if selection.method == "origin":
         return origin(student)
     scale = layout.scale
-    for entry in matrix.selections(layout):
+    for entry in trained_runs.selections(layout):
         for cell in entry.rows:
             same = (cell.trainset, cell.method) == (selection.trainset, selection.method)
             if same and student in scale.student_set(entry.students):

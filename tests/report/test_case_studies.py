@@ -12,7 +12,7 @@ from gdpo.config.layout import Layout, Run
 from gdpo.config.tables import Cell, Table
 from gdpo.core.files import write_jsonl
 from gdpo.report import tables
-from gdpo.report.cases import fenced
+from gdpo.report.case_studies import fenced
 from gdpo.report.scores import Scores
 from tests.seeded import two_seeds
 

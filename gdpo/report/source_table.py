@@ -11,8 +11,8 @@ from gdpo.config.tables import Study
 from gdpo.core.records import Domain
 from gdpo.core.result_files import Row, read_rows
 from gdpo.metakl.published_sources import PUBLISHED
+from gdpo.report.rendered_table import RenderedTable, TableCell
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import Entry, RenderedTable
 
 Source = tuple[str, str]  # domain, name
 
@@ -48,10 +48,10 @@ def counts(path: Path, title: str) -> Counter[Source]:
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of table `name`."""
-    return sheet(scores.layout, name).texts()
+    return rendered(scores.layout, name).texts()
 
 
-def sheet(layout: Layout, name: str) -> RenderedTable:
+def rendered(layout: Layout, name: str) -> RenderedTable:
     scale, files = layout.scale, _files(layout)
     titles = {key: scale.trainset(key).display if key in trainsets(layout) else key for key in files}
     found = {key: counts(path, titles[key]) for key, path in files.items()}
@@ -77,10 +77,10 @@ def sheet(layout: Layout, name: str) -> RenderedTable:
 
     return RenderedTable(
         title=scale.tables[name].title,
-        header=keys,
-        rows=rows,
+        csv_columns=keys,
+        csv_rows=rows,
         heads=["domain", "source", *titles.values()],
-        body=[[Entry(row[key] + share(row, key)) for key in keys] for row in rows],
+        body=[[TableCell(row[key] + share(row, key)) for key in keys] for row in rows],
         breaks=[i for i in range(1, len(rows)) if rows[i]["domain"] != rows[i - 1]["domain"]],
         notes=notes,
     )

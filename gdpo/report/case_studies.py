@@ -20,8 +20,8 @@ from gdpo.core.records import Question, chat, read_records
 from gdpo.core.result_files import Sample, read_rows
 from gdpo.evaluate.samples import RIGHT_BEFORE, outputs, share_right, verdicts
 from gdpo.report.columns import OURS, title
+from gdpo.report.rendered_table import csv_text, escape_formula
 from gdpo.report.scores import Scores
-from gdpo.report.sheet import csv_text, inert
 from gdpo.report.tables import is_origin, row_title, scored
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
@@ -87,7 +87,7 @@ def pick(found: Sequence[Item], change: str, seeds: int) -> tuple[Item | None, i
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     """File ending -> text of table `name`."""
     found = rows(scores.layout, name)
-    cells = [{key: inert(text) for key, text in row.items()} for row in found]
+    cells = [{key: escape_formula(text) for key, text in row.items()} for row in found]
     return {".csv": csv_text(HEADER, cells), ".md": markdown(scores.layout, name, found)}
 
 

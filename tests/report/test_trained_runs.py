@@ -7,7 +7,7 @@ import pytest
 from gdpo.config.layout import Layout, Run
 from gdpo.core.files import read_csv, write_json
 from gdpo.core.provenance import provenance_path
-from gdpo.report import runs, steps
+from gdpo.report import steps, trained_runs
 from tests.seeded import two_seeds
 
 RUN = Run("tiny-s", "metakl", "gdpo", 0)
@@ -33,7 +33,7 @@ def layout(tmp_path, monkeypatch):
 
 
 def test_a_row_a_run_that_has_been_made(layout):
-    first, second = runs.rows(layout)
+    first, second = trained_runs.rows(layout)
     assert first == {
         "student": "tiny-s", "trainset": "metakl", "method": "gdpo", "seed": "0", "groups": "8", "skipped_groups": "2",
         "too_long": "1", "steps": "4", "tokens": "900", "seconds": "10.5", "memory_before_mb": "100",
@@ -45,16 +45,16 @@ def test_a_row_a_run_that_has_been_made(layout):
 
 def test_runs_are_those_of_tables_and_of_studies_at_their_own_rates(layout):
     """The study over the grid has runs of its own, METHOD~RATE, which no table shows."""
-    shown = runs.trained(layout)
+    shown = trained_runs.trained(layout)
     assert len(shown) == len(set(shown)) and RUN in shown
     assert not any(run.is_origin or "~" in run.method for run in shown)
     assert {run.method for run in layout.selected_runs(layout.scale.studies["group_size"])} - {"origin"} <= {
         run.method for run in shown
     }
-    assert layout.score(RUN, "test") in runs.inputs(layout) and layout.run(RUN) in runs.inputs(layout)
+    assert layout.score(RUN, "test") in trained_runs.inputs(layout) and layout.run(RUN) in trained_runs.inputs(layout)
 
 
 def test_the_step_writes_them(layout):
     steps.runs(layout.scale)
-    assert read_csv(layout.runs) == runs.rows(layout)
+    assert read_csv(layout.runs) == trained_runs.rows(layout)
     assert provenance_path(layout.runs).exists()
