@@ -106,14 +106,14 @@ def is_broken(finish: str) -> bool:
     return finish.lower() in BROKEN
 
 
-def said(reply: Entry) -> str:
+def text_of(reply: Entry) -> str:
     """What a reply says: a refusal, which has a field of its own, stands behind what was said before it."""
     if not reply.refusal.strip():
         return reply.reply
     return f"{reply.reply.strip()}\n\n{reply.refusal.strip()}".strip()
 
 
-def lacking(reply: Entry) -> str:
+def no_reply_reason(reply: Entry) -> str:
     """Why a reply that has ended cannot stand for what the model answers; empty where it can.
 
     A thought alone is an answer that is missing, not a missing reply. What a filter cut off is no reply: nobody knows
@@ -124,6 +124,6 @@ def lacking(reply: Entry) -> str:
         return f"a content filter of the endpoint ended it (finish_reason '{reply.finish}')"
     if reply.tool:
         return f"it calls {reply.tool}, and no tool was offered"
-    if not said(reply).strip() and not reply.reasoning.strip():
+    if not text_of(reply).strip() and not reply.reasoning.strip():
         return f"it is empty (finish_reason '{reply.finish}')"
     return ""

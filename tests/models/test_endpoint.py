@@ -13,17 +13,16 @@ import pytest
 
 from gdpo.core.errors import UserError
 from gdpo.models.endpoint import (
-    MAX_CONSECUTIVE_FAILURES,
     Request,
     again,
     complete_all_endpoint,
     completion,
     identity,
     request_all,
-    wait,
 )
 from gdpo.models.openai_client import most_tokens
 from gdpo.models.request_log import Entry, Journal
+from gdpo.models.request_pace import MAX_CONSECUTIVE_FAILURES, backoff_seconds
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests, seeded
 
 
@@ -381,13 +380,13 @@ def test_an_interrupt_ends_at_once_and_leaves_a_journal_to_go_on_with(tmp_path):
 def test_waits_double_up_to_a_minute_with_jitter():
     draw = random.Random(0)
     for attempt, longest in ((0, 1), (1, 2), (4, 16), (20, 60)):
-        waits = [wait(attempt, 1.0, draw) for _ in range(200)]
+        waits = [backoff_seconds(attempt, 1.0, draw) for _ in range(200)]
         assert longest / 2 <= min(waits) < 0.6 * longest
         assert 0.9 * longest < max(waits) <= longest
 
 
 def test_a_longer_wait_than_is_reasonable_ends_the_call(tmp_path, monkeypatch):
-    monkeypatch.setattr("gdpo.models.endpoint.MAX_REQUESTED_WAIT", 0.01)
+    monkeypatch.setattr("gdpo.models.request_pace.MAX_REQUESTED_WAIT", 0.01)
     with (
         FaultServer(reply, lambda body, seen: "429") as server,
         pytest.raises(UserError, match=r"429 .*asks to wait 0 s"),

@@ -11,9 +11,10 @@ import pytest
 
 from gdpo.config.models import Price
 from gdpo.core.errors import UserError
-from gdpo.models.endpoint import MAX_CONSECUTIVE_FAILURES, request_all
+from gdpo.models.endpoint import request_all
 from gdpo.models.openai_client import likely_tokens, most_tokens, retry_after
 from gdpo.models.request_log import cost
+from gdpo.models.request_pace import MAX_CONSECUTIVE_FAILURES
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests
 
 
