@@ -15,27 +15,27 @@ from gdpo.core.records import Verdict
 
 RIGHT_BEFORE = 0.5  # ours: an item counts as right before training where at least half of its samples are
 
-Row = Mapping[str, Any]
+SampleRow = Mapping[str, Any]
 LINE_DIGITS = 4  # ours: of a line's hash; enough to find the line that changed, which the file's whole hash proves
 
 
-def outputs(row: Row) -> list[str]:
+def outputs(row: SampleRow) -> list[str]:
     """Every answer to the item, in the order in which they were sampled."""
     return list(row["outputs"]) if "outputs" in row else [row["output"]]
 
 
-def verdicts(row: Row) -> list[Verdict]:
+def verdicts(row: SampleRow) -> list[Verdict]:
     """The verdict on each of `outputs`."""
     return list(row["verdicts"]) if "verdicts" in row else [row["verdict"]]
 
 
-def share(row: Row, verdict: Verdict) -> float:
+def share(row: SampleRow, verdict: Verdict) -> float:
     """The share, in [0, 1], of the item's answers that have this verdict."""
     found = verdicts(row)
     return found.count(verdict) / len(found)
 
 
-def share_right(row: Row) -> float:
+def share_right(row: SampleRow) -> float:
     """The share of the item's answers that are right: its pass@1 as estimated from its samples."""
     return share(row, "right")
 

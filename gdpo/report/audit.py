@@ -13,7 +13,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 from gdpo.core.markdown import table_lines
-from gdpo.report.published import AVERAGES, Printed
+from gdpo.report.published import AVERAGES, PublishedRow
 
 HALF_DIGIT = Decimal("0.005")
 TOLERANCE = 2 * HALF_DIGIT
@@ -58,7 +58,7 @@ class Disagreement:
     printed: tuple[Decimal, Decimal]
 
 
-def averages(rows: Sequence[Printed]) -> list[Average]:
+def averages(rows: Sequence[PublishedRow]) -> list[Average]:
     """Every printed average beside the mean of its columns."""
     return [
         Average(row.table, row.model, row.row, name, row.cells[name], _mean([row.cells[c] for c in columns]))
@@ -71,15 +71,15 @@ def _mean(cells: Sequence[Decimal]) -> Decimal:
     return sum(cells, Decimal()) / len(cells)
 
 
-def shared(rows: Sequence[Printed]) -> dict[tuple[str, str], list[Printed]]:
+def shared(rows: Sequence[PublishedRow]) -> dict[tuple[str, str], list[PublishedRow]]:
     """(model, row) -> its rows in every table that prints it, for those that more than one does."""
-    found: dict[tuple[str, str], list[Printed]] = {}
+    found: dict[tuple[str, str], list[PublishedRow]] = {}
     for row in rows:
         found.setdefault((row.model, SAME_RUN.get((row.table, row.row), row.row)), []).append(row)
     return {name: same for name, same in found.items() if len(same) > 1}
 
 
-def disagreements(rows: Sequence[Printed]) -> list[Disagreement]:
+def disagreements(rows: Sequence[PublishedRow]) -> list[Disagreement]:
     """Cells that differ between tables, each pair of neighbouring tables once."""
     return [
         Disagreement(model, name, column, (a.table, b.table), (a.cells[column], b.cells[column]))
@@ -104,7 +104,7 @@ def csv_rows(found: Sequence[Average]) -> list[dict[str, str]]:
     ]
 
 
-def markdown(rows: Sequence[Printed]) -> str:
+def markdown(rows: Sequence[PublishedRow]) -> str:
     """What follows, what does not, and which rows of one name differ, for people."""
     found, differing, same = averages(rows), disagreements(rows), shared(rows)
     wrong, near = [a for a in found if not a.follows], [a for a in found if a.near]
@@ -115,9 +115,7 @@ def markdown(rows: Sequence[Printed]) -> str:
         f"{TOLERANCE} is rounding: half a digit of the cells' mean and half a digit of the average itself. "
         f"{_others(near)}",
         "",
-        *table_lines(
-            ["table", "model", "row", "average", "printed", "recomputed", "difference"], [_cells(a) for a in wrong]
-        ),
+        *table_lines(HEADS, [_cells(average) for average in wrong]),
         "",
         f"Rows that more than one table prints: {len(same)}; with different numbers: "
         f"{len({(d.model, d.row) for d in differing})}.",

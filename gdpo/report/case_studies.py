@@ -32,7 +32,7 @@ HEADER = [
 
 
 @dataclass(frozen=True)
-class Item:
+class CaseItem:
     """One benchmark item before training and after it, by seed."""
 
     benchmark: str
@@ -62,7 +62,7 @@ def benchmarks(layout: Layout, name: str) -> list[str]:
     return [b for domain in scale.tables[name].columns for b in scale.domain_benchmarks(domain)]
 
 
-def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str]) -> list[Item]:
+def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str]) -> list[CaseItem]:
     """Every item of benchmarks `names` that the untrained student and each of `runs` answered."""
     found = []
     for name in names:
@@ -72,11 +72,11 @@ def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str
             for question in read_records(layout.benchmark(name, "test"), Question):
                 if all(question.id in answered for answered in (before, *after)):
                     answers = tuple(answered[question.id] for answered in after)
-                    found.append(Item(name, question, before[question.id], answers))
+                    found.append(CaseItem(name, question, before[question.id], answers))
     return found
 
 
-def pick(found: Sequence[Item], change: str, seeds: int) -> tuple[Item | None, int, int]:
+def pick(found: Sequence[CaseItem], change: str, seeds: int) -> tuple[CaseItem | None, int, int]:
     """The chosen item, how many changed so at the first seed, and how many at every seed."""
     first = [item for item in found if item.changed(change, 1)]
     every = [item for item in first if item.changed(change, seeds)]
@@ -107,7 +107,7 @@ def rows(layout: Layout, name: str) -> list[dict[str, str]]:
     return found
 
 
-def _told(layout: Layout, item: Item) -> dict[str, str]:
+def _told(layout: Layout, item: CaseItem) -> dict[str, str]:
     question = item.question
     (verdict_before, output_before), (verdict_after, output_after) = map(shown, (item.before, item.after[0]))
     return {

@@ -12,23 +12,23 @@ from gdpo.core.result_files import Provenance, read_stored
 
 FILE = "cost.csv"
 COLUMNS = ["step", "results", "runs", "wall_seconds", "cpu_seconds", "peak_memory_mb"]
-Record = Mapping[str, Any]
+StoredProvenance = Mapping[str, Any]
 
 
-def records(layout: Layout) -> list[tuple[Path, Record]]:
+def records(layout: Layout) -> list[tuple[Path, StoredProvenance]]:
     """(path below the scale's directory, provenance) of every result but this."""
     ours = layout.root / f"{FILE}.provenance.json"
     found = [path for path in provenance_below(layout.root) if path != ours]
     return [(path.relative_to(layout.root), read_stored(path, Provenance)) for path in found]
 
 
-def rows(found: Iterable[tuple[Path, Record]]) -> list[dict[str, str]]:
+def rows(found: Iterable[tuple[Path, StoredProvenance]]) -> list[dict[str, str]]:
     """One row a step, in order of name, and training by method; the largest peak, and everything else summed.
 
     `runs`: how many different runs of the matrix the results are about; empty where they are about none. A run of the
     learning-rate sweep, METHOD~RATE, counts under `METHOD, sweep`. Last a row `all`.
     """
-    steps: dict[str, list[tuple[str | None, Record]]] = {}
+    steps: dict[str, list[tuple[str | None, StoredProvenance]]] = {}
     for path, record in found:
         steps.setdefault(_step(path, record), []).append((_run(path), record))
     every = [entry for entries in steps.values() for entry in entries]
@@ -43,7 +43,7 @@ def _run(path: Path) -> str | None:
     return "/".join(parts[1:]) if parts[0] in ("runs", "scores", "drift") and len(parts) == 5 else None
 
 
-def _step(path: Path, record: Record) -> str:
+def _step(path: Path, record: StoredProvenance) -> str:
     step: str = record["step"]
     run = _run(path)
     if step != "train" or run is None:
@@ -52,7 +52,7 @@ def _step(path: Path, record: Record) -> str:
     return f"train {method}, sweep" if rate else f"train {method}"
 
 
-def _row(step: str, entries: list[tuple[str | None, Record]]) -> dict[str, str]:
+def _row(step: str, entries: list[tuple[str | None, StoredProvenance]]) -> dict[str, str]:
     runs = {run for run, _ in entries if run}
     row = {"step": step, "results": str(len(entries)), "runs": str(len(runs)) if runs else ""}
     for key in ("wall_seconds", "cpu_seconds"):

@@ -87,10 +87,10 @@ def gather(layout: Layout) -> None:
         printed = published.published()
         write_csv(data / "audit.csv", audit.COLUMNS, audit.csv_rows(audit.averages(printed)))
         write_csv(data / "disagreements.csv", ["model", "row", "column", "tables", "printed"], _differing(printed))
-        write_csv(data / "beside.csv", published.COLUMNS, published.rows(published.all_beside(layout)))
+        write_csv(data / "beside.csv", published.COLUMNS, published.rows(published.compare_all(layout)))
 
 
-def _differing(printed: list[published.Printed]) -> list[dict[str, str]]:
+def _differing(printed: list[published.PublishedRow]) -> list[dict[str, str]]:
     """Cells of one row that two published tables print differently."""
     return [
         {"model": d.model, "row": d.row, "column": d.column}

@@ -36,7 +36,7 @@ TABLES |= {"table1": "A7+A8", "table2": "A7+A8"}
 
 
 @dataclass(frozen=True)
-class Printed:
+class PublishedRow:
     """One printed row: benchmark or average -> the number as printed, in percent."""
 
     table: str
@@ -46,7 +46,7 @@ class Printed:
 
 
 @dataclass(frozen=True)
-class Beside:
+class ComparedNumber:
     """A published number and ours, in percent."""
 
     table: str
@@ -62,12 +62,12 @@ class Beside:
         return self.ours - float(self.published)
 
 
-def published(path: Path | None = None) -> list[Printed]:
+def published(path: Path | None = None) -> list[PublishedRow]:
     """Every printed row, in the paper's order. Raises UserError where a cell of the file is no number."""
     source = path or files("gdpo.report") / "data" / "published.csv"
     with source.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return [Printed(row["table"], row["model"], row["row"], _cells(source.name, row)) for row in rows]
+    return [PublishedRow(row["table"], row["model"], row["row"], _cells(source.name, row)) for row in rows]
 
 
 def _cells(file: str, row: Mapping[str, str]) -> dict[str, Decimal]:
@@ -87,7 +87,7 @@ def same_name(name: str) -> str:
     return SAME.get(plain, plain)
 
 
-def beside(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> list[Beside]:
+def compare(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> list[ComparedNumber]:
     """Published numbers beside those of `table`'s rows as its CSV has them: model, row, a mean under each column's key.
 
     Empty where nothing is the same: another scale's models, or a table of which the paper prints no numbers.
@@ -103,7 +103,7 @@ def beside(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> lis
         for column, number in match.cells.items():
             ours = row.get(keys.get(same_name(column), ""), "")
             if ours and (column not in AVERAGES or _has_all(layout, column)):
-                found.append(Beside(table, match.model, match.row, column, number, float(ours)))
+                found.append(ComparedNumber(table, match.model, match.row, column, number, float(ours)))
     return found
 
 
@@ -129,16 +129,16 @@ def inputs(layout: Layout) -> list[Path]:
     return [layout.table(name) for name, table in layout.scale.tables.items() if name in TABLES and table.rows]
 
 
-def all_beside(layout: Layout) -> list[Beside]:
+def compare_all(layout: Layout) -> list[ComparedNumber]:
     """`beside` over every table of the scale that has been made."""
     made = [path for path in inputs(layout) if path.exists()]
-    return [pair for path in made for pair in beside(layout, path.stem, read_csv(path, "model", "row"))]
+    return [pair for path in made for pair in compare(layout, path.stem, read_csv(path, "model", "row"))]
 
 
 COLUMNS = ["table", "model", "row", "column", "published", "ours", "difference"]
 
 
-def rows(pairs: Iterable[Beside]) -> list[dict[str, str]]:
+def rows(pairs: Iterable[ComparedNumber]) -> list[dict[str, str]]:
     """For CSV: one row a number, in percent and points."""
     return [
         {key: str(getattr(pair, key)) for key in COLUMNS[:5]}
@@ -147,7 +147,7 @@ def rows(pairs: Iterable[Beside]) -> list[dict[str, str]]:
     ]
 
 
-def markdown(scale: Scale, pairs: list[Beside]) -> str:
+def markdown(scale: Scale, pairs: list[ComparedNumber]) -> str:
     """For people; one sentence where the scale has no model, row and benchmark of the paper's."""
     title = f"# Published numbers and ours, scale {scale.name}\n\n"
     if not pairs:

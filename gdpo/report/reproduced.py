@@ -20,7 +20,7 @@ from gdpo.core.result_files import Score, read_stored
 from gdpo.report import score_tables, trained_runs
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
 from gdpo.report.rendered_table import number
-from gdpo.report.score_tables import Estimate, Line
+from gdpo.report.score_tables import Estimate, TableRow
 from gdpo.report.scores import Scores
 from gdpo.report.tables import row_title, scored
 
@@ -33,7 +33,7 @@ COLUMNS = [
 HEADS = ["model", "row", "column", "paper", "ours", "n", "seeds", "hardware", "time", "note"]
 NOTHING = "No results of this scale are kept yet.\n"
 
-Row = dict[str, str]
+CsvRow = dict[str, str]
 
 
 def shown(scale: Scale) -> list[str]:
@@ -54,7 +54,7 @@ def settings(scale: Scale) -> list:
     return [chosen, scale.bootstrap_draws, scale.bootstrap_seed, scale.names]
 
 
-def rows(layout: Layout) -> list[Row]:
+def rows(layout: Layout) -> list[CsvRow]:
     """A row a cell, in percent; `ours` is empty where there is none, and `note` says why.
 
     `n`: items a column, of an average those of all its columns. `seconds`: training and scoring of the row's runs, all
@@ -64,12 +64,12 @@ def rows(layout: Layout) -> list[Row]:
     return [row for name in shown(layout.scale) for row in _table_rows(scores, name)]
 
 
-def _table_rows(scores: Scores, name: str) -> list[Row]:
+def _table_rows(scores: Scores, name: str) -> list[CsvRow]:
     layout, table = scores.layout, scores.layout.scale.tables[name]
     estimates = score_tables.estimates(scores, name)
     printed = {same_name(p.row): p for p in published() if (p.table, p.model) == (TABLES[name], PAPER_MODEL)}
     found = []
-    for line in score_tables.lines(layout, table):
+    for line in score_tables.table_rows(layout, table):
         title = row_title(layout.scale, line.cell)
         cells = printed[same_name(title)].cells if same_name(title) in printed else {}
         labels = {"table": name, "model": layout.scale.model(line.student).display, "row": title}
@@ -88,7 +88,7 @@ def columns(table: Table) -> list[str]:
     return [*found, "overall_avg"] if table.overall else found
 
 
-def _made(layout: Layout, name: str, line: Line) -> Row:
+def _made(layout: Layout, name: str, line: TableRow) -> CsvRow:
     """How a row of ours was made, by which machine, in what time."""
     scale = layout.scale
     records = [trained_runs.train_record(layout, run) for run in line.runs if not run.is_origin]
@@ -106,7 +106,7 @@ def _made(layout: Layout, name: str, line: Line) -> Row:
     }
 
 
-def _ours(scores: Scores, line: Line, column: str, estimates: Mapping[tuple[Line, str], Estimate]) -> Row:
+def _ours(scores: Scores, line: TableRow, column: str, estimates: Mapping[tuple[TableRow, str], Estimate]) -> CsvRow:
     layout, average = scores.layout, column in AVERAGES
     key = column if average else named(layout.scale).get(same_name(column), "")
     names = _averaged(layout, column) if average else [key] if key else []
@@ -128,7 +128,7 @@ def _averaged(layout: Layout, column: str) -> list[str]:
     return names if all(same_name(layout.scale.benchmark(name).display) in known for name in names) else []
 
 
-def _why(layout: Layout, line: Line, names: Sequence[str]) -> str:
+def _why(layout: Layout, line: TableRow, names: Sequence[str]) -> str:
     """Why a cell of ours is empty: its items cannot be had, or were trained on, or nobody has scored the row yet."""
     empty = layout.unavailable()
     for name in names:
@@ -143,12 +143,12 @@ def _why(layout: Layout, line: Line, names: Sequence[str]) -> str:
     return "not made yet"
 
 
-def markdown(scale: Scale, found: Sequence[Row]) -> str:
+def markdown(scale: Scale, found: Sequence[CsvRow]) -> str:
     """For people: the cells of each table under the command that makes it."""
     return f"# The paper's numbers and ours, scale {scale.name}\n\n{section(found)}"
 
 
-def section(found: Sequence[Row]) -> str:
+def section(found: Sequence[CsvRow]) -> str:
     """The tables of cells, as they stand in docs/reproducing.md; one sentence where there are none."""
     if not found:
         return NOTHING
@@ -164,18 +164,18 @@ def section(found: Sequence[Row]) -> str:
     return "\n".join(blocks)
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: CsvRow) -> list[str]:
     column = row["column"].replace("_avg", " avg")
     ours = f"{row['ours']} [{row['low']}, {row['high']}]" if row["ours"] else "-"
     cells = [row["model"], row["row"], column, row["paper"] or "-", ours, row["n"] or "-", row["seeds"] or "none"]
     return [escape(text, MARKUP) for text in (*cells, row["hardware"] or "-", _time(row), row["note"])]
 
 
-def _time(row: Row) -> str:
+def _time(row: CsvRow) -> str:
     return f"{row['seconds']} s" if row["seconds"] else "-"
 
 
-def filled(text: str, name: str, found: Sequence[Row]) -> str:
+def filled(text: str, name: str, found: Sequence[CsvRow]) -> str:
     """`text` with `section` between the marks of scale `name`: reproduced:NAME and /reproduced, each a comment.
 
     Raises UserError where the marks are not there.

@@ -24,7 +24,7 @@ TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: af
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One row of one student."""
 
     student: str
@@ -46,16 +46,16 @@ class Estimate:
         return "" if self.p >= LEVEL else "up" if self.mean > 0 else "down"
 
 
-Cells = dict[tuple[Line, str], Estimate]  # by line and column key; a column that a line lacks is not there
+Cells = dict[tuple[TableRow, str], Estimate]  # by line and column key; a column that a line lacks is not there
 
 
 def inputs(layout: Layout, name: str) -> list[Path]:
     return scored(layout, layout.scale.tables[name])
 
 
-def lines(layout: Layout, table: Table) -> list[Line]:
+def table_rows(layout: Layout, table: Table) -> list[TableRow]:
     students = layout.scale.student_set(table.students)
-    return [Line(s, cell, tuple(layout.cell_runs(s, cell))) for s in students for cell in table.rows]
+    return [TableRow(s, cell, tuple(layout.cell_runs(s, cell))) for s in students for cell in table.rows]
 
 
 def estimates(scores: Scores, name: str) -> Cells:
@@ -83,7 +83,7 @@ def differences(scores: Scores, name: str) -> Cells:
     return {place: replace(cell, p=p) for (place, cell), p in zip(found.items(), adjusted, strict=True)}
 
 
-def _estimates(scores: Scores, name: str, of: Callable[[Line, tuple[str, ...]], Redrawn | None]) -> Cells:
+def _estimates(scores: Scores, name: str, of: Callable[[TableRow, tuple[str, ...]], Redrawn | None]) -> Cells:
     found: Cells = {}
     for line, column in _places(scores.layout, name):
         if (redrawn := of(line, column.benchmarks)) is not None:
@@ -92,9 +92,9 @@ def _estimates(scores: Scores, name: str, of: Callable[[Line, tuple[str, ...]], 
     return found
 
 
-def _places(layout: Layout, name: str) -> list[tuple[Line, Column]]:
+def _places(layout: Layout, name: str) -> list[tuple[TableRow, Column]]:
     table = layout.scale.tables[name]
-    return [(line, column) for line in lines(layout, table) for column in columns(layout, table)]
+    return [(line, column) for line in table_rows(layout, table) for column in columns(layout, table)]
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
@@ -107,7 +107,7 @@ def rendered(scores: Scores, name: str, part: str) -> RenderedTable:
     shown = columns(layout, table)
     changed = {} if part == "_retention" else differences(scores, name)
     cells = changed if part == "_forgetting" else retention(scores, name) if part else estimates(scores, name)
-    kept = [line for line in lines(layout, table) if not (part == "_forgetting" and is_origin(line.cell))]
+    kept = [line for line in table_rows(layout, table) if not (part == "_forgetting" and is_origin(line.cell))]
     best = _best(kept, shown, cells) if not part else set()
     tail = ["worse", "better", "n", "seeds"] if part == "_forgetting" else ["n", "seeds"]
     rows, body, breaks = [], [], []
@@ -158,7 +158,7 @@ def _entry(cell: Estimate | None, mark: str, best: bool, part: str) -> TableCell
     return TableCell(text, mark, best)
 
 
-def _best(kept: list[Line], shown: list[Column], cells: Cells) -> set[tuple[Line, str]]:
+def _best(kept: list[TableRow], shown: list[Column], cells: Cells) -> set[tuple[TableRow, str]]:
     """The best of each student's trained rows in each column, all that print the same."""
     best = set()
     for student in dict.fromkeys(line.student for line in kept):
@@ -169,13 +169,13 @@ def _best(kept: list[Line], shown: list[Column], cells: Cells) -> set[tuple[Line
     return best
 
 
-def _counts(line: Line, shown: list[Column], changed: Cells) -> dict[str, str]:
+def _counts(line: TableRow, shown: list[Column], changed: Cells) -> dict[str, str]:
     """How many benchmarks, averages left out, got significantly worse and better."""
     found = [changed[line, c.key].direction for c in shown if c.single and (line, c.key) in changed]
     return {"worse": str(found.count("down")), "better": str(found.count("up"))}
 
 
-def _sizes(scores: Scores, line: Line, shown: list[Column], part: str) -> set[int]:
+def _sizes(scores: Scores, line: TableRow, shown: list[Column], part: str) -> set[int]:
     before = origin(line.student)
     outcomes = [
         scores.retained(line.runs, before, name) if part == "_retention" else scores.outcomes(line.runs, name)
@@ -189,7 +189,7 @@ def _span(sizes: Iterable[int]) -> str:
     return "" if not sizes else str(sizes[0]) if sizes[0] == sizes[-1] else f"{sizes[0]}-{sizes[-1]}"
 
 
-def _seeds(line: Line) -> str:
+def _seeds(line: TableRow) -> str:
     return "none" if line.runs[0].is_origin else " ".join(str(run.seed) for run in line.runs)
 
 
@@ -228,7 +228,7 @@ def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
     ]
 
 
-def unkept(kept: list[Line], shown: list[Column], cells: Cells) -> list[str]:
+def unkept(kept: list[TableRow], shown: list[Column], cells: Cells) -> list[str]:
     """Why an average of retention is empty, where one is."""
     averages = [column.key for column in shown if column.benchmarks and not column.single]
     if all((line, key) in cells for line in kept for key in averages):

@@ -15,7 +15,7 @@ import numpy as np
 from gdpo.config.layout import Layout, Run, Split
 from gdpo.core.errors import UserError
 from gdpo.core.result_files import Sample, Score, read_rows, read_stored
-from gdpo.evaluate.samples import RIGHT_BEFORE, Row, share_right
+from gdpo.evaluate.samples import RIGHT_BEFORE, SampleRow, share_right
 from gdpo.report.bootstrap import bootstrap_means
 
 Runs = Sequence[Run]
@@ -45,7 +45,7 @@ class Scores:
             self._outcomes[key] = np.array(rows, dtype=np.float32) if complete else None
         return self._outcomes[key]
 
-    def items(self, run: Run, benchmark: str) -> Sequence[Row] | None:
+    def items(self, run: Run, benchmark: str) -> Sequence[SampleRow] | None:
         """The rows of a run's samples, in the items' order; None where the column was dropped."""
         path = self._path(run, benchmark)
         if path.exists():

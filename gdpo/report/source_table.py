@@ -14,7 +14,7 @@ from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.report.rendered_table import RenderedTable, TableCell
 from gdpo.report.scores import Scores
 
-Source = tuple[str, str]  # domain, name
+DomainSource = tuple[str, str]  # domain, name
 
 
 def trainsets(layout: Layout) -> list[str]:
@@ -41,7 +41,7 @@ def _file(layout: Layout, trainset: str) -> Path:
     return layout.groups(trainset) if imported else layout.trainset(trainset)
 
 
-def counts(path: Path, title: str) -> Counter[Source]:
+def counts(path: Path, title: str) -> Counter[DomainSource]:
     """Questions by source; those that name none, as groups do, are counted under `title`."""
     return Counter((row["domain"], row.get("source", title)) for row in read_rows(path, Row))
 

@@ -192,7 +192,7 @@ def published(scale: Scale) -> None:
     layout = Layout(scale)
     path = layout.root / "published.csv"
     with recorded(path, "published", {}):
-        pairs = beside.all_beside(layout)
+        pairs = beside.compare_all(layout)
         write_csv(path, beside.COLUMNS, beside.rows(pairs))
         write_text(path.with_suffix(".md"), beside.markdown(scale, pairs))
     say(f"published {path}: {len(pairs)} numbers beside ours")

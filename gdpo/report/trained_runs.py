@@ -16,7 +16,7 @@ COLUMNS = [
     "memory_before_mb", "memory_peak_mb", "device", "hardware", "evaluate_seconds",
 ]  # fmt: skip
 LOGGED = ("groups", "skipped_groups", "too_long", "steps", "tokens", "seconds", "device")
-Record = Mapping[str, Any]
+StoredProvenance = Mapping[str, Any]
 
 
 def selections(layout: Layout) -> list[Table | Study]:
@@ -55,21 +55,21 @@ def _row(layout: Layout, run: Run) -> dict[str, str]:
     return {key: "" if found[key] is None else str(found[key]) for key in COLUMNS}
 
 
-def train_record(layout: Layout, run: Run) -> Record:
+def train_record(layout: Layout, run: Run) -> StoredProvenance:
     """The provenance of a run's model; empty where there is none."""
     return _record(layout.run(run) / "provenance.json")
 
 
-def evaluate_record(layout: Layout, run: Run) -> Record:
+def evaluate_record(layout: Layout, run: Run) -> StoredProvenance:
     """The provenance of a run's score on test items; empty where there is none."""
     return _record(provenance_path(layout.score(run, "test")))
 
 
-def _record(path: Path) -> Record:
+def _record(path: Path) -> StoredProvenance:
     return read_stored(path, Provenance) if path.exists() else {}
 
 
-def machine(record: Record) -> str:
+def machine(record: StoredProvenance) -> str:
     """The name of the GPU that a result was made on, or of the processor where there was none."""
     hardware = record.get("hardware", {})
     name: str = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine", "")

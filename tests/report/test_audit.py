@@ -6,7 +6,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from gdpo.report.audit import averages, csv_rows, disagreements, markdown, shared
-from gdpo.report.published import AVERAGES, Printed, published
+from gdpo.report.published import AVERAGES, PublishedRow, published
 
 SIX = {
     ("A5+A6", "GDPO", "general_avg"): ("76.79", "76.53"),
@@ -38,7 +38,7 @@ def test_the_tolerance_lies_in_a_wide_gap():
 def test_what_rounding_can_do_follows_and_what_it_cannot_does_not():
     """Cells of 50.00 have the mean 50; printed 50.01 may be rounding twice, and is near; 50.02 may not."""
     cells = {column: Decimal("50.00") for columns in AVERAGES.values() for column in columns}
-    row = Printed("T", "M", "R", cells | dict.fromkeys(AVERAGES, Decimal("50.01")))
+    row = PublishedRow("T", "M", "R", cells | dict.fromkeys(AVERAGES, Decimal("50.01")))
     assert all(a.follows and a.near for a in averages([row]))
     assert "4 of the others need more than 0.005" in markdown([row])
     off = replace(row, cells=row.cells | {"math_avg": Decimal("50.02")})

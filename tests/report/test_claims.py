@@ -11,8 +11,8 @@ from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.report import claims
-from gdpo.report.claims.rule import judge, shown_range
 from gdpo.report.claims.schema import Claims
+from gdpo.report.claims.verdicts import judge, shown_range
 
 HARD = {"trainset": "hard-only", "method": "sft"}
 META = {"trainset": "metakl", "method": "gdpo"}
@@ -165,7 +165,7 @@ def test_many_equals_do_not_contradict_the_best():
     """Six others level in truth: the smallest of six redraws is below 0 nearly always, its interval must not be."""
     import numpy as np
 
-    from gdpo.report.claims.scored import extreme
+    from gdpo.report.claims.score_tests import extreme
 
     draws = list(np.random.default_rng(0).normal(size=(6, 20000)))
     low, high = extreme(draws)

@@ -69,7 +69,7 @@ def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
     stated = claims.load(layout.scale)
     for claim in stated.values():
         try:
-            assert set(claims.about.runs(layout, claim)) <= shown
+            assert set(claims.claim_runs.runs(layout, claim)) <= shown
         except claims.NotTestable:
             continue
     files = claims.inputs(layout)
@@ -110,23 +110,26 @@ def test_every_claim_gets_a_row_and_a_place_on_the_page(layout):
 
 def test_published_numbers_of_a_claim():
     """A7+A8, recomputed: GDPO 80.86 and GRPO 80.25 overall; SFT's math 63.40 to Origin's 79.16."""
-    from gdpo.report.claims import printed
+    from gdpo.report.claims import published_effects
     from gdpo.report.published import published
 
     rows, stated = published(), claims.load(load_scale("tiny"))
-    effects = {name: printed.effect(stated[name], rows) for name in stated}
+    effects = {name: published_effects.effect(stated[name], rows) for name in stated}
     assert effects["gdpo-close-to-grpo"] == pytest.approx(0.61, abs=0.005)
     assert effects["gdpo-best-method"] == pytest.approx(0.61, abs=0.005)
     assert effects["sft-metakl-loses-math"] == pytest.approx(63.40 - 79.16, abs=0.01)
     assert effects["metagdpo-spares-instruct"] == pytest.approx(76.2 - 95.79)
     assert effects["rises-with-group-size"] is None
-    bad = stated["sft-metakl-loses-math"].model_copy(update={"printed": printed.Rows(table="A7+A8", a="STF")})
+    bad = stated["sft-metakl-loses-math"].model_copy(
+        update={"printed": published_effects.PublishedRows(table="A7+A8", a="STF")}
+    )
     with pytest.raises(UserError, match="found 'STF'; did you mean 'SFT'"):
-        printed.effect(bad, rows)
+        published_effects.effect(bad, rows)
 
 
 def test_reports_import_no_model_library():
-    code = "import sys, gdpo.report.claims, gdpo.report.claims.scored, gdpo.report.claims.measured, gdpo.report.cost;"
+    code = "import sys, gdpo.report.claims, gdpo.report.claims.score_tests, gdpo.report.claims.measurement_tests;"
+    code += "import gdpo.report.cost;"
     code += "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'matplotlib', 'sklearn', 'scipy')))"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
 

@@ -12,7 +12,7 @@ from gdpo.config.loader import load_scale
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.report import claims, figures, score_display, steps, tables
-from gdpo.report.claims.runs import NotTestable, benchmarks
+from gdpo.report.claims.claim_runs import NotTestable, benchmarks
 from gdpo.report.columns import averaged, left_out, notes
 from gdpo.report.figures.common import averages, validated
 from gdpo.report.rendered_table import to_terminal

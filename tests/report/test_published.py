@@ -9,7 +9,7 @@ import pytest
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
-from gdpo.report.published import all_beside, beside, inputs, markdown, published, same_name
+from gdpo.report.published import compare, compare_all, inputs, markdown, published, same_name
 
 
 def test_every_printed_row_is_there_and_kept_as_printed():
@@ -43,22 +43,22 @@ def test_ours_beside_the_published_at_paper_scale():
         {"model": "Qwen3-8B", "row": "GDPO", "aime24": "77.04", "math_avg": "80.00", "amc23": ""},
         {"model": "R1-Qwen-7B", "row": "GDPO", "aime24": "50.00"},
     ]
-    first, average = beside(layout, "tableA7", rows)
+    first, average = compare(layout, "tableA7", rows)
     assert (first.column, first.published, first.ours) == ("AIME24", Decimal("76.04"), 77.04)
     assert first.difference == pytest.approx(1.0)
     assert (average.column, average.published) == ("math_avg", Decimal("80.08"))
-    (gpqa,) = beside(layout, "tableA8", [{"model": "Qwen3-8B", "row": "GDPO", "gpqa-diamond": "60.12"}])
+    (gpqa,) = compare(layout, "tableA8", [{"model": "Qwen3-8B", "row": "GDPO", "gpqa-diamond": "60.12"}])
     assert gpqa.difference == pytest.approx(-2.0)
-    (meta,) = beside(layout, "table2", [{"model": "Qwen3-8B", "row": "MetaGDPO", "mmlu": "84.13"}])
+    (meta,) = compare(layout, "table2", [{"model": "Qwen3-8B", "row": "MetaGDPO", "mmlu": "84.13"}])
     assert meta.difference == pytest.approx(0.0)
-    assert beside(layout, "tableA4", rows) == []
+    assert compare(layout, "tableA4", rows) == []
 
 
 def test_an_average_over_other_benchmarks_is_not_the_papers():
     scale = load_scale("paper")
     fewer = {name: b for name, b in scale.benchmarks.items() if name != "minerva"}
     row = {"model": "Qwen3-8B", "row": "GDPO", "math_avg": "80.00", "overall_avg": "80.00", "safety_avg": "85.09"}
-    found = beside(Layout(scale.model_copy(update={"benchmarks": fewer})), "tableA7", [row])
+    found = compare(Layout(scale.model_copy(update={"benchmarks": fewer})), "tableA7", [row])
     assert [pair.column for pair in found] == ["safety_avg"]
 
 
@@ -68,5 +68,5 @@ def test_tiny_has_nothing_that_the_paper_has(tmp_path, monkeypatch):
     path = next(path for path in inputs(layout) if path.stem == "tableA7")
     path.parent.mkdir(parents=True)
     path.write_text("model,row,math_avg\nTiny-S,GDPO,80.00\n")
-    assert all_beside(layout) == []
+    assert compare_all(layout) == []
     assert "No model of scale tiny is one of the paper's" in markdown(layout.scale, [])

@@ -13,7 +13,7 @@ from gdpo.config.layout import Layout, Run
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, read_jsonl
 from gdpo.core.records import LETTERS, Question, Verdict, read_records
-from gdpo.evaluate.samples import Row, outputs, score, verdicts
+from gdpo.evaluate.samples import SampleRow, outputs, score, verdicts
 from gdpo.evaluate.steps import trained_on
 from gdpo.grading.grade import grade_many
 from gdpo.ops.verify.findings import Findings
@@ -33,7 +33,7 @@ class Regraded(Scores):
         super().__init__(layout)
         self.rows = rows
 
-    def items(self, run: Run, benchmark: str) -> Sequence[Row] | None:
+    def items(self, run: Run, benchmark: str) -> Sequence[SampleRow] | None:
         return self.rows.get((run, benchmark))
 
 

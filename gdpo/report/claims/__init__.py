@@ -21,11 +21,10 @@ from gdpo.core.errors import UserError
 from gdpo.core.markdown import table_lines
 from gdpo.core.project import CONFIG
 from gdpo.report.bootstrap import holm
-from gdpo.report.claims import runs as about
-from gdpo.report.claims import schema
-from gdpo.report.claims.rule import Finding, Part, Verdict, judge, shown_range
-from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims import claim_runs, schema
+from gdpo.report.claims.claim_runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
+from gdpo.report.claims.verdicts import Finding, Part, Verdict, judge, shown_range
 from gdpo.report.columns import left_out, paper
 
 if TYPE_CHECKING:
@@ -57,13 +56,13 @@ def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
         claims = Claims.model_validate(read_yaml(path))
     except ValidationError as error:
         raise UserError(f"{path}, {first_problem(error, Claims)}") from None
-    about.check_names(path, claims, scale)
+    claim_runs.check_names(path, claims, scale)
     return claims.root
 
 
 def inputs(layout: Layout) -> list[Path]:
     """Every file and directory that the claims read: scores, samples, runs, noise, proficiency, training sets."""
-    found = [path for claim in load(layout.scale).values() for path in about.files(layout, claim)]
+    found = [path for claim in load(layout.scale).values() for path in claim_runs.files(layout, claim)]
     return list(dict.fromkeys(found))
 
 
@@ -74,12 +73,12 @@ def settings(scale: Scale) -> list:
 
 def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
     """Every claim tested on the scale's results, in order; p adjusted over those that have one (Holm)."""
-    from gdpo.report.claims import printed
+    from gdpo.report.claims import published_effects
     from gdpo.report.published import published
     from gdpo.report.scores import Scores
 
     scores, rows = Scores(layout), published()
-    found = [_result(scores, name, claim, printed.effect(claim, rows)) for name, claim in claims.items()]
+    found = [_result(scores, name, claim, published_effects.effect(claim, rows)) for name, claim in claims.items()]
     tested = {i: result.finding.p for i, result in enumerate(found) if result.finding}
     p_values = {i: p for i, p in tested.items() if p is not None}
     for i, p in zip(p_values, holm(list(p_values.values())), strict=True):
@@ -98,25 +97,25 @@ def _result(scores: Scores, name: str, claim: Claim, published: float | None) ->
 
 
 def _find(scores: Scores, claim: Claim) -> Finding:
-    from gdpo.report.claims import measured, scored
+    from gdpo.report.claims import measurement_tests, score_tests
 
     match claim:
         case schema.Derived():
-            return measured.derived(claim)
+            return measurement_tests.derived(claim)
         case schema.Correlation():
-            return measured.correlation(scores.layout, claim)
+            return measurement_tests.correlation(scores.layout, claim)
         case schema.Measure():
-            return measured.measure(scores.layout, claim)
+            return measurement_tests.measure(scores.layout, claim)
         case schema.Difference() | schema.Equivalence():
-            return scored.difference(scores, claim)
+            return score_tests.difference(scores, claim)
         case schema.Best():
-            return scored.best(scores, claim)
+            return score_tests.best(scores, claim)
         case schema.Retained():
-            return scored.retained(scores, claim)
+            return score_tests.retained(scores, claim)
         case schema.Interaction():
-            return scored.interaction(scores, claim)
+            return score_tests.interaction(scores, claim)
         case schema.Trend():
-            return scored.trend(scores, claim)
+            return score_tests.trend(scores, claim)
 
 
 def rows(found: list[Result]) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, RootModel, model_validator
 
 from gdpo.config.models import Name, Rate, Strict
-from gdpo.report.claims.derived import VALUES
+from gdpo.report.claims.objective_values import VALUES
 
 Columns = Literal["math", "general", "safety", "overall"]
 Direction = Literal["greater", "less"]
@@ -23,7 +23,7 @@ class Selection(Strict):
     method: Name = "origin"
 
 
-class Printed(Strict):
+class PublishedRows(Strict):
     """The rows of a published table that the claim is about: `a` against `b`, or against each of `others`."""
 
     table: str
@@ -32,16 +32,16 @@ class Printed(Strict):
     others: tuple[str, ...] = ()
 
 
-class Base(Strict):
+class ClaimBase(Strict):
     """`statement`: the claim in plain words; `source`: where the paper makes it; `reading`: how it became this test."""
 
     statement: str
     source: str
     reading: str = ""
-    printed: Printed | None = None
+    printed: PublishedRows | None = None
 
 
-class Scored(Base):
+class ScoreClaim(ClaimBase):
     """A claim about scores of `a`'s runs, averaged over a student set, in points of the columns' average.
 
     `of: retained` counts, of the items that the untrained student had right, those still right.
@@ -53,7 +53,7 @@ class Scored(Base):
     of: Literal["score", "retained"] = "score"
 
 
-class Difference(Scored):
+class Difference(ScoreClaim):
     """a minus b is above 0 (`greater`) or below 0 (`less`)."""
 
     test: Literal["difference"]
@@ -65,7 +65,7 @@ class Difference(Scored):
         return side(self.direction)
 
 
-class Equivalence(Scored):
+class Equivalence(ScoreClaim):
     """a minus b is within `margin` points of 0; `reading` gives the margin's reason."""
 
     test: Literal["equivalence"]
@@ -78,7 +78,7 @@ class Equivalence(Scored):
         return (-self.margin, self.margin)
 
 
-class Best(Scored):
+class Best(ScoreClaim):
     """a minus the best of `others` is above 0."""
 
     test: Literal["best"]
@@ -89,7 +89,7 @@ class Best(Scored):
         return (0.0, inf)
 
 
-class Retained(Base):
+class Retained(ClaimBase):
     """No benchmark of any student falls by more than `margin` points from the untrained student to `a`."""
 
     test: Literal["retained"]
@@ -107,14 +107,14 @@ class Retained(Base):
         return (-inf, 0.0)
 
 
-class Interaction(Scored):
+class Interaction(ScoreClaim):
     """a minus b of `students`, less the same of those of `against` that are not among them, is above or below 0."""
 
     test: Literal["interaction"]
     b: Selection = Selection()
     against: Name
     direction: Direction
-    printed_against: Printed | None = None
+    printed_against: PublishedRows | None = None
 
     @model_validator(mode="after")
     def _printed_twice(self) -> Interaction:
@@ -127,7 +127,7 @@ class Interaction(Scored):
         return side(self.direction)
 
 
-class Bounded(Base):
+class BoundedClaim(ClaimBase):
     """What is measured lies above `above` and below `below`."""
 
     printed: None = None  # no table of the paper prints it
@@ -135,7 +135,7 @@ class Bounded(Base):
     below: float = inf
 
     @model_validator(mode="after")
-    def _a_range(self) -> Bounded:
+    def _a_range(self) -> BoundedClaim:
         if self.claimed == (-inf, inf) or self.above >= self.below:
             raise ValueError("expected 'above', 'below' or both, in that order")
         return self
@@ -145,7 +145,7 @@ class Bounded(Base):
         return (self.above, self.below)
 
 
-class Correlation(Bounded):
+class Correlation(BoundedClaim):
     """The mean correlation over questions: of pairs of base models, of each with their average, of average and strict.
 
     With `models`, a claim about so many base models: other numbers of them say nothing about it.
@@ -156,7 +156,7 @@ class Correlation(Bounded):
     models: Annotated[int, Field(ge=2)] | None = None
 
 
-class Trend(Base):
+class Trend(ClaimBase):
     """The slope of the columns' average against log2 of a study's x: its rows' titles or training sets' questions."""
 
     test: Literal["trend"]
@@ -170,7 +170,7 @@ class Trend(Base):
         return side(self.direction)
 
 
-class Measure(Base):
+class Measure(ClaimBase):
     """The ratio of what was measured in a's runs to that in b's, seed by seed, is below `below`."""
 
     test: Literal["measure"]
@@ -186,7 +186,7 @@ class Measure(Base):
         return (-inf, self.below)
 
 
-class Derived(Bounded):
+class Derived(BoundedClaim):
     """A value that mathematics fixes, whatever is trained; `proof` names its test in tests/trainer."""
 
     test: Literal["derived"]

@@ -16,12 +16,12 @@ from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Log, Noise, Provenance, Stored, read_stored
 from gdpo.report import comparison
 from gdpo.report.bootstrap import interval, p_value
-from gdpo.report.claims import runs as about
-from gdpo.report.claims.derived import VALUES
-from gdpo.report.claims.rule import Finding, Part
-from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims import claim_runs
+from gdpo.report.claims.claim_runs import NotTestable
+from gdpo.report.claims.objective_values import VALUES
 from gdpo.report.claims.schema import Correlation, Derived, Measure
-from gdpo.report.claims.scored import nearest
+from gdpo.report.claims.score_tests import nearest
+from gdpo.report.claims.verdicts import Finding, Part
 
 # (layout, a's runs, b's runs) -> a's values and b's, one a seed
 Quantities = Callable[..., list[list[float | None]]]
@@ -88,8 +88,8 @@ def measure(layout: Layout, claim: Measure) -> Finding:
     """
     parts: list[Part] = []
     never: list[float] = []
-    for student in about.students(layout, claim):
-        pair = [about.selected(layout, student, selection) for selection in (claim.a, claim.b)]
+    for student in claim_runs.students(layout, claim):
+        pair = [claim_runs.selected(layout, student, selection) for selection in (claim.a, claim.b)]
         name = layout.scale.model(student).display
         if claim.quantity == "noise":
             paths = [layout.noise(runs[0].student, runs[0].trainset, runs[0].method) for runs in pair]

@@ -15,9 +15,8 @@ from gdpo.config.tables import Cell
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_jsonl
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
-from gdpo.report.claims import runs as about
-from gdpo.report.claims.rule import Finding, Part
-from gdpo.report.claims.runs import NotTestable
+from gdpo.report.claims import claim_runs
+from gdpo.report.claims.claim_runs import NotTestable
 from gdpo.report.claims.schema import (
     Best,
     Difference,
@@ -25,10 +24,11 @@ from gdpo.report.claims.schema import (
     Interaction,
     Range,
     Retained,
-    Scored,
+    ScoreClaim,
     Selection,
     Trend,
 )
+from gdpo.report.claims.verdicts import Finding, Part
 from gdpo.report.columns import averaged
 from gdpo.report.scores import Redrawn, Scores
 
@@ -49,7 +49,7 @@ class Change:
 
 def difference(scores: Scores, claim: Difference | Equivalence) -> Finding:
     """The mean over students of a minus b."""
-    names = about.students(scores.layout, claim)
+    names = claim_runs.students(scores.layout, claim)
     return _finding(_change(scores, claim, names, claim.a, claim.b), claim.claimed)
 
 
@@ -61,7 +61,7 @@ def best(scores: Scores, claim: Best) -> Finding:
     that below 0 means some other one is better for sure. The minimum within redraws would lie too low where several
     are close. p: of the hardest single one above 0, of the clearest, times their number, below 0.
     """
-    names = about.students(scores.layout, claim)
+    names = claim_runs.students(scores.layout, claim)
     changes = [_change(scores, claim, names, claim.a, other) for other in claim.others]
     low, high = extreme([change.draws for change in changes])
     effect = min(change.effect for change in changes)
@@ -85,8 +85,8 @@ def retained(scores: Scores, claim: Retained) -> Finding:
     """The largest fall of any benchmark of any student; the interval is that of a minimum, as in `best`."""
     scale = scores.layout.scale
     found: list[tuple[str, str, Change]] = []
-    for student in about.students(scores.layout, claim):
-        trained = about.selected(scores.layout, student, claim.a)
+    for student in claim_runs.students(scores.layout, claim):
+        trained = claim_runs.selected(scores.layout, student, claim.a)
         for name in averaged(scores.layout):
             change = _of(scores, trained, origin(student), student, [name], "score")
             if change:
@@ -108,7 +108,7 @@ def retained(scores: Scores, claim: Retained) -> Finding:
 
 def interaction(scores: Scores, claim: Interaction) -> Finding:
     """a minus b among `students`, less the same among the rest of `against`."""
-    here, there = about.students(scores.layout, claim), about.others(scores.layout, claim)
+    here, there = claim_runs.students(scores.layout, claim), claim_runs.others(scores.layout, claim)
     first = _change(scores, claim, here, claim.a, claim.b)
     second = _change(scores, claim, there, claim.a, claim.b)
     joined = Change(
@@ -124,9 +124,9 @@ def interaction(scores: Scores, claim: Interaction) -> Finding:
 def trend(scores: Scores, claim: Trend) -> Finding:
     """The least-squares slope of the score against log2 x: points a doubling, averaged over the study's students."""
     layout, scale = scores.layout, scores.layout.scale
-    names = about.benchmarks(layout, claim.columns)
+    names = claim_runs.benchmarks(layout, claim.columns)
     by_student: dict[str, list[tuple[float, list[Run], Redrawn]]] = {}
-    for student, cell in about.study_rows(layout, claim.study):
+    for student, cell in claim_runs.study_rows(layout, claim.study):
         runs = layout.cell_runs(student, cell)
         if (found := scores.scored(runs, names)) is not None:
             by_student.setdefault(student, []).append((_x(layout, claim, cell), runs, found))
@@ -155,13 +155,13 @@ def _x(layout: Layout, claim: Trend, cell: Cell) -> float:
         raise UserError(f"studies.{claim.study}.rows: found the row '{cell.row}', expected a number as title") from None
 
 
-def _change(scores: Scores, claim: Scored, students: list[str], a: Selection, b: Selection) -> Change:
+def _change(scores: Scores, claim: ScoreClaim, students: list[str], a: Selection, b: Selection) -> Change:
     """The mean over students of a minus b; a student whose runs lost a column is left out and named."""
-    names = about.benchmarks(scores.layout, claim.columns)
+    names = claim_runs.benchmarks(scores.layout, claim.columns)
     layout = scores.layout
     changes, missing = [], []
     for student in students:
-        ours, theirs = (about.selected(layout, student, selection) for selection in (a, b))
+        ours, theirs = (claim_runs.selected(layout, student, selection) for selection in (a, b))
         change = _of(scores, ours, theirs, student, names, claim.of)
         changes += [change] if change else []
         missing += [] if change else [layout.scale.model(student).display]

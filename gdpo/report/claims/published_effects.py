@@ -8,12 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from gdpo.core.errors import UserError, suggest
-from gdpo.report.claims.schema import Claim, Columns, Correlation, Derived, Interaction, Measure, Retained
-from gdpo.report.claims.schema import Printed as Rows
-from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, Printed
+from gdpo.report.claims.schema import (
+    Claim,
+    Columns,
+    Correlation,
+    Derived,
+    Interaction,
+    Measure,
+    PublishedRows,
+    Retained,
+)
+from gdpo.report.published import AVERAGES, GENERAL, MATH, SAFETY, PublishedRow
 
 
-def effect(claim: Claim, printed: Sequence[Printed]) -> float | None:
+def effect(claim: Claim, printed: Sequence[PublishedRow]) -> float | None:
     """The claim's effect in the rows that it names under `printed`, in points; None where it names none.
 
     The mean over the table's models of a minus b; for `best` minus the best other row; for `retained` the largest
@@ -32,7 +40,7 @@ def effect(claim: Claim, printed: Sequence[Printed]) -> float | None:
     return _change(claim.printed, claim.columns, printed)
 
 
-def _change(rows: Rows, columns: Columns, printed: Sequence[Printed]) -> float:
+def _change(rows: PublishedRows, columns: Columns, printed: Sequence[PublishedRow]) -> float:
     names = AVERAGES[f"{columns}_avg"]
 
     def mean(other: str) -> float:
@@ -43,7 +51,7 @@ def _change(rows: Rows, columns: Columns, printed: Sequence[Printed]) -> float:
     return min(mean(other) for other in rows.others or [rows.b])
 
 
-def _pairs(rows: Rows, other: str, printed: Sequence[Printed]) -> list[tuple[Printed, Printed]]:
+def _pairs(rows: PublishedRows, other: str, printed: Sequence[PublishedRow]) -> list[tuple[PublishedRow, PublishedRow]]:
     """(row a, row `other`) of each of the table's models."""
     found = {(p.model, p.row): p for p in printed if p.table == rows.table}
     for name, known in (
