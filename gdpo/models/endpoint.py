@@ -205,7 +205,7 @@ class _Asking(Generic[T]):
             return True
         if self.leaves and id in self.journal.refused:
             self.left[id] = self.journal.refused[id]
-        elif self.leaves and len(replies) >= self.endpoint.asks:
+        elif self.leaves and len(replies) >= self.endpoint.max_rephrasings:
             self.left[id] = self._unfit[id][1]
         return id in self.left
 
@@ -270,7 +270,7 @@ class _Asking(Generic[T]):
     async def _one(self, id: str, request: Request) -> None:
         """Ask until a reply fits. Replies of earlier calls count; a call that leaves nothing has at least one ask."""
         asked = len(self.journal.replies.get(id, []))
-        for ask in range(asked + 1, asked + 1 + self.endpoint.asks - asked % self.endpoint.asks):
+        for ask in range(asked + 1, asked + 1 + self.endpoint.max_rephrasings - asked % self.endpoint.max_rephrasings):
             messages = request.messages
             if self.retells and id in self._unfit:
                 messages = again(messages, *self._unfit[id])

@@ -26,7 +26,7 @@ from gdpo.config.loader import load_scale
 from gdpo.runtime import vllm_environment
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "workflow" / "scripts" / "environments.py"
+SCRIPT = ROOT / "tools" / "environments.py"
 _spec = importlib.util.spec_from_file_location("environments", SCRIPT)
 environments = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(environments)
