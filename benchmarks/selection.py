@@ -30,7 +30,7 @@ from tests.metakl import literal_selection as literal
 SEED = 0
 MODELS = 5  # paper
 QUESTIONS, UNITS, SIZE = 38_838, 8_325, 5_000  # paper
-SELECTION = Selection(keep_units=6, reminders=20)  # paper: more than 5 units, about 20 reminders
+SELECTION = Selection(keep_units=6, replay_per_unit=20)  # paper: more than 5 units, about 20 reminders
 ANSWERED = 0.5  # ours
 SHARES = {1: 0.06, 2: 0.16, 3: 0.26, 4: 0.34, 5: 0.13, 6: 0.03, 7: 0.02}  # paper, Fig. A3: 1 to >= 5, most have 4
 

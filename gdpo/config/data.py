@@ -102,31 +102,31 @@ class Encoder(Strict):
 
 
 class Taxonomy(Strict):
-    """How skills of the taxonomy are matched: `least` to `most` a question, those within `margin` of the best score.
+    """How skills of the taxonomy are matched: `min_skills` to `max_skills` a question, within `margin` of the best score.
 
     `file` is a taxonomy of one's own; absent: the one of gdpo/metakl/data. What the topics stand for counts towards
-    `most`, yet `least` others stay. ours: on 1,050 questions of the mirror's sources, weighted by their sizes, these
-    numbers give 3.7 skills a question and most often 4, as in the paper's Fig. A3.
+    `max_skills`, yet `min_skills` others stay. ours: on 1,050 questions of the mirror's sources, weighted by their
+    sizes, these numbers give 3.7 skills a question and most often 4, as in the paper's Fig. A3.
     """
 
     file: str | None = None
-    least: Positive = 2
-    most: Positive = 4
+    min_skills: Positive = 2
+    max_skills: Positive = 4
     margin: Share = 0.05
     topics: bool = True  # whether what the source says of its own rows is among a question's skills
 
     @model_validator(mode="after")
     def _in_order(self) -> Taxonomy:
-        if self.most < self.least:
-            raise ValueError(f"most: found {self.most}, expected at least the {self.least} of 'least'")
+        if self.max_skills < self.min_skills:
+            raise ValueError(f"max_skills: found {self.max_skills}, expected at least the {self.min_skills} of 'min_skills'")
         return self
 
 
 class Annotate(Strict):
     """Who names the skills of each question: the source's own topics, our taxonomy, or an endpoint's model.
 
-    `fallback` is what becomes of a question that the endpoint's model refuses, or answers `endpoint.asks` times with
-    what does not fit: the step ends and names it (`stop`), or it takes the skills of our taxonomy.
+    `fallback` is what becomes of a question that the endpoint's model refuses, or answers
+    `endpoint.max_rephrasings` times with what does not fit: the step ends and names it (`stop`), or it takes the skills of our taxonomy.
     """
 
     backend: Literal["source", "taxonomy", "openai"] = "source"
@@ -201,12 +201,12 @@ class Proficiency(Strict):
 
 
 class Selection(Strict):
-    """What Algorithm 1 takes beside the size: the unit threshold r and the reminders each unit keeps.
+    """What Algorithm 1 takes beside the size: the unit threshold r, and how many mastered questions each unit keeps.
 
     `unmeasured` questions, outside of the sample whose proficiency is measured, are left out (`exclude`) or take the
     mean of their units' proficiencies (`estimate`).
     """
 
     keep_units: Positive
-    reminders: int = Field(ge=0)
+    replay_per_unit: int = Field(ge=0)
     unmeasured: Literal["exclude", "estimate"] = "exclude"

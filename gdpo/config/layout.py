@@ -252,9 +252,9 @@ class Layout:
         """`method` at each rate of the one grid."""
         return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
 
-    def further_methods(self, method: str) -> list[str]:
+    def extended_methods(self, method: str) -> list[str]:
         """`method` at the rates above the grid."""
-        return [f"{method}~{rate:g}" for rate in self.scale.sweep.further]
+        return [f"{method}~{rate:g}" for rate in self.scale.sweep.extended_rates]
 
     def watched_cells(self) -> list[tuple[str, Cell]]:
         """(student, cell) of every table of kind comparison: runs that are looked at while they are trained."""
@@ -288,7 +288,7 @@ class Layout:
         """Every (student, trainset, method) that a table, a study or `sweep.extra` names, at each rate of the grid.
 
         Those that are recorded already are left out, so that a new method or student is swept alone; but where the
-        best that is recorded is the grid's largest, the further rates remain to be tried.
+        best that is recorded is the grid's largest, the extended rates remain to be tried.
         """
         selected = self.scale.selections.values()
         cells = [(s, c) for x in selected for s in self.scale.student_set(x.students) for c in x.rows]
@@ -300,7 +300,7 @@ class Layout:
             by_rate = recorded.get((student, cell.trainset, cell.method))
             if by_rate is None:
                 runs += self.grid_runs(student, cell)
-            elif best_rate(by_rate) == max(sweep.learning_rates) and not by_rate.keys() & set(sweep.further):
-                methods = self.further_methods(cell.method)
+            elif best_rate(by_rate) == max(sweep.learning_rates) and not by_rate.keys() & set(sweep.extended_rates):
+                methods = self.extended_methods(cell.method)
                 runs += [Run(student, cell.trainset, m, seed) for m in methods for seed in sweep.seeds]
         return list(dict.fromkeys(runs))

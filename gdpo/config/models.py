@@ -77,7 +77,7 @@ class Endpoint(Strict):
 
     `concurrency` requests are in flight at most; one that brings nothing for `timeout` seconds is given up; `attempts`
     are made at each on 429, 5xx, timeouts and broken replies, after waits that double from `backoff` seconds; a reply
-    that does not fit is asked for again, `asks` times in all.
+    that does not fit is asked for again, `max_rephrasings` times in all.
 
     `temperature`, `top_p`, `max_tokens` and `stream_options` are sent, but for those that are null: some servers refuse
     one. A null holds whatever a step's own settings say.
@@ -92,7 +92,7 @@ class Endpoint(Strict):
     timeout: Annotated[Rate, NOT_HASHED] = 120.0
     attempts: Annotated[Positive, NOT_HASHED] = 6
     backoff: Annotated[Rate, NOT_HASHED] = 1.0
-    asks: Positive = 3
+    max_rephrasings: Positive = 3
     max_tokens: Positive | None = 1024
     temperature: Annotated[float, Field(ge=0)] | None = 0.0
     top_p: Share | None = 1.0
@@ -183,7 +183,7 @@ class Respond(Strict):
     top_p: Share
     max_new_tokens: Positive
     batch_size: Positive
-    gold: bool
+    include_gold: bool
     seed: Seed
 
 
@@ -196,7 +196,7 @@ class RespondChanges(Strict):
     top_p: Share | None = None
     max_new_tokens: Positive | None = None
     batch_size: Positive | None = None
-    gold: bool | None = None
+    include_gold: bool | None = None
     seed: Seed | None = None
 
 

@@ -76,7 +76,7 @@ class Scale(Strict):
     sweep: Sweep
     tables: dict[Name, Table]
     studies: dict[Name, Study] = Field(default_factory=dict)
-    retained: Annotated[float, Field(ge=0, le=1)]
+    mastered_threshold: Annotated[float, Field(ge=0, le=1)]
     limit: Positive | None = None
     limited: dict[str, Any] | None = Field(default_factory=dict)
 

@@ -60,10 +60,10 @@ class Study(Strict):
 class Sweep(Strict):
     """The learning-rate grid, one for every (student, trainset, method), judged on validation items only.
 
-    `further` rates, above the grid, are tried where the best of the grid is its largest.
+    `extended_rates`, above the grid, are tried where the best of the grid is its largest.
     """
 
     learning_rates: list[Rate]
-    further: list[Rate] = Field(default_factory=list)
+    extended_rates: list[Rate] = Field(default_factory=list)
     seeds: Seeds
     extra: list[Cell] = Field(default_factory=list)

@@ -128,7 +128,7 @@ def metakl(
     """The MetaKL set: kept questions of many units, reminders, then Algorithm 1 over the rest, harder first.
 
     `average` maps question id to average proficiency, `unit_average` unit to p_k. From `answered` on a
-    question counts as one the models already answer; each unit keeps about `selection.reminders` of these,
+    question counts as one the models already answer; each unit keeps about `selection.replay_per_unit` of these,
     in at most half of the set. r_k's slope is the smallest, by bisection, that yields `size` questions.
     """
     pool = Pool.of([q.units for q in questions], [(average[q.id], stable_hash(q.id)) for q in questions])
@@ -140,7 +140,7 @@ def metakl(
     tried: dict[bytes, list[int]] = {}  # by quotas, since slopes that differ little ask for the same
 
     def added(slope: float) -> list[int]:
-        wanted = quotas(keep_ratios(counts, proficiency, selection.reminders, slope), counts)
+        wanted = quotas(keep_ratios(counts, proficiency, selection.replay_per_unit, slope), counts)
         if (key := wanted.tobytes()) not in tried:
             tried[key] = pool.greedy(wanted, chosen=start, most=size - len(start))
         return tried[key]
@@ -162,7 +162,7 @@ def metakl(
 def _start(pool: Pool, counts: np.ndarray, easy: np.ndarray, selection: Selection, size: int) -> list[int]:
     """What is chosen before r_k matters: the questions of many units, then reminders among the `easy` ones, (n,)."""
     kept = [q for q, needed in enumerate(pool.units) if len(needed) >= selection.keep_units]
-    reminding = quotas(np.minimum(1.0, selection.reminders / counts), counts)
+    reminding = quotas(np.minimum(1.0, selection.replay_per_unit / counts), counts)
     return (kept + pool.greedy(reminding, chosen=kept, free=easy, most=size // 2))[:size]
 
 

@@ -187,7 +187,7 @@ def proficiency(scale: Scale) -> None:
 def select(scale: Scale, trainset: str) -> None:
     """Choose the training set `trainset` from the pool, join it from its parts, or take a part of another."""
     layout, name, settings = Layout(scale), trainset, scale.trainset(trainset)
-    with recorded(layout.trainset(name), "select", [settings, scale.selection, scale.retained]):
+    with recorded(layout.trainset(name), "select", [settings, scale.selection, scale.mastered_threshold]):
         if settings.select == "union":
             parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
             chosen = selection.union(parts, settings.size)
@@ -225,7 +225,7 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
     known = [q for q in questions if q.id in average and selection.admits(trainset, q)]
     if not known:
         raise UserError(f"{layout.proficiency}: found no question of the pool, expected proficiencies to select by")
-    found = selection.metakl(known, average, unit_average, scale.selection, trainset.size, scale.retained)
+    found = selection.metakl(known, average, unit_average, scale.selection, trainset.size, scale.mastered_threshold)
     return [known[i] for i in found.indices]
 
 

@@ -139,10 +139,10 @@ def scores(near: np.ndarray, found: Candidates) -> np.ndarray:
 
 
 def nearest(row: np.ndarray, settings: Taxonomy) -> list[int]:
-    """The candidates within `margin` of the best score, `least` to `most`, best first; of equal ones the earlier."""
+    """The candidates within `margin` of the best score, `min_skills` to `max_skills`, best first; of equal ones the earlier."""
     order = np.argsort(-row, kind="stable")
     within = int((row >= row[order[0]] - settings.margin).sum())
-    chosen: list[int] = order[: min(max(within, settings.least), settings.most)].tolist()
+    chosen: list[int] = order[: min(max(within, settings.min_skills), settings.max_skills)].tolist()
     return chosen
 
 
@@ -218,7 +218,7 @@ def named(
 ) -> list[Skills]:
     """The skills of each question by the cosines of `similar` to what it asks, its `views`.
 
-    What the topics stand for counts towards `most`, and yet `least` nearest ones stay.
+    What the topics stand for counts towards `max_skills`, and yet `min_skills` nearest ones stay.
     """
     result = {}
     for domain in get_args(Domain):
@@ -234,7 +234,7 @@ def named(
             told = tree.of_topics(question.topics, found) if settings.topics else {}
             skills = {name: f"the source says {topic}" for name, topic in told.items()}
             near = [number for number in nearest(row, settings) if found.names[number] not in told]
-            for number in near[: max(settings.least, settings.most - len(told))]:
+            for number in near[: max(settings.min_skills, settings.max_skills - len(told))]:
                 skills[found.names[number]] = f"similarity {row[number]:.2f}"
             result[place] = Skills(id=question.id, skills=skills)
     return [result[place] for place in range(len(questions))]

@@ -199,7 +199,7 @@ class _Outcomes(Generic[T]):
             return True
         if self.leaves and id in self.journal.refused:
             self.left[id] = self.journal.refused[id]
-        elif self.leaves and len(replies) >= self.endpoint.asks:
+        elif self.leaves and len(replies) >= self.endpoint.max_rephrasings:
             self.left[id] = self.unfit[id][1]
         return id in self.left
 
@@ -293,7 +293,9 @@ class _Asking(Generic[T]):
     async def _one(self, id: str, request: Request) -> None:
         """Ask until a reply fits. Replies of earlier calls count; a call without a fallback asks at least once."""
         earlier = len(self.journal.replies.get(id, []))
-        for ask in range(earlier + 1, earlier + 1 + self.endpoint.asks - earlier % self.endpoint.asks):
+        for ask in range(
+            earlier + 1, earlier + 1 + self.endpoint.max_rephrasings - earlier % self.endpoint.max_rephrasings
+        ):
             messages = request.messages
             if self.says_why and id in self.outcomes.unfit:
                 messages = again(messages, *self.outcomes.unfit[id])

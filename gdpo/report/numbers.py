@@ -53,7 +53,7 @@ def numbers(layout: Layout) -> dict[str, Any]:
         "student_sets": {k: [_model(layout, name) for name in v] for k, v in scale.student_sets.items()},
         "teacher": _model(layout, scale.respond.teacher),
         "benchmarks": [_benchmark(layout, name, empty) for name in scale.benchmarks],
-        "pool": {"questions": _lines(layout.pool), "units": _units(layout), "retained": scale.retained},
+        "pool": {"questions": _lines(layout.pool), "units": _units(layout), "retained": scale.mastered_threshold},
         "selection": scale.selection.model_dump(mode="json"),
         "respond": scale.respond.model_dump(mode="json"),
         "reward": scale.reward.model_dump(mode="json"),
@@ -172,7 +172,7 @@ def _sweep(layout: Layout) -> dict[str, Any]:
     best = [_swept(layout, row) for row in rows if row["chosen"] == "1"]
     sweep = layout.scale.sweep
     tried = {float(row["learning_rate"]) for row in rows}
-    found = {"learning_rates": sweep.learning_rates, "further": [rate for rate in sweep.further if rate in tried]}
+    found = {"learning_rates": sweep.learning_rates, "further": [rate for rate in sweep.extended_rates if rate in tried]}
     return found | {"seeds": sweep.seeds, "candidates": len(rows), "best": best}
 
 

@@ -28,8 +28,8 @@ def respond(scale: Scale, trainset: str) -> None:
     teacher = scale.model(settings.teacher)
     with recorded(layout.responses(trainset), "respond", settings, {"respond": settings.seed}) as extra:
         questions = read_records(layout.trainset(trainset), Question)
-        gold = [[text] if settings.gold and (text := gold_of(q)) else [] for q in questions]
-        samples = settings.group_size - int(settings.gold)
+        gold = [[text] if settings.include_gold and (text := gold_of(q)) else [] for q in questions]
+        samples = settings.group_size - int(settings.include_gold)
         sampling = Sampling(
             samples,
             settings.temperature,
@@ -53,7 +53,7 @@ def respond(scale: Scale, trainset: str) -> None:
             (Responses(id=q.id, model=settings.teacher, completions=g + c, gold=len(g)) for q, g, c in rows),
         )
         extra["gold"] = sum(map(len, gold))
-    golden = f", {extra['gold']} of them led by a gold one" if settings.gold else ""
+    golden = f", {extra['gold']} of them led by a gold one" if settings.include_gold else ""
     say(f"respond {trainset}: up to {settings.group_size} completions to each of {len(questions)} questions{golden}")
 
 

@@ -201,7 +201,7 @@ def test_what_changes_no_answer_of_an_endpoint_is_no_part_of_its_hash() -> None:
         of(max_tokens=3),
         of(temperature=1),
         of(top_p=0.5),
-        of(asks=1),
+        of(max_rephrasings=1),
     ]
     assert len({fingerprint(model) for model in [of(), *changed]}) == 7
     assert of(**paid).model_dump()["endpoint"].items() >= ENDPOINT.items()

@@ -22,7 +22,7 @@ def loaded(tmp_path, text, limit=None, base="tiny"):
     ("key", "text"),
     [
         ("bootstrap_draws", "bootstrap_draws: {}"),
-        ("retained", "retained: {}"),
+        ("mastered_threshold", "mastered_threshold: {}"),
         ("respond.temperature", "respond: {{temperature: {}}}"),
         ("respond.top_p", "respond: {{top_p: {}}}"),
         ("seeds", "seeds: [0, {}]"),
@@ -51,7 +51,7 @@ def test_nor_is_one_under_a_limit(tmp_path):
 
 
 @pytest.mark.parametrize("value", ["1:30", "190:20:30", "1:30.5", "-1:30"])
-@pytest.mark.parametrize("key", ["bootstrap_draws", "retained"])
+@pytest.mark.parametrize("key", ["bootstrap_draws", "mastered_threshold"])
 def test_a_time_of_day_is_no_number(tmp_path, key, value):
     with pytest.raises(UserError, match=rf"own\.yaml, {key}: .*unable to parse.*{value}"):
         loaded(tmp_path, f"{key}: {value}")
@@ -59,7 +59,7 @@ def test_a_time_of_day_is_no_number(tmp_path, key, value):
 
 @pytest.mark.parametrize("word", ["yes", "on", "true", "no", "off", "false"])
 def test_a_truth_value_stays_one(tmp_path, word):
-    assert loaded(tmp_path, f"respond: {{gold: {word}}}").respond.gold == (word in ("yes", "on", "true"))
+    assert loaded(tmp_path, f"respond: {{include_gold: {word}}}").respond.include_gold == (word in ("yes", "on", "true"))
 
 
 NUMBERS = [
@@ -89,7 +89,7 @@ def test_a_number_stays_a_number(text):
 
 @pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("0.25", 0.25), ('"0.25"', 0.25), ("1", 1.0)])
 def test_numbers_of_a_scale_are_read_as_before(tmp_path, text, value):
-    assert loaded(tmp_path, f"retained: {text}").retained == value
+    assert loaded(tmp_path, f"mastered_threshold: {text}").mastered_threshold == value
     assert loaded(tmp_path, "bootstrap_draws: 0010").bootstrap_draws == 10  # to YAML 1.1 it was 8
 
 

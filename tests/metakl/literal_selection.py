@@ -35,7 +35,7 @@ def metakl(questions, average, unit_average, selection, size, answered, slope=No
     order = [(average[question.id], stable_hash(question.id)) for question in questions]
     kept = sorted((q for q in range(len(units)) if len(set(units[q])) >= selection.keep_units), key=order.__getitem__)
     easy = [q for q, question in enumerate(questions) if average[question.id] >= answered]
-    reminding = {k: min(1.0, selection.reminders / counts[k]) for k in counts}
+    reminding = {k: min(1.0, selection.replay_per_unit / counts[k]) for k in counts}
     once = slope is not None
     most = size // 2 if once else float("inf")
     reminders = algorithm1(units, reminding, order, counts=counts, chosen=kept, candidates=easy, most=most)
@@ -45,7 +45,7 @@ def metakl(questions, average, unit_average, selection, size, answered, slope=No
         if slope < 0:
             ratios = {k: max(0.0, reminding[k] + slope * unit_average[k]) for k in counts}
         else:
-            ratios = {k: min(1.0, selection.reminders / counts[k] + slope * (1.0 - unit_average[k])) for k in counts}
+            ratios = {k: min(1.0, selection.replay_per_unit / counts[k] + slope * (1.0 - unit_average[k])) for k in counts}
         most = size - len(start) if once else float("inf")
         return start + algorithm1(units, ratios, order, counts=counts, chosen=start, most=most)
 

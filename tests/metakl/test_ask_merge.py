@@ -66,7 +66,7 @@ def test_a_model_that_loses_a_name_is_asked_again_and_then_named(tmp_path):
 
     with FaultServer(forgets) as server:
         with pytest.raises(UserError, match=r"merge: 1 had no reply that fits, first batch 1: it leaves out \"add"):
-            merge_skills(NAMES, endpoint(server, asks=2), tmp_path / "j", {})
+            merge_skills(NAMES, endpoint(server, max_rephrasings=2), tmp_path / "j", {})
         assert "it leaves out" in server.received[1]["messages"][-1]["content"]
 
 

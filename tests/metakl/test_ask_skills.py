@@ -38,7 +38,7 @@ def reply(body, number):
 
 
 def settings(server, **changes):
-    quick = {"timeout": 0.4, "attempts": 30, "backoff": 0.01, "asks": 30, "max_tokens": 200, "key": "CANARY_KEY"}
+    quick = {"timeout": 0.4, "attempts": 30, "backoff": 0.01, "max_rephrasings": 30, "max_tokens": 200, "key": "CANARY_KEY"}
     return {"base_url": server.url, "model": "m", **quick, **changes}
 
 
@@ -185,7 +185,7 @@ def test_the_taxonomy_stands_in_for_what_a_model_refuses(project, tmp_path, monk
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(taxonomy, "embedded", lambda encoder: lambda asked, glosses: np.eye(len(asked), len(glosses)))
     with FaultServer(reply, refuses) as server:
-        project.scale(server, asks=2, timeout=20)
+        project.scale(server, max_rephrasings=2, timeout=20)
         raw = read_yaml(tmp_path / "asked.yaml") | {"encoder": {"reference": "dir:encoder"}}
         raw["annotate"]["fallback"] = "taxonomy"
         (tmp_path / "asked.yaml").write_text(yaml.safe_dump(raw))

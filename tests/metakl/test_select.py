@@ -72,7 +72,7 @@ def pools(draw):
     questions = [question(i, needed) for i, needed in enumerate(units)]
     average = {q.id: draw(share) for q in questions}
     unit_average = {k: draw(st.sampled_from([0.0, 0.2, 1 / 3, 0.7, 1.0])) for needed in units for k in needed}
-    selection = Selection(keep_units=draw(st.integers(2, 7)), reminders=draw(st.sampled_from([0, 1, 2, 20])))
+    selection = Selection(keep_units=draw(st.integers(2, 7)), replay_per_unit=draw(st.sampled_from([0, 1, 2, 20])))
     size = draw(st.integers(1, len(units) + 2))
     return questions, average, unit_average, selection, size, draw(st.sampled_from([0.0, 0.4, 0.8, 1.0]))
 
@@ -86,7 +86,7 @@ def test_the_whole_selection_is_the_literal_one_with_the_literal_bisection(pool)
 def test_synthetic_questions_of_a_twentieth_of_the_papers_size_are_chosen_as_literally():
     """1,941 questions, 416 units, 600 chosen; the bisection's 41 slopes ask for some ten different quotas."""
     given_ = benchmark.synthetic(benchmark.QUESTIONS // 20, benchmark.UNITS // 20)
-    entries = (given_.questions, given_.average, given_.unit_average, Selection(keep_units=6, reminders=1), 600, 0.9)
+    entries = (given_.questions, given_.average, given_.unit_average, Selection(keep_units=6, replay_per_unit=1), 600, 0.9)
     assert len(given_.questions) == 1941 and len(given_.unit_average) == 416
     assert {unit for q in given_.questions for unit in q.units} == given_.unit_average.keys()
     assert Counter(len(q.units) for q in given_.questions).most_common(1)[0][0] == 4
@@ -153,7 +153,7 @@ def test_metakl_meets_its_size_keeps_many_unit_questions_and_reminders():
     questions.append(question(80, ["a", "b", "c"]))
     average = {q.id: 1.0 if i < 40 else 0.0 for i, q in enumerate(questions)}
     unit_average = {"easy": 1.0, "hard": 0.0, "a": 0.0, "b": 0.0, "c": 0.0}
-    chosen = metakl(questions, average, unit_average, Selection(keep_units=3, reminders=4), 24, 0.5).indices
+    chosen = metakl(questions, average, unit_average, Selection(keep_units=3, replay_per_unit=4), 24, 0.5).indices
     assert len(chosen) == len(set(chosen)) == 24
     assert chosen[0] == 80
     assert sum(i < 40 for i in chosen) == 4
@@ -165,7 +165,7 @@ def test_where_reminders_alone_are_too_many_mastered_units_give_way():
     4 questions) and, at slopes just above -0.4, by a ratio just above 0 for the known one (p = 1): 1 question."""
     questions = [question(i, ["new" if i % 2 else "known"]) for i in range(20)]
     average = dict.fromkeys((q.id for q in questions), 0.5)
-    found = metakl(questions, average, {"new": 0.0, "known": 1.0}, Selection(keep_units=9, reminders=4), 5, 0.9)
+    found = metakl(questions, average, {"new": 0.0, "known": 1.0}, Selection(keep_units=9, replay_per_unit=4), 5, 0.9)
     assert found.slope == pytest.approx(-0.4)
     assert sorted(i % 2 for i in found.indices) == [0, 1, 1, 1, 1]
 
@@ -173,7 +173,7 @@ def test_where_reminders_alone_are_too_many_mastered_units_give_way():
 def test_harder_questions_come_first_within_a_unit():
     questions = [question(i) for i in range(10)]
     average = {q.id: i / 10 for i, q in enumerate(questions)}
-    chosen = metakl(questions, average, {"u": 0.45}, Selection(keep_units=9, reminders=0), 3, 0.95).indices
+    chosen = metakl(questions, average, {"u": 0.45}, Selection(keep_units=9, replay_per_unit=0), 3, 0.95).indices
     assert chosen == [0, 1, 2]
 
 
@@ -186,7 +186,7 @@ def test_the_greedy_loop_runs_once_for_all_slopes_that_ask_for_the_same(monkeypa
     monkeypatch.setattr(Pool, "greedy", lambda self, *a, **k: runs.append(1) or greedy(self, *a, **k))
     questions = [question(i) for i in range(10)]
     average = {q.id: 0.0 for q in questions}
-    chosen = metakl(questions, average, {"u": 0.0}, Selection(keep_units=9, reminders=0), 3, 0.9)
+    chosen = metakl(questions, average, {"u": 0.0}, Selection(keep_units=9, replay_per_unit=0), 3, 0.9)
     assert len(chosen.indices) == 3
     assert chosen.slope == pytest.approx(0.2)
     assert len(runs) == 1 + chosen.trials == 6

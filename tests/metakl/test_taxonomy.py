@@ -87,10 +87,10 @@ def test_an_area_without_skills_keeps_its_cosine() -> None:
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
-        ({"least": 1, "most": 6, "margin": 0.1}, ["plants", "soil"]),  # 0.7 twice; 0.55 is below 0.6
-        ({"least": 1, "most": 6, "margin": 0.18}, ["plants", "soil", "roots"]),
-        ({"least": 1, "most": 1, "margin": 0.18}, ["plants"]),  # of equal ones the earlier
-        ({"least": 4, "most": 6, "margin": 0.1}, ["plants", "soil", "roots", "rocks"]),
+        ({"min_skills": 1, "max_skills": 6, "margin": 0.1}, ["plants", "soil"]),  # 0.7 twice; 0.55 is below 0.6
+        ({"min_skills": 1, "max_skills": 6, "margin": 0.18}, ["plants", "soil", "roots"]),
+        ({"min_skills": 1, "max_skills": 1, "margin": 0.18}, ["plants"]),  # of equal ones the earlier
+        ({"min_skills": 4, "max_skills": 6, "margin": 0.1}, ["plants", "soil", "roots", "rocks"]),
     ],
 )
 def test_skills_within_the_margin(tree: taxonomy.Tree, settings: dict, expected: list[str]) -> None:
@@ -109,7 +109,7 @@ def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
 
 def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> None:
     """`geology` stands for rocks; `lava` is a name itself; `sums` is of another domain; `who` stands for nothing."""
-    settings = Taxonomy(least=1, most=4, margin=0.18)
+    settings = Taxonomy(min_skills=1, max_skills=4, margin=0.18)
     topics = ["geology", "sums", "who", "lava"]
     assert names(settings, tree, topics=topics) == ["rocks", "lava", "plants", "soil"]  # roots is the fifth
     assert names(settings.model_copy(update={"topics": False}), tree, topics=topics) == ["plants", "soil", "roots"]
@@ -119,8 +119,8 @@ def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> Non
 
 
 def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
-    """Five topics are more than `most`: the two nearest that no topic names, soil and roots, stay all the same."""
-    settings = Taxonomy(least=2, most=3, margin=0.18)
+    """Five topics are more than `max_skills`: the two nearest that no topic names, soil and roots, stay all the same."""
+    settings = Taxonomy(min_skills=2, max_skills=3, margin=0.18)
     assert names(settings, tree, topics=["botany", "geology", "lava"]) == [
         "plants", "leaves", "rocks", "lava", "soil", "roots",
     ]  # fmt: skip
@@ -207,8 +207,8 @@ def test_a_missing_taxonomy_is_named(tmp_path: Path) -> None:
 
 
 def test_most_is_no_less_than_least() -> None:
-    with pytest.raises(ValueError, match="most: found 2, expected at least the 3"):
-        Taxonomy(least=3, most=2)
+    with pytest.raises(ValueError, match="max_skills: found 2, expected at least the 3"):
+        Taxonomy(min_skills=3, max_skills=2)
 
 
 # Quality
@@ -233,7 +233,7 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
     def other(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
         return np.repeat([[0.1, 0.9, 0.0, 0.0, 0.8, 0.0]], len(asked), axis=0)
 
-    settings = Taxonomy(least=1, most=6, margin=0.1)
+    settings = Taxonomy(min_skills=1, max_skills=6, margin=0.1)
     rows = quality.measured(questions, tree, settings, {"taxonomy": always, "other": other})
     assert [list(row) for row in rows] == [quality.COLUMNS] * 3
     assert [(row["source"], row["method"], row["questions"], row["skills"]) for row in rows] == [
@@ -263,7 +263,7 @@ def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tm
             raise KeyboardInterrupt
         return always(asked, glosses)
 
-    settings = Taxonomy(least=1, margin=0.1)
+    settings = Taxonomy(min_skills=1, margin=0.1)
     whole = quality.measured(questions, tree, settings, {"taxonomy": always})
     with pytest.raises(KeyboardInterrupt):
         quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
@@ -273,7 +273,7 @@ def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tm
 
 def test_the_matcher_is_not_told_the_topic(tree: taxonomy.Tree) -> None:
     questions = [question(1, "Why 1?", topics=["geology"]), question(2, "Why 2?", topics=["geology"])]
-    [row, *_] = quality.measured(questions, tree, Taxonomy(least=1, margin=0.1, topics=True), {"taxonomy": always})
+    [row, *_] = quality.measured(questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always})
     assert row["share"] == 0.0
 
 

@@ -115,13 +115,13 @@ def test_requests_that_never_fit_are_named_after_everything_else_is_done(tmp_pat
         with pytest.raises(
             UserError, match=r"test: 2 had no reply that fits, first q[35]: it has no 'said'; 8 of 10 are"
         ):
-            request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+            request_all(endpoint(server, max_rephrasings=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 2
         with pytest.raises(UserError, match=r"2 had no reply that fits"):
-            request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+            request_all(endpoint(server, max_rephrasings=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 4  # a further call asks for those alone, as often again
         stubborn[0] = False
-        values, _ = request_all(endpoint(server, asks=2), requests(10), check, journal, "test")
+        values, _ = request_all(endpoint(server, max_rephrasings=2), requests(10), check, journal, "test")
         assert len(values) == 10
         assert len(server.received) == 8 + 2 * 5
 
@@ -192,10 +192,10 @@ def test_what_has_no_fitting_reply_is_left_and_not_asked_for_again(tmp_path, cap
     """q0 is refused, q3 never fits: 8 replies, 1 refusal, 3 asks. Where 4 asks are allowed, q3 alone has one more."""
     faults = {"what is 0?": "400", "what is 3?": "wrong schema"}
     with FaultServer(reply, lambda body, seen: faults.get(content(body), "ok")) as server:
-        settings = endpoint(server, asks=3, concurrency=1)
+        settings = endpoint(server, max_rephrasings=3, concurrency=1)
         for received in (8 + 1 + 3, 8 + 1 + 3, 8 + 1 + 4):
             asks = 4 if received == 8 + 1 + 4 else 3
-            settings = settings.model_copy(update={"asks": asks})
+            settings = settings.model_copy(update={"max_rephrasings": asks})
             values, _ = request_all(settings, requests(10), check, tmp_path / "j", "test", "others")
             assert sorted(values) == [f"q{n}" for n in (1, 2, 4, 5, 6, 7, 8, 9)]
             assert len(server.received) == received

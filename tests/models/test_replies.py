@@ -50,7 +50,7 @@ class Server:
         self._http.server_close()
 
     def endpoint(self, **changes):
-        quick = {"key": None, "timeout": 20.0, "attempts": 2, "backoff": 0.01, "asks": 2, "max_tokens": 100}
+        quick = {"key": None, "timeout": 20.0, "attempts": 2, "backoff": 0.01, "max_rephrasings": 2, "max_tokens": 100}
         return Endpoint(base_url=self.url, model="m", **quick | changes)
 
 

@@ -190,7 +190,7 @@ rule select:
                 VERSION["select"],
                 SCALE.trainset(wildcards.trainset),
                 SCALE.selection,
-                SCALE.retained,
+                SCALE.mastered_threshold,
             ]
         ),
     shell:

@@ -123,7 +123,7 @@ class Amounts:
     def _respond(self, job: Job) -> list[Work]:
         name = job.arguments.trainset
         settings, counts = self.scale.respond_of(name), self.sizes.trainset(name)
-        samples = settings.group_size - int(settings.gold)
+        samples = settings.group_size - int(settings.include_gold)
         if self.scale.model(settings.teacher).endpoint:
             samples = self._unpaid(name, settings.teacher, samples)
         rows = sum(counts.values()) * samples

@@ -14,6 +14,7 @@ from gdpo.config.layout import Layout, Run
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json
 from gdpo.core.hashing import fingerprint
+from gdpo.core.key_map import current_settings
 from gdpo.core.provenance import provenance_below, provenance_path
 from gdpo.evaluate import steps as evaluate
 from gdpo.evaluate.samples import changed_lines, digest
@@ -73,7 +74,7 @@ class Records:
             made = Path(str(record["result"]))
             if path not in (made / "provenance.json", made.with_name(f"{made.name}.provenance.json")):
                 self._wrong(f"{path}, result: found {made}, expected what it lies beside")
-        return record
+        return record | {"settings": current_settings(record["settings"])}
 
     def _tables(self) -> list[Path]:
         return [provenance_path(path) for path in self.target.files if path.suffix == ".csv"]
