@@ -102,7 +102,7 @@ class Encoder(Strict):
 
 
 class Taxonomy(Strict):
-    """How skills of the taxonomy are matched: `min_skills` to `max_skills` a question, within `margin` of the best score.
+    """How skills of the taxonomy are matched: `min_skills` to `max_skills` each, within `margin` of the best score.
 
     `file` is a taxonomy of one's own; absent: the one of gdpo/metakl/data. What the topics stand for counts towards
     `max_skills`, yet `min_skills` others stay. ours: on 1,050 questions of the mirror's sources, weighted by their
@@ -118,15 +118,17 @@ class Taxonomy(Strict):
     @model_validator(mode="after")
     def _in_order(self) -> Taxonomy:
         if self.max_skills < self.min_skills:
-            raise ValueError(f"max_skills: found {self.max_skills}, expected at least the {self.min_skills} of 'min_skills'")
+            raise ValueError(
+                f"max_skills: found {self.max_skills}, expected at least the {self.min_skills} of 'min_skills'"
+            )
         return self
 
 
 class Annotate(Strict):
     """Who names the skills of each question: the source's own topics, our taxonomy, or an endpoint's model.
 
-    `fallback` is what becomes of a question that the endpoint's model refuses, or answers
-    `endpoint.max_rephrasings` times with what does not fit: the step ends and names it (`stop`), or it takes the skills of our taxonomy.
+    `fallback` is what becomes of a question that the endpoint's model refuses, or answers `endpoint.max_rephrasings`
+    times with what does not fit: the step ends and names it (`stop`), or it takes the skills of our taxonomy.
     """
 
     backend: Literal["source", "taxonomy", "openai"] = "source"

@@ -12,7 +12,7 @@ SINCE = "0.2.0"
 
 
 class RenamedKey(NamedTuple):
-    """`old` is called `new` in the mappings that have the key `beside`, which tells them from others with such a key."""
+    """`old` is called `new` in the mappings that have the key `beside`, which marks them."""
 
     old: str
     new: str

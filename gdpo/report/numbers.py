@@ -172,7 +172,10 @@ def _sweep(layout: Layout) -> dict[str, Any]:
     best = [_swept(layout, row) for row in rows if row["chosen"] == "1"]
     sweep = layout.scale.sweep
     tried = {float(row["learning_rate"]) for row in rows}
-    found = {"learning_rates": sweep.learning_rates, "further": [rate for rate in sweep.extended_rates if rate in tried]}
+    found = {
+        "learning_rates": sweep.learning_rates,
+        "further": [rate for rate in sweep.extended_rates if rate in tried],
+    }
     return found | {"seeds": sweep.seeds, "candidates": len(rows), "best": best}
 
 

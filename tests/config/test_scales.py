@@ -61,7 +61,7 @@ def test_the_paper_has_its_numbers() -> None:
     assert {n: b.samples for n, b in scale.benchmarks.items() if b.samples > 1} == {"aime24": 16, "amc23": 16}
     sft, gdpo = scale.methods["sft"], scale.methods["gdpo"]
     assert (sft.learning_rate, sft.epochs, sft.batch_size) == (1e-5, 5, 128)
-    assert (gdpo.learning_rate, gdpo.trainer.objective.beta, gdpo.batch_size) == (2e-6, 0.1, 128)
+    assert (gdpo.learning_rate, gdpo.objective.beta, gdpo.batch_size) == (2e-6, 0.1, 128)
 
 
 @pytest.mark.parametrize("name", ["smol", "smol-check", "smol-gpu", "smol-hub"])

@@ -59,7 +59,9 @@ def test_a_time_of_day_is_no_number(tmp_path, key, value):
 
 @pytest.mark.parametrize("word", ["yes", "on", "true", "no", "off", "false"])
 def test_a_truth_value_stays_one(tmp_path, word):
-    assert loaded(tmp_path, f"respond: {{include_gold: {word}}}").respond.include_gold == (word in ("yes", "on", "true"))
+    assert loaded(tmp_path, f"respond: {{include_gold: {word}}}").respond.include_gold == (
+        word in ("yes", "on", "true")
+    )
 
 
 NUMBERS = [

@@ -45,7 +45,9 @@ def metakl(questions, average, unit_average, selection, size, answered, slope=No
         if slope < 0:
             ratios = {k: max(0.0, reminding[k] + slope * unit_average[k]) for k in counts}
         else:
-            ratios = {k: min(1.0, selection.replay_per_unit / counts[k] + slope * (1.0 - unit_average[k])) for k in counts}
+            ratios = {
+                k: min(1.0, selection.replay_per_unit / counts[k] + slope * (1.0 - unit_average[k])) for k in counts
+            }
         most = size - len(start) if once else float("inf")
         return start + algorithm1(units, ratios, order, counts=counts, chosen=start, most=most)
 

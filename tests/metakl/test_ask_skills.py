@@ -38,7 +38,14 @@ def reply(body, number):
 
 
 def settings(server, **changes):
-    quick = {"timeout": 0.4, "attempts": 30, "backoff": 0.01, "max_rephrasings": 30, "max_tokens": 200, "key": "CANARY_KEY"}
+    quick = {
+        "timeout": 0.4,
+        "attempts": 30,
+        "backoff": 0.01,
+        "max_rephrasings": 30,
+        "max_tokens": 200,
+        "key": "CANARY_KEY",
+    }
     return {"base_url": server.url, "model": "m", **quick, **changes}
 
 

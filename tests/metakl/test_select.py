@@ -86,7 +86,14 @@ def test_the_whole_selection_is_the_literal_one_with_the_literal_bisection(pool)
 def test_synthetic_questions_of_a_twentieth_of_the_papers_size_are_chosen_as_literally():
     """1,941 questions, 416 units, 600 chosen; the bisection's 41 slopes ask for some ten different quotas."""
     given_ = benchmark.synthetic(benchmark.QUESTIONS // 20, benchmark.UNITS // 20)
-    entries = (given_.questions, given_.average, given_.unit_average, Selection(keep_units=6, replay_per_unit=1), 600, 0.9)
+    entries = (
+        given_.questions,
+        given_.average,
+        given_.unit_average,
+        Selection(keep_units=6, replay_per_unit=1),
+        600,
+        0.9,
+    )
     assert len(given_.questions) == 1941 and len(given_.unit_average) == 416
     assert {unit for q in given_.questions for unit in q.units} == given_.unit_average.keys()
     assert Counter(len(q.units) for q in given_.questions).most_common(1)[0][0] == 4

@@ -119,7 +119,7 @@ def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> Non
 
 
 def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
-    """Five topics are more than `max_skills`: the two nearest that no topic names, soil and roots, stay all the same."""
+    """Five topics are more than `max_skills`; the two nearest that no topic names, soil and roots, stay."""
     settings = Taxonomy(min_skills=2, max_skills=3, margin=0.18)
     assert names(settings, tree, topics=["botany", "geology", "lava"]) == [
         "plants", "leaves", "rocks", "lava", "soil", "roots",

@@ -89,7 +89,9 @@ def test_training_sets_that_overlap_ask_their_teacher_only_once(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     with FaultServer(lambda body, number: f"answer {number};") as server:
         scale = taught_by(Model(display="T", endpoint=Endpoint(base_url=server.url, model="m", key=None)))
-        scale = scale.model_copy(update={"respond": scale.respond.model_copy(update={"include_gold": False, "group_size": 3})})
+        scale = scale.model_copy(
+            update={"respond": scale.respond.model_copy(update={"include_gold": False, "group_size": 3})}
+        )
         asked = [QUESTION.model_copy(update={"id": f"q{n}", "question": f"{n}?"}) for n in range(3)]
         for name, questions, received in (("hard-only", asked[:2], 6), ("metakl", asked[::-1], 9)):
             write_records(Layout(scale).trainset(name), questions)
@@ -110,7 +112,9 @@ def test_a_local_teachers_cache_is_keyed_by_all_it_depends_on(asked):
 
 def test_the_gold_solution_comes_first_whoever_answers_the_rest(asked):
     scale = taught_by(Model(display="T", endpoint=ENDPOINT))
-    scale = scale.model_copy(update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})})
+    scale = scale.model_copy(
+        update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})}
+    )
     write_records(Layout(scale).trainset("metakl"), [QUESTION])
     respond(scale, "metakl")
     [responses] = read_records(Layout(scale).responses("metakl"), Responses)
@@ -120,7 +124,9 @@ def test_the_gold_solution_comes_first_whoever_answers_the_rest(asked):
 
 def test_a_gold_completion_is_made_of_a_lettered_choice_and_of_no_refusal(asked):
     scale = taught_by(Model(display="T", endpoint=ENDPOINT))
-    scale = scale.model_copy(update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})})
+    scale = scale.model_copy(
+        update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})}
+    )
     lettered = {"id": "l", "grader": "letter", "choices": ["red", "green"], "answer": "B", "solution": None}
     refusing = {"id": "r", "grader": "refusal", "answer": "", "solution": None}
     posed = [QUESTION, *(Question(**QUESTION.model_dump() | changes) for changes in (lettered, refusing))]

@@ -73,9 +73,9 @@ rule bases:
 JOBS = {
     "": (lambda method: [method], SCALE.seeds, "test"),
     "_sweep": (LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
-    "_further": (LAYOUT.further_methods, SCALE.sweep.seeds, "validation"),
+    "_further": (LAYOUT.extended_methods, SCALE.sweep.seeds, "validation"),
 }
-if not SCALE.sweep.further:
+if not SCALE.sweep.extended_rates:
     del JOBS["_further"]
 
 
