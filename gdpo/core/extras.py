@@ -6,6 +6,7 @@ sentence, which names the extra (`missing_package`).
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from types import TracebackType
 
 from gdpo.core.errors import UserError
@@ -45,6 +46,12 @@ PACKAGES = {
     "typst": ("report",),
     "yaml": ("workflow",),
 }
+
+
+def require(package: str) -> None:
+    """Raises ModuleNotFoundError where a package that another process or library imports is not installed."""
+    if find_spec(package) is None:
+        raise ModuleNotFoundError(f"No module named '{package}'", name=package)
 
 
 def missing_package(error: ModuleNotFoundError, step: str | None) -> UserError | None:

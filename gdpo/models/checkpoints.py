@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gdpo.config.models import Model
 from gdpo.core.errors import Unreachable, UserError, first_line, last_line
+from gdpo.core.extras import require
 from gdpo.core.files import read_json, replacing, sha256, write_json, write_text
 from gdpo.core.project import IN_CHECKOUT, PACKAGE, PROJECT
 from gdpo.models import hub_revisions
@@ -218,6 +219,7 @@ def save_gguf(directory: Path, name: str, out: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    require("gguf")  # transformers reads the file with it
     loaded = AutoModelForCausalLM.from_pretrained(directory, gguf_file=name, dtype=torch.float32)
     config = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):

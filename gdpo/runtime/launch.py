@@ -14,11 +14,14 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from gdpo.config.resources import Launch
 from gdpo.core import process_group
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
+
+if TYPE_CHECKING:
+    from gdpo.config.resources import Launch  # which needs pydantic, and a command without it says so by this module
 
 PORT = "GDPO_MAIN_PORT"  # of the first node, at which all processes of a run meet; set for launchers of several nodes
 LAUNCHED = "GDPO_LAUNCHED"  # set in the processes that are to train

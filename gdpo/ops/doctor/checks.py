@@ -82,7 +82,7 @@ def packages(scale: Scale) -> Iterator[Check]:
         try:
             found = version(requirement.name)
         except PackageNotFoundError:
-            lacking.append(f"no {requirement}")
+            lacking.append(f"no {requirement.name}{requirement.specifier}")
             continue
         if not requirement.specifier.contains(found, prereleases=True):
             lacking.append(f"{requirement.name} {found}, not {requirement.specifier}")

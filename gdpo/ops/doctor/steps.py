@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 
 from gdpo.config.scale import Scale
 from gdpo.core.errors import first_line
+from gdpo.core.extras import require
 from gdpo.core.terminal import display
 from gdpo.ops.doctor import checks
 from gdpo.ops.doctor.checks import Check
@@ -24,6 +25,7 @@ def doctor(scale: Scale, slurm: bool) -> None:
 
     With `slurm`, jobs have GPUs and memory of the cluster's nodes: here only its commands are looked for.
     """
+    require("snakemake")  # without the extra that has it, no other check is of use
     asked: list[Asked] = [checks.python, checks.packages]
     asked += [checks.slurm] if slurm else [checks.gpus, checks.memory]
     asked += [checks.disk, checks.directories, checks.network, checks.keys, checks.commands, checks.lock, checks.vllm]

@@ -21,6 +21,7 @@ from types import SimpleNamespace
 from gdpo.config.layout import Layout, Run
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, last_line
+from gdpo.core.extras import require
 from gdpo.core.project import PROJECT, require_checkout
 from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Provenance, read_stored
@@ -105,6 +106,7 @@ def jobs(scale: str, limit: int | None, targets: Sequence[str]) -> list[Job]:
 def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str) -> str:
     """What `snakemake -n -p` prints."""
     require_checkout("the workflow")
+    require("snakemake")
     config = [f"scale={scale}", *([f"limit={limit}"] if limit else [])]
     command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "-p", "--nocolor", *targets, *options]
     done = subprocess.run(
