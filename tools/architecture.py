@@ -1,0 +1,348 @@
+"""`make architecture`: the pictures and tables of docs/architecture.md, drawn from the code.
+
+The rooms and their arrows come from the import statements of every module, the allowed order from import-linter's
+contract in pyproject.toml, the steps and their files from Snakemake's dry runs. With a tree as argument, its number of
+rooms, floors, arrows and circles and its statements by room are printed: any two trees can be compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import re
+import sys
+import tempfile
+import tomllib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+
+from gdpo.config.loader import load_scale  # noqa: E402
+from gdpo.config.scale import Scale  # noqa: E402
+from gdpo.core.errors import UserError  # noqa: E402
+from gdpo.ops.plan.jobs import SHELL, called, dry_run  # noqa: E402
+
+PAGE = ROOT / "docs" / "architecture.md"
+Graph = dict[str, set[str]]
+
+# Together their jobs call every step but those of imported groups and of a training set's export.
+DRY_RUNS = {
+    "micro": ["all", "metakl", "figures", "sweep", "bases"],
+    "smol": ["all", "metakl", "figures", "sweep", "results/smol/export/metakl"],
+    "examples/import.yaml": ["results/imported/groups/math-cot8.jsonl"],
+}
+
+
+# --- rooms: packages and single modules of gdpo/, and what they import
+
+
+@dataclass
+class Room:
+    """A package or a single module directly below gdpo/."""
+
+    name: str
+    sentence: str  # the first of its docstring
+    modules: int
+    statements: int
+    imports: set[str] = field(default_factory=set)  # names of rooms
+
+
+def rooms(package: Path) -> dict[str, Room]:
+    """Every room of the package at this path, with the rooms that it imports at any place but for type checkers."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(package.rglob("*.py")):
+        first = path.relative_to(package).parts[0]
+        if path.parent != package or first not in ("__init__.py", "__main__.py"):
+            files[first.removesuffix(".py")].append(path)
+    found = {}
+    for name, paths in files.items():
+        trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in paths}
+        own = trees.get(package / name / "__init__.py", trees[paths[0]])
+        statements = sum(isinstance(node, ast.stmt) for tree in trees.values() for node in ast.walk(tree))
+        room = Room(name, first_sentence(own), len(paths), statements)
+        imported = {module for path, tree in trees.items() for module in imports(tree, path, package)}
+        room.imports = {module[0] for module in imported if module and module[0] in files} - {name}
+        found[name] = room
+    return found
+
+
+def first_sentence(tree: ast.Module) -> str:
+    return " ".join((ast.get_docstring(tree) or "").partition("\n\n")[0].split())
+
+
+def imports(tree: ast.Module, path: Path, package: Path) -> Iterator[tuple[str, ...]]:
+    """The parts, below `package`, of each module that a file imports; also of names that may be modules."""
+    typing = {id(n) for i in ast.walk(tree) if is_for_type_checkers(i) for n in ast.walk(i)}
+    for node in ast.walk(tree):
+        if id(node) in typing:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            above = (package.name, *path.relative_to(package).parts[: -node.level]) if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [f"{module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        yield from (tuple(n.split(".")[1:]) for n in names if n.split(".")[0] == package.name)
+
+
+def is_for_type_checkers(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
+
+
+# --- floors and circles of a graph
+
+
+def circles(graph: Graph) -> list[set[str]]:
+    """The sets of two or more rooms that each reach one another."""
+    below = {name: reachable(graph, name) for name in graph}
+    sets = {frozenset(other for other in below[name] if name in below[other]) for name in graph}
+    return sorted((set(one) for one in sets if len(one) > 1), key=min)
+
+
+def reachable(graph: Graph, start: str) -> set[str]:
+    found: set[str] = set()
+    todo = [start]
+    while todo:
+        new = graph[todo.pop()] - found
+        found |= new
+        todo += new
+    return found
+
+
+def floors(graph: Graph) -> dict[str, int]:
+    """The floor of each room: one above the highest that it imports, from 0; the rooms of a circle share theirs."""
+    together = {name: {name} for name in graph} | {name: one for one in circles(graph) for name in one}
+    found: dict[str, int] = {}
+
+    def floor(name: str) -> int:
+        if name not in found:
+            below = {other for member in together[name] for other in graph[member]} - together[name]
+            found.update(dict.fromkeys(together[name], 1 + max(map(floor, below), default=-1)))
+        return found[name]
+
+    for name in graph:
+        floor(name)
+    return found
+
+
+def reduced(graph: Graph) -> Graph:
+    """The arrows without those that follow from others."""
+    return {
+        name: {other for other in below if not any(other in reachable(graph, b) for b in below - {other})}
+        for name, below in graph.items()
+    }
+
+
+def measured(tree: Path) -> str:
+    """The size of a tree that has gdpo/, in words: rooms, floors, arrows, circles, and statements by room."""
+    found = rooms(tree / "gdpo")
+    if not found:
+        raise UserError(path=tree, found="no gdpo/ with modules", expected="a checkout")
+    graph = {name: room.imports for name, room in found.items()}
+    loose = sum((tree / "gdpo" / f"{name}.py").exists() for name in found)
+    round_ = circles(graph)
+    said = ["; ".join(" <-> ".join(sorted(one)) for one in round_)] if round_ else []
+    lines = [
+        f"rooms     {len(found):5}  packages and single modules of gdpo/, {loose} of them single modules",
+        f"floors    {1 + max(floors(graph).values()):5}  rooms on the longest path of imports",
+        f"arrows    {sum(map(len, graph.values())):5}  pairs of rooms of which one imports the other",
+        f"circles   {len(round_):5}  {''.join(said)}".rstrip(),
+        f"statements{sum(room.statements for room in found.values()):6}",
+    ]
+    by_size = sorted(found.values(), key=lambda room: (-room.statements, room.name))
+    return "\n".join([*lines, *(f"  {room.name:20} {room.statements:6}" for room in by_size)])
+
+
+# --- steps: the calls of `gdpo` that the workflow makes, and their files
+
+
+@dataclass
+class Step:
+    """A call of `gdpo` in the workflow: the files that its jobs read and write, with their names in braces."""
+
+    reads: set[str] = field(default_factory=set)
+    writes: set[str] = field(default_factory=set)
+
+
+def steps() -> dict[str, Step]:
+    """Every step of the dry runs' jobs, by its words behind `gdpo`."""
+    found: dict[str, Step] = defaultdict(Step)
+    with tempfile.TemporaryDirectory() as empty:
+        for name, targets in DRY_RUNS.items():
+            scale = load_scale(ROOT / name if "/" in name else name)
+            given = str(ROOT / name) if "/" in name else name
+            text = dry_run(given, None, targets, "--forceall", "--directory", empty)
+            for command, reads, writes in jobs(text):
+                step = found[command]
+                step.reads |= {pattern(path, scale) for path in reads}
+                step.writes |= {pattern(path, scale) for path in writes}
+    return dict(found)
+
+
+def jobs(text: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The step, the inputs and the outputs of each job of a dry run's text."""
+    files: dict[str, list[str]] = {}
+    for line in text.splitlines():
+        if re.match(r"(local)?rule \w+:$", line):
+            files = {}
+        elif match := re.match(r"    (input|output): (.*)", line):
+            files[match[1]] = match[2].split(", ")
+        elif line.startswith(SHELL) and (command := line.removeprefix(SHELL).strip()) != "None":
+            words = called(command)
+            options = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
+            yield " ".join(words[:options]), files.get("input", []), files.get("output", [])
+
+
+def pattern(path: str, scale: Scale) -> str:
+    """A path below results/SCALE/ with names of the scale in braces; other files by their place in the checkout."""
+    path = path.removeprefix(f"{ROOT}/")
+    root = f"{scale.root.as_posix()}/"
+    inside = path.startswith(root)
+    kinds = {"table": scale.tables, "benchmark": scale.benchmarks, "trainset": scale.trainsets, "model": scale.models}
+    kinds |= {"method": scale.methods, "study": scale.studies}
+    parts = []
+    for part in path.removeprefix(root).split("/"):
+        stem, dot, end = part.partition(".") if "~" not in part else (part, "", "")
+        kind = next((kind for kind, names in kinds.items() if stem.partition("~")[0] in names), None)
+        of_table = next((name for name in scale.tables if stem.startswith(f"{name}_")), None)
+        if kind:
+            stem = f"{{{kind}}}"
+        elif of_table:
+            stem = "{table}" + stem.removeprefix(of_table)
+        elif stem.isdigit():
+            stem = "{seed}"
+        parts.append(stem + dot + end)
+    if "figures" in parts[:-1]:
+        parts[-1] = "{figure}." + parts[-1].rpartition(".")[2]
+    if not inside and parts[0] in ("docs", "workflow", "paper") and path.endswith((".typ", ".yaml", ".bib", ".csv")):
+        return "paper/*" if parts[0] == "paper" else "/".join([*parts[:-1], f"*.{parts[-1].rpartition('.')[2]}"])
+    return "/".join(parts) if inside else f"./{'/'.join(parts)}"
+
+
+# --- the page
+
+
+def rooms_picture(found: dict[str, Room], layers: list[list[str]]) -> str:
+    """Mermaid: a box for each layer of the contract, an arrow for each import that follows from no other."""
+    lines = ["flowchart TB"]
+    for number, layer in enumerate(layers):
+        lines.append(f'  subgraph floor{len(layers) - number}[" "]')
+        lines += [f'    {name}["{name}"]' for name in layer]
+        lines.append("  end")
+    arrows = reduced({name: room.imports for name, room in found.items()})
+    order = [name for layer in layers for name in layer]
+    lines += [f"  {name} --> {below}" for name in order for below in sorted(arrows[name], key=order.index)]
+    return block(lines)
+
+
+def rooms_table(found: dict[str, Room], layers: list[list[str]]) -> str:
+    order = [name for layer in layers for name in layer]
+    rows = [
+        [f"`{name}`", cell(room.sentence), str(room.modules), str(room.statements), listed(room.imports, order)]
+        for name, room in ((name, found[name]) for name in order)
+    ]
+    return table(["room", "what it is", "modules", "statements", "imports"], rows)
+
+
+def listed(names: Iterable[str], order: list[str]) -> str:
+    return ", ".join(f"`{name}`" for name in sorted(names, key=order.index)) or "nothing"
+
+
+def flow_picture(found: dict[str, Step]) -> str:
+    """Mermaid: steps and the files between them, from the questions to a table of scores."""
+    shown = {name: step for name, step in found.items() if name not in of_the_report(found) or name == "table"}
+    read = {path for step in shown.values() for path in step.reads}
+    lines = ["flowchart LR"]
+    numbers: dict[str, str] = {}
+
+    def node(name: str, shape: str) -> str:
+        if name not in numbers:
+            numbers[name] = f"n{len(numbers)}"
+            lines.append(f"  {numbers[name]}{shape.format(name)}")
+        return numbers[name]
+
+    for name, step in sorted(shown.items()):
+        here = node(f"gdpo {name}", '[["{}"]]')
+        for path in sorted(path for path in step.reads if not path.startswith("./")):
+            lines.append(f'  {node(path, "([" + chr(34) + "{}" + chr(34) + "])")} --> {here}')
+        for path in sorted(path for path in step.writes if path in read or name in ("table", "metakl card")):
+            lines.append(f'  {here} --> {node(path, "([" + chr(34) + "{}" + chr(34) + "])")}')
+    return block(lines)
+
+
+def of_the_report(found: dict[str, Step]) -> set[str]:
+    """The steps of workflow/rules/report.smk."""
+    text = (ROOT / "workflow" / "rules" / "report.smk").read_text(encoding="utf-8")
+    return {name for name in found if f'"gdpo {name} ' in text}
+
+
+def steps_table(found: dict[str, Step]) -> str:
+    names = sorted(found, key=lambda name: (name in of_the_report(found), name))
+    rows = [[f"`gdpo {name}`", paths(found[name].reads), paths(found[name].writes)] for name in names]
+    return table(["step", "reads", "writes"], rows)
+
+
+def paths(patterns: set[str]) -> str:
+    return ", ".join(f"`{cell(path)}`" for path in sorted(patterns)) or "nothing"
+
+
+def block(lines: list[str]) -> str:
+    return "\n".join(["```mermaid", *lines, "```"])
+
+
+def cell(text: str) -> str:
+    return text.replace("|", r"\|")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows])
+
+
+def contract(root: Path) -> list[list[str]]:
+    """The layers of import-linter's contract, from the top."""
+    stated = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
+    [layers] = [one["layers"] for one in stated["contracts"] if one["type"] == "layers"]
+    return [[name.strip() for name in layer.split("|")] for layer in layers]
+
+
+def drawn(page: str) -> str:
+    """The page with all that stands between its marks drawn anew."""
+    found, layers, every = rooms(ROOT / "gdpo"), contract(ROOT), steps()
+    parts = {
+        "rooms": rooms_picture(found, layers),
+        "rooms-table": rooms_table(found, layers),
+        "flow": flow_picture(every),
+        "steps": steps_table(every),
+    }
+    for name, text in parts.items():
+        marks = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        if not marks.search(page):
+            raise UserError(path=PAGE, found="no marks", expected=f"<!-- {name} --> and <!-- /{name} -->")
+        page = marks.sub(lambda match, text=text: match[1] + text + match[2], page)
+    return page
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("tree", nargs="?", type=Path, help="print the size of this tree and draw nothing")
+    given = parser.parse_args(arguments)
+    try:
+        if given.tree:
+            print(measured(given.tree))
+        else:
+            PAGE.write_text(drawn(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+            print(measured(ROOT))
+    except UserError as error:
+        print(f"architecture: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
