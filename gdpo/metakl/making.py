@@ -58,9 +58,9 @@ def _annotate(scale: Scale) -> str:
         own = " What a source says of its own row is among them." if matching.topics else ""
         file = f" {escape(matching.file)}" if matching.file else " of this project"
         named = (
-            f"Skills are the {matching.min_skills} to {matching.max_skills} of a taxonomy{file} that lie nearest to the
-            question " f"by sentence embeddings (`{scale.needed_encoder.reference}`), within {matching.margin:g} of the
-            best " f"cosine.{own}"
+            f"Skills are the {matching.min_skills} to {matching.max_skills} of a taxonomy{file} that lie nearest to "
+            f"the question by sentence embeddings (`{scale.needed_encoder.reference}`), within "
+            f"{matching.margin:g} of the best cosine.{own}"
         )
     else:
         named = "Skills are what the source says of its own questions."
@@ -112,8 +112,8 @@ def selection(scale: Scale, trainset: TrainSet) -> str:
     said = {
         "metakl": (
             f"Algorithm 1 of the paper: every question of {settings.keep_units} units or more, about "
-            f"{settings.replay_per_unit} questions a unit that the models answer already, then the questions with most
-            units " f"below their share, harder ones first, up to {cell(trainset.size)} questions."
+            f"{settings.replay_per_unit} questions a unit that the models answer already, then the questions with most "
+            f"units below their share, harder ones first, up to {cell(trainset.size)} questions."
         ),
         "hardest": f"The {cell(trainset.size)} hardest questions, by what their source says of their difficulty.",
         "domain": f"{cell(trainset.size)} questions, in a fixed order that looks random.",
