@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from gdpo.core.errors import UserError
+from gdpo.core.errors import DescribedError, UserError
 
 
 @contextmanager
-def refused(kind: type[UserError] = UserError, **fields: object) -> Iterator[pytest.ExceptionInfo]:
+def refused(kind: type[DescribedError] = UserError, **fields: object) -> Iterator[pytest.ExceptionInfo]:
     """The block raises an error of this kind with these fields; a text may be part of the field's, a pattern too.
 
     Example: `with refused(path=file, key="seeds", expected="a list"): load_scale(file)`.

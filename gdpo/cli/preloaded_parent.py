@@ -165,7 +165,7 @@ def _import_all() -> None:
         with suppress(ImportError):  # an optional one, or one that the step itself will miss and say so
             import_module(name)
     with suppress(Exception):  # transformers compiles patterns for all architectures when it first loads a model
-        import_module("transformers.conversion_mapping").get_checkpoint_conversion_mapping("llama")
+        import_module("gdpo.trainer.compat").load_conversion_patterns()
 
 
 class _Exit:

@@ -1,4 +1,4 @@
-"""The one error a user is meant to see: a single sentence, exit code 2, no traceback."""
+"""Errors of one sentence, made of fields. A user of the command sees the sentence of a UserError, and no traceback."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from gdpo.core.redaction import scrubbed
 
+FIELDS = ("problem", "path", "line", "key", "found", "expected", "hint")
 
-class UserError(Exception):
-    """Bad input, in one sentence: `{path}, line {line}, {key}: found {found}, expected {expected}; {hint}`.
+
+class DescribedError(Exception):
+    """An error in one sentence: `{path}, line {line}, {key}: found {found}, expected {expected}; {hint}`.
 
     Args:
         problem: What is wrong, in words, where it is not something found in the place of something else.
         path: The file or directory.
         line: The number of the line in it, from 1.
-        key: The key, option or column.
+        key: The key, option, column or argument.
         found: What is there, as it is to be shown.
         expected: What should be there.
         hint: What to do: the closest known name, or the next command.
 
-    Each is kept as a field, None where it was not given. `UserError("...")` is a sentence without fields.
+    Each is kept as a field, None where it was not given, and all of them in `fields`. With `problem` alone the error is
+    a sentence without fields.
 
     Example:
         >>> str(UserError(path="a.yaml", key="seeds", found=0, expected="a list of whole numbers"))
@@ -46,6 +50,19 @@ class UserError(Exception):
         self.found, self.expected, self.hint = found, expected, hint
         super().__init__(sentence(problem, path, line, key, found, expected, hint))
 
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The arguments that make this error again."""
+        return {name: getattr(self, name) for name in FIELDS}
+
+
+class UserError(DescribedError):
+    """Bad input to a command. The command prints the sentence and ends with exit code 2."""
+
+
+class ArgumentError(DescribedError, ValueError):
+    """An argument of a function or class that does not fit; a ValueError, as Python's own libraries raise."""
+
 
 def sentence(
     problem: str | None,
@@ -56,7 +73,7 @@ def sentence(
     expected: str | None,
     hint: str | None,
 ) -> str:
-    """The one sentence of an error with these fields (UserError)."""
+    """The one sentence of an error with these fields (DescribedError)."""
     place = ", ".join(str(part) for part in (path, line and f"line {line}", key) if part)
     body = [problem, None if found is None else f"found {found}", expected and f"expected {expected}"]
     said = ", ".join(part for part in body if part)

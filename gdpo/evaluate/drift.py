@@ -16,6 +16,7 @@ from gdpo.config.models import Dtype
 from gdpo.core.device import default_device, to_device
 from gdpo.models.dtypes import weights_dtype
 from gdpo.trainer.chat_template import rendered, strip_open_think
+from gdpo.trainer.packing import batch_by_length
 
 TOKENS = 4096  # a forward pass
 
@@ -67,10 +68,11 @@ class Drift:
             closing = [self.tokenizer.eos_token_id]
             reply = self.tokenizer(strip_open_think(before, answer), add_special_tokens=False)["input_ids"]
             tokenized.append((start, reply + closing))
-        tokenized.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
-        while tokenized:
-            width = len(tokenized[-1][0]) + len(tokenized[-1][1])
-            batch = [tokenized.pop() for _ in range(min(len(tokenized), max(1, TOKENS // width)))]
+        tokenized.reverse()  # of equal lengths the last comes first: sums of floats depend on the order
+        lengths = [len(prompt) + len(answer) for prompt, answer in tokenized]
+        for indices in batch_by_length(lengths, lambda longest: max(1, TOKENS // longest)):
+            batch = [tokenized[index] for index in indices]
+            width = lengths[indices[0]]
             ids = torch.full((len(batch), width), self.tokenizer.eos_token_id)
             for row, (prompt, answer) in enumerate(batch):
                 ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)

@@ -204,13 +204,13 @@ class Classifier:
         import torch
         from tqdm import tqdm
 
+        from gdpo.trainer.packing import batch_by_length
+
         requests, answers = zip(*asked, strict=True)
         tokens = self.tokenizer(list(requests), list(answers), truncation="longest_first", max_length=self.most)
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        order = sorted(range(len(asked)), key=lambda index: (-lengths[index], index))
-        starts = range(0, len(order), self.judge.batch_size)
-        for start in tqdm(starts[done:], initial=done, total=len(starts), desc="verdicts", unit="batch"):
-            chosen = order[start : start + self.judge.batch_size]
+        batches = batch_by_length(lengths, self.judge.batch_size)
+        for chosen in tqdm(batches[done:], initial=done, total=len(batches), desc="verdicts", unit="batch"):
             batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
             with torch.inference_mode():
                 scores = self.model(**self.tokenizer.pad(batch, return_tensors="pt").to(self.model.device)).logits

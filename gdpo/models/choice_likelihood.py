@@ -21,8 +21,9 @@ from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Conversation
 from gdpo.trainer.chat_template import rendered, skip_thinking
-from gdpo.trainer.logprobs import completion_log_probs, share_faithfully
-from gdpo.trainer.packing import Packing, Share, attention_tokens
+from gdpo.trainer.logprobs import completion_log_probs
+from gdpo.trainer.packing import batch_by_size, longest_first
+from gdpo.trainer.packing_choice import choose_packing
 
 MAX_TOKENS = 4096  # ours: of one forward pass, padding included
 LABELS = 20  # ours: questions from which on choices that they share are labels, with a mean to speak of
@@ -35,7 +36,7 @@ class Choices:
 
     def __init__(self, model: PreTrainedModel, pad: int):
         self.model = model
-        self.packing = _packing(model, pad)
+        self.packing = choose_packing(model, pad, MAX_TOKENS, windows=False)
 
     @torch.inference_mode()
     def batch(self, encoded: list[list[tuple[list[int], list[int]]]]) -> list[list[float]]:
@@ -94,26 +95,8 @@ class Scorer:
 
 def in_batches(encoded: Sequence[Sequence[tuple[list[int], list[int]]]], batch_size: int) -> list[list[int]]:
     """Questions in batches of up to `batch_size` choices, those of like length together, longest first."""
-    longest = [max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded]
-    batches: list[list[int]] = []
-    held = batch_size
-    for i in sorted(range(len(encoded)), key=lambda i: (-longest[i], i)):
-        if held + len(encoded[i]) > batch_size:
-            batches.append([])
-            held = 0
-        batches[-1].append(i)
-        held += len(encoded[i])
-    return batches
-
-
-def _packing(model: PreTrainedModel, pad: int) -> Packing:
-    config = model.config.get_text_config()
-    body = sum(p.numel() for name, p in model.named_parameters() if "embed" not in name and "lm_head" not in name)
-    # Layers that see a part of a row only would need a mask of their own.
-    local = set(getattr(config, "layer_types", None) or ()) - {"full_attention"}
-    whole = not local and getattr(config, "sliding_window", None) is None
-    share: Share = "auto" if whole and share_faithfully(model, pad) else "never"
-    return Packing(pad, MAX_TOKENS, share=share, attention_tokens=attention_tokens(config, body))
+    order = longest_first([max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded])
+    return list(batch_by_size(order, lambda i: len(encoded[i]), batch_size))
 
 
 def log_likelihoods(

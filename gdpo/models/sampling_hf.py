@@ -18,6 +18,7 @@ from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Batches, Completer, Conversation, Sampling
 from gdpo.trainer.chat_template import restore_think
+from gdpo.trainer.packing import batch_by_length
 
 PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
 
@@ -96,11 +97,9 @@ def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[in
     The rows of a batch, all as long as its longest prompt, hold up to `PROMPT_TOKENS` times `batch_size` tokens; a
     prompt of any length is a batch of its own.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    batches = []
-    while order:
-        room = PROMPT_TOKENS * batch_size // max(1, lengths[order[0]])
-        size = max(1, min(batch_size, room) // samples)
-        batches.append(order[:size])
-        order = order[size:]
-    return batches
+
+    def prompts(longest: int) -> int:
+        room = PROMPT_TOKENS * batch_size // max(1, longest)
+        return max(1, min(batch_size, room) // samples)
+
+    return batch_by_length(lengths, prompts)

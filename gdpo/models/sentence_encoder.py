@@ -48,21 +48,23 @@ class SentenceEncoder:
         import torch
         from tqdm import tqdm
 
+        from gdpo.trainer.packing import batch_by_length
+
         vectors = np.zeros((len(texts), self.model.config.hidden_size), dtype=np.float32)
         if not texts:
             return vectors
         tokens = self.tokenizer(list(texts), verbose=False)
         tokens = {name: [without_middle(row, self.max_tokens) for row in column] for name, column in tokens.items()}
         lengths = [len(ids) for ids in tokens["input_ids"]]
-        order = sorted(range(len(texts)), key=lambda index: (-lengths[index], index))
+        done = 0
         with torch.inference_mode(), tqdm(total=len(texts), desc="embed", disable=len(texts) < SHOWN) as progress:
-            for start in range(0, len(order), self.settings.batch_size):
-                chosen = order[start : start + self.settings.batch_size]
+            for chosen in batch_by_length(lengths, self.settings.batch_size):
                 batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
                 padded = self.tokenizer.pad(batch, return_tensors="pt")
                 vectors[chosen] = mean_pool(self.model(**padded)[0], padded["attention_mask"]).numpy()
                 progress.update(len(chosen))
-                report(start + len(chosen), len(texts), "texts encoded")
+                done += len(chosen)
+                report(done, len(texts), "texts encoded")
         return vectors
 
 

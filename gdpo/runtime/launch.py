@@ -104,16 +104,16 @@ def _on_this_node(command: Sequence[str]) -> int:
     """
     import logging
 
-    from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     from gdpo.core.terminal import say
+    from gdpo.trainer import compat
 
     logging.disable(logging.CRITICAL)  # torch's loggers have levels of their own
     os.environ[LAUNCHED] = "1"
     try:
-        launch_command(launch_command_parser().parse_args(list(command[2:])))
+        compat.launch(command[2:])
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         if failure.error_file_data.get("user"):

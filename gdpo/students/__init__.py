@@ -72,7 +72,8 @@ def train_run(
         run = common.Run(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:
-        raise UserError(f"{method.display}: {error}") from None
+        key = ", ".join(part for part in (method.display, error.key) if part)
+        raise UserError(**error.fields | {"key": key}) from None
     common.save(trainer, run, Path(out))
     process_group.barrier()
     seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)

@@ -40,6 +40,7 @@ from gdpo.core.records import Group
 from gdpo.core.terminal import say
 from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import autocasts, weights_dtype
+from gdpo.trainer import compat
 from gdpo.trainer.dataset import DataError, prompt_ids, tokenize_groups
 from gdpo.trainer.distributed import whole_state
 
@@ -198,14 +199,14 @@ def fit(trainer: Trainer, run: Run) -> None:
 
     Raises UserError where weights were to be sharded and are not, which accelerate does in silence without a GPU.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false") == "true" and not trainer.is_fsdp_enabled:
-        raise UserError("launch.strategy: found fsdp2 where there is no GPU, expected ddp")
+    if compat.fsdp_requested() and not trainer.is_fsdp_enabled:
+        raise UserError(key="launch.strategy", found="fsdp2 where there is no GPU", expected="ddp")
     trainer.remove_callback(PrinterCallback)
     for callback in (*run.callbacks, Told()):
         trainer.add_callback(callback)
     # The state is a checkpoint's last file, so a checkpoint that has it is whole. One of shares cannot be read whole.
     whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
-    whole = [path for path in whole if any(path.glob("pytorch_model_fsdp_*")) == trainer.is_fsdp_enabled]
+    whole = [path for path in whole if compat.is_sharded_checkpoint(path) == trainer.is_fsdp_enabled]
     last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
     if last:
         say(f"goes on from {last}")

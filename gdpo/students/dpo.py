@@ -15,10 +15,11 @@ from trl import DPOConfig, DPOTrainer
 from gdpo.core import process_group
 from gdpo.core.device import to_device
 from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.trainer.compat import DPOHooks
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel
 
-# What TRL logs as a mean over pairs; of a blank it is 0.
+# What TRL logs as a mean over pairs; of a dummy pair it is 0.
 MEANS = (
     "rewards/chosen",
     "rewards/rejected",
@@ -29,37 +30,33 @@ MEANS = (
 )
 
 
-class PairTrainer(Parallel, DPOTrainer):
+class PairTrainer(Parallel, DPOHooks, DPOTrainer):
     """DPOTrainer on pairs that are tokenized already, as GDPOTrainer tokenizes them.
 
-    In several processes the loss is the mean over a step's pairs. In one it is TRL's mean over the parts of a step,
-    which is the same where they are of one size: all but, in an epoch's last step, one that is not full.
+    In several processes the loss is the mean over a step's pairs. In one process it is TRL's mean over the batches of
+    a step. The two are the same where the batches have one size; only an epoch's last batch may be smaller.
     """
 
-    def __init__(self, *args: Any, **given: Any):
-        if given.get("peft_config") is not None:
-            # The reference is then the policy before it is sharded, under autocast: as the reference has computed, so
-            # must the policy. A whole model's reference is one that TRL loads and shards beside it.
+    def __init__(self, *args: Any, **options: Any):
+        if options.get("peft_config") is not None:
+            # The reference is then the policy before it is sharded, under autocast, and the policy must compute as the
+            # reference has. Without an adapter the reference is a model of its own, which TRL loads and shards too.
             self.gathered_in = None
-        super().__init__(*args, **given)
+        super().__init__(*args, **options)
         if self.accelerator.num_processes > 1:
             self.loss_is_scaled_for_ga = True
 
-    def _prepare_dataset(self, dataset: Dataset, *_: Any) -> Dataset:
-        return dataset
-
-    def _precompute_ref_logps(self, *given: Any) -> Dataset:
+    def before_reference(self) -> None:
         if self.is_fsdp_enabled and self.ref_model is None:
             to_device(self.model, self.args.device)  # as in GDPOTrainer: Trainer leaves what it will shard on the CPU
-        return super()._precompute_ref_logps(*given)
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> Tensor | None:
-        """The pairs of one optimizer step, over its parts and all processes."""
+    def items_in_step(self, batches: list[Any], device: Any) -> Tensor | None:
+        """The pairs of one optimizer step, over its batches and all processes."""
         if self.accelerator.num_processes == 1:
             return None
-        own = torch.stack([pairs(batch) for batch in batch_samples]).sum().to(device)
-        everywhere: Tensor = self.accelerator.reduce(own, "sum")
-        return everywhere
+        own = torch.stack([count_pairs(batch) for batch in batches]).sum().to(device)
+        total: Tensor = self.accelerator.reduce(own, "sum")
+        return total
 
     def compute_loss(
         self,
@@ -68,39 +65,40 @@ class PairTrainer(Parallel, DPOTrainer):
         return_outputs: bool = False,
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
-        # Sharded weights that are gathered as they are compute in float32, unless told otherwise here.
-        sharded = self.is_fsdp_enabled and self.gathered_in is None
-        with self.accelerator.autocast() if sharded else nullcontext():
-            found = super().compute_loss(model, inputs, return_outputs)
+        # Weights that are gathered in float32 compute in float32, unless autocast is on.
+        whole = self.is_fsdp_enabled and self.gathered_in is None
+        with self.accelerator.autocast() if whole else nullcontext():
+            mean = super().compute_loss(model, inputs, return_outputs)
         if num_items_in_batch is None:
-            return found
+            return mean
         size, processes = len(inputs["ref_chosen_logps"]), self.accelerator.num_processes
-        real = pairs(inputs)
-        everywhere = self.accelerator.reduce(real, "sum")
-        for name in MEANS:
-            values = self._metrics["train"][name]
-            values[-1] *= size * processes / int(everywhere)
-        # A blank has neither a chosen nor a rejected token, hence margin 0, loss -log sigmoid(0), and no gradient.
-        loss = found - (size - real) / size * math.log(2)
+        real = count_pairs(inputs)
+        total = self.accelerator.reduce(real, "sum")
+        self.scale_last_logged(MEANS, size * processes / int(total))
+        # A dummy pair has neither a chosen nor a rejected token, so margin 0, loss -log sigmoid(0), and no gradient.
+        loss = mean - (size - real) / size * math.log(2)
         return loss * (size * processes / num_items_in_batch)
 
 
-def pairs(batch: dict[str, Tensor]) -> Tensor:
-    """How many pairs of a batch, whose first half are the chosen completions, are no blanks; a scalar."""
+def count_pairs(batch: dict[str, Tensor]) -> Tensor:
+    """How many pairs of a batch, whose first half are the chosen completions, are no dummies; a scalar."""
     chosen, _ = batch["completion_mask"].chunk(2)
     return chosen.any(-1).sum()
 
 
-def shared(rows: list[dict[str, Any]], directory: Path) -> Dataset:
-    """`rows` as a data set; of several processes, with the blank and from one directory, beside which TRL's first
-    process leaves the reference's log-probabilities for all."""
+def shared_dataset(rows: list[dict[str, Any]], directory: Path) -> Dataset:
+    """`rows` as a data set.
+
+    Several processes read it from `directory`, with a dummy pair at the end: TRL's first process writes the
+    reference's log-probabilities for all of them beside the files of the data set.
+    """
     if process_group.processes() == 1:
         return Dataset.from_list(rows)
-    blank = {"prompt_ids": rows[0]["prompt_ids"][:2], "chosen_ids": [], "rejected_ids": []}
+    dummy = {"prompt_ids": rows[0]["prompt_ids"][:2], "chosen_ids": [], "rejected_ids": []}
     path = directory / "pairs"
     if process_group.is_main_process():
-        made = Dataset.from_list(rows)
-        Dataset.from_list([*rows, blank], features=made.features).save_to_disk(path)
+        features = Dataset.from_list(rows).features
+        Dataset.from_list([*rows, dummy], features=features).save_to_disk(path)
     process_group.barrier()
     return load_from_disk(path)
 
@@ -134,7 +132,7 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
             max_length=run.method.max_length,
             precompute_ref_log_probs=True,
         ),
-        train_dataset=shared(rows, run.work),
+        train_dataset=shared_dataset(rows, run.work),
         processing_class=tokenizer,
         peft_config=lora_config(run.method.lora),
     )

@@ -1,4 +1,4 @@
-"""GDPOConfig: what GDPOTrainer can be told, each field with its help and, where the paper fixes it, its source."""
+"""GDPOConfig: the settings of GDPOTrainer, each with its help and, where the paper fixes it, its source."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
-from gdpo.core.errors import suggest
+from gdpo.core.errors import ArgumentError, suggest
 from gdpo.trainer.logprobs import MAX_LOGITS
 from gdpo.trainer.objective import Advantage, Link, Pairs
 from gdpo.trainer.packing import Share
@@ -124,11 +124,12 @@ class GDPOConfig(TrainingArguments):
         super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
-                raise ValueError(f"{name}: found {getattr(self, name)!r}; {suggest(str(getattr(self, name)), choices)}")
+                value = getattr(self, name)
+                raise ArgumentError(key=name, found=repr(value), hint=suggest(str(value), choices))
         for name, only in FIXED.items():
             if getattr(self, name) != only:
-                raise ValueError(f"{name}: GDPOTrainer expects {only!r}, found {getattr(self, name)!r}")
+                raise ArgumentError(key=name, found=repr(getattr(self, name)), expected=f"{only!r} by GDPOTrainer")
         for name in ("beta", "max_forward_tokens", "max_activation_tokens", "max_logits"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected a number above 0, found {value!r}")
+                raise ArgumentError(key=name, found=repr(value), expected="a number above 0")

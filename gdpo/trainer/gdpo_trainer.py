@@ -29,13 +29,15 @@ from transformers.trainer_utils import TrainOutput
 from transformers.utils import logging
 
 from gdpo.core.device import to_device
+from gdpo.core.errors import ArgumentError
+from gdpo.trainer import compat
 from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, drop_tied_groups, tokenize_groups
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.logprobs import completion_log_probs, is_adapted
-from gdpo.trainer.model_setup import disable_dropout, load_policy, packing
+from gdpo.trainer.model_setup import check_trainable, choose_collator, disable_dropout, load_policy
 from gdpo.trainer.objective import gdpo_loss, pair_weights
-from gdpo.trainer.packing import GroupCollator, batch_by_tokens
+from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
 from gdpo.trainer.samplers import Shuffle, append_dummy_group
 
@@ -73,8 +75,8 @@ class GDPOTrainer(Parallel):
     model: PreTrainedModel
     ref_model: PreTrainedModel | None
     processing_class: PreTrainedTokenizerBase
-    loss_is_scaled_for_ga = True  # by the groups of the whole step: parts of any size add up to it
-    gathered_in = None  # autocast computes in bfloat16, as in the reference's pass before sharding: ratios start at 0
+    loss_is_scaled_for_ga = True  # `compute_loss` divides by the groups of the whole step
+    gathered_in = None  # autocast computes in bfloat16, as it does when the reference scores: log-ratios start at 0
 
     def __init__(
         self,
@@ -91,35 +93,27 @@ class GDPOTrainer(Parallel):
     ):
         args = args or GDPOConfig("gdpo")
         if ref_model is not None and ref_model is model:
-            raise ValueError("ref_model: expected another object than model; leave it out to keep model's start")
+            expected = "another object than model; leave it out to keep model's start"
+            raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
-        model = load_policy(model, args, peft_config)
+        policy = load_policy(model, args, peft_config)
         if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(model.config._name_or_path)
-        if not any(p.requires_grad for p in model.parameters()):
-            raise ValueError("model: expected weights to train, found none; load an adapter with is_trainable=True")
-        self._reward_funcs = (
-            [reward_funcs] if callable(reward_funcs) or isinstance(reward_funcs, str) else list(reward_funcs or [])
-        )
-        for function in self._reward_funcs:
-            if not callable(function):
-                raise DataError(f"reward_funcs: expected functions, found {function!r}")
+            processing_class = AutoTokenizer.from_pretrained(compat.loaded_from(policy))
+        check_trainable(policy)
+        self._reward_funcs = _functions(reward_funcs)
         self.skipped_groups = 0
-        train_rows = self._prepared("train_dataset", train_dataset, processing_class, args)
-        eval_rows = None
+        train_groups = self._read_groups("train_dataset", train_dataset, processing_class, args)
+        eval_groups = None
         if eval_dataset is not None:
-            eval_rows = self._prepared("eval_dataset", eval_dataset, processing_class, args)
+            eval_groups = self._read_groups("eval_dataset", eval_dataset, processing_class, args)
         if args.disable_dropout and ref_model is not None:
             disable_dropout(ref_model)
         super().__init__(
-            model=model,
+            model=policy,
             args=args,
-            data_collator=GroupCollator(
-                packing(model, args, processing_class),
-                torch.float64 if model.dtype == torch.float64 else torch.float32,
-            ),
-            train_dataset=Dataset.from_list(train_rows),
-            eval_dataset=Dataset.from_list(eval_rows) if eval_rows else None,
+            data_collator=choose_collator(policy, args, processing_class),
+            train_dataset=Dataset.from_list(train_groups),
+            eval_dataset=Dataset.from_list(eval_groups) if eval_groups else None,
             processing_class=processing_class,
             callbacks=callbacks,
             optimizers=optimizers,
@@ -127,74 +121,87 @@ class GDPOTrainer(Parallel):
         self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
         self._since: float | None = None
         self._uncounted = 0
-        self.ref_model = None if ref_model is None else to_device(ref_model, self.args.device).eval()
-        if self.is_fsdp_enabled:
-            to_device(self.model, self.args.device)  # weights that are yet to be dealt out score the reference before
-        if self.args.n_gpu > 1:
-            raise ValueError("GDPOTrainer: found several GPUs in one process; expected one each, by accelerate launch")
+        self._place_models(ref_model)
         if args.precompute_ref_log_probs:
-            self.train_dataset = self._with_reference(self.train_dataset)
-            self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
-            self.ref_model = None
-        elif ref_model is None and is_adapted(self.model):
-            if any(p.requires_grad for _, p in reference_parameters(self.model)):
-                raise ValueError(
-                    "precompute_ref_log_probs: expected True, or a ref_model: weights below the adapter are trained too"
-                )
+            self._precompute_reference()
         elif ref_model is None:
-            self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+            self._keep_live_reference()
         if self.accelerator.num_processes > 1:
             self.train_dataset = append_dummy_group(self.train_dataset)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
-        if self.accelerator.num_processes > 1 or self.args.train_sampling_strategy != "random":
-            return super()._get_train_sampler(train_dataset)
-        return self._order(len(self.train_dataset))
+    # The steps of construction, in their order
 
-    def _order(self, items: int) -> Shuffle:
-        return Shuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        self._load_renamed(resume_from_checkpoint, model)
-
-    def _load_best_model(self) -> None:
-        super()._load_best_model()
-        assert self.state.best_model_checkpoint is not None  # Trainer calls this where there is one
-        self._load_renamed(self.state.best_model_checkpoint)
-
-    def _load_renamed(self, checkpoint: str, model: nn.Module | None = None) -> None:
-        policy = self.accelerator.unwrap_model(model or self.model)
-        if isinstance(policy, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
-            # Trainer loads by name, and leaves at its start what transformers saves under another name than the model
-            # has for it: GPT-NeoX's head, the experts of mixtures.
-            saved = type(policy).from_pretrained(checkpoint, dtype=policy.dtype, use_safetensors=True)
-            policy.load_state_dict(saved.state_dict())
-
-    def _prepared(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
+    def _read_groups(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
+        """The groups of the data set `name` that make a pair: rewarded, checked and tokenized."""
         if not isinstance(rows, Dataset | list | tuple):
             found = "none" if rows is None else type(rows).__name__
-            raise DataError(f"{name}: expected a list or a datasets.Dataset of groups, found {found}")
+            raise DataError(key=name, found=found, expected="a list or a datasets.Dataset of groups")
         if self._reward_funcs:
             rows = apply_reward_funcs(rows, self._reward_funcs, tokenizer, args.reward_weights)
         rows = rows.with_format(None) if isinstance(rows, Dataset) else rows
-        tokenized = tokenize_groups(rows, tokenizer, args.max_length)
-        cut = sum(group.pop("cut") for group in tokenized)
+        groups = tokenize_groups(rows, tokenizer, args.max_length)
+        cut = sum(group.pop("cut") for group in groups)
         if cut:
-            whole = sum(len(group["index"]) for group in tokenized)
-            logger.warning(f"{name}: {cut} of {whole} completions are cut at max_length={args.max_length} tokens")
-        kept = drop_tied_groups(tokenized)
+            total = sum(len(group["index"]) for group in groups)
+            logger.warning(f"{name}: {cut} of {total} completions are cut at max_length={args.max_length} tokens")
+        informative = drop_tied_groups(groups)
         if name == "train_dataset":
-            self.skipped_groups = len(tokenized) - len(kept)
-        return kept
+            self.skipped_groups = len(groups) - len(informative)
+        return informative
+
+    def _place_models(self, ref_model: PreTrainedModel | None) -> None:
+        """Move the reference to the device, and the policy too where Trainer does not."""
+        self.ref_model = None if ref_model is None else to_device(ref_model, self.args.device).eval()
+        if self.is_fsdp_enabled:
+            to_device(self.model, self.args.device)  # whole weights score the reference before they are dealt out
+        if self.args.n_gpu > 1:
+            expected = "one GPU in each process, by accelerate launch"
+            raise ArgumentError(key="GDPOTrainer", found="several GPUs in one process", expected=expected)
+
+    def _precompute_reference(self) -> None:
+        """Score the data by the reference, and free it."""
+        self.train_dataset = self._with_reference(self.train_dataset)
+        self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
+        self.ref_model = None
+
+    def _keep_live_reference(self) -> None:
+        """Make the policy as it starts the reference of every step: below its adapter, or else a copy."""
+        if not is_adapted(self.model):
+            self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
+        elif any(p.requires_grad for _, p in reference_parameters(self.model)):
+            raise ArgumentError(
+                key="precompute_ref_log_probs",
+                found="False, and weights below the adapter that are trained too",
+                expected="True, or a ref_model",
+            )
+
+    # What Trainer calls
+
+    def train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
+        if self.accelerator.num_processes > 1 or self.args.train_sampling_strategy != "random":
+            return super().train_sampler(train_dataset)
+        return self.order(len(self.train_dataset))
+
+    def order(self, items: int) -> Shuffle:
+        return Shuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
+
+    def after_load(self, checkpoint: str, model: nn.Module | None = None) -> None:
+        policy = self.accelerator.unwrap_model(model or self.model)
+        if isinstance(policy, PreTrainedModel) and not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            # Trainer loads by name. It leaves at their start the weights that transformers saves under another name
+            # than the model has for them: GPT-NeoX's head, the experts of mixtures.
+            saved = type(policy).from_pretrained(checkpoint, dtype=policy.dtype, use_safetensors=True)
+            policy.load_state_dict(saved.state_dict())
+
+    def before_save(self) -> None:
+        self._update_token_count()
 
     # The reference
 
     def _with_reference(self, dataset: Dataset) -> Dataset:
         groups = dataset.to_list()
         model = self.ref_model or self.model
-        config = model.config.to_diff_dict()
-        settings = {k: v for k, v in config.items() if k not in ("_name_or_path", "transformers_version")}
+        settings = compat.model_settings(model.config)
         precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
         key = cache_key(reference_parameters(model, aside=self.ref_model is None), [settings, precision], groups)
         assert self.args.output_dir is not None  # TrainingArguments names one where none is given
@@ -202,7 +209,7 @@ class GDPOTrainer(Parallel):
 
         def score(shard: Sequence[dict[str, Any]]) -> Tensor:
             batches = map(self.data_collator, batch_by_tokens(shard, self.args.max_forward_tokens))
-            return torch.cat([self._ref_log_probs(self._prepare_inputs(batch)) for batch in batches])
+            return torch.cat([self._ref_log_probs(self.on_device(batch)) for batch in batches])
 
         column = reference_log_probs(
             groups,
@@ -214,15 +221,16 @@ class GDPOTrainer(Parallel):
         )
         return dataset.add_column("ref_log_probs", column)
 
-    def _scored_apart(self, rows: Rows) -> Dataset:
-        """Groups that come after construction, ready to evaluate. Raises DataError where their reference is gone."""
+    def _late_groups(self, rows: Rows) -> Dataset:
+        """Groups given after construction, ready to evaluate. Raises DataError where their reference is freed."""
         if self.args.precompute_ref_log_probs and not is_adapted(self.model):
             raise DataError(
-                "eval_dataset: the reference is gone after its pass; "
-                "expected these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False"
+                "the reference is freed after its pass",
+                key="eval_dataset",
+                expected="these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False",
             )
-        made = Dataset.from_list(self._prepared("eval_dataset", rows, self.processing_class, self.args))
-        return self._with_reference(made) if self.args.precompute_ref_log_probs else made
+        groups = Dataset.from_list(self._read_groups("eval_dataset", rows, self.processing_class, self.args))
+        return self._with_reference(groups) if self.args.precompute_ref_log_probs else groups
 
     @torch.no_grad()
     def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
@@ -251,22 +259,22 @@ class GDPOTrainer(Parallel):
         """
         forwards = batch["forwards"]
         sizes = [forward["input_ids"].numel() for forward in forwards]
-        others = gather_object if isinstance(model, FSDPModule) else list
-        plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda mine: others([mine]))
-        for place, again in enumerate(plan):
-            forward = forwards[min(place, len(forwards) - 1)]
-            again = again and torch.is_grad_enabled()
-            given = (model, forward, self.args.max_logits)
+        gather = gather_object if isinstance(model, FSDPModule) else list
+        plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda own: gather([own]))
+        for number, recompute in enumerate(plan):
+            forward = forwards[min(number, len(forwards) - 1)]
+            arguments = (model, forward, self.args.max_logits)
             with self.accelerator.autocast():
-                tokens = (
-                    checkpoint(completion_log_probs, *given, use_reentrant=False)
-                    if again
-                    else completion_log_probs(*given)
+                token_log_probs = (
+                    checkpoint(completion_log_probs, *arguments, use_reentrant=False)
+                    if recompute and torch.is_grad_enabled()
+                    else completion_log_probs(*arguments)
                 )
-            if place == 0:
-                total = tokens.new_zeros(len(batch["lengths"]))
-            # A pass beyond its own is one that a process makes for the others: they gather their weights with it.
-            total = total.index_add(0, forward["owners"], tokens if place < len(forwards) else 0.0 * tokens)
+            if number == 0:
+                total = token_log_probs.new_zeros(len(batch["lengths"]))
+            # A pass beyond a process's own ones lets the other processes gather its weights, and counts nothing.
+            counted = token_log_probs if number < len(forwards) else 0.0 * token_log_probs
+            total = total.index_add(0, forward["owners"], counted)
         return total
 
     def compute_loss(
@@ -295,11 +303,11 @@ class GDPOTrainer(Parallel):
             loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
 
-    def _get_num_items_in_batch(self, batch_samples: list[Any], device: torch.device) -> Tensor:
-        """The groups of one optimizer step, over its parts and all processes."""
-        groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batch_samples), device=device)
-        everywhere: Tensor = self.accelerator.reduce(groups, "sum")
-        return everywhere
+    def items_in_step(self, batches: list[Any], device: torch.device) -> Tensor:
+        """The groups of one optimizer step, over its batches and all processes."""
+        groups = torch.tensor(sum(int(batch["mask"].any(-1).sum()) for batch in batches), device=device)
+        total: Tensor = self.accelerator.reduce(groups, "sum")
+        return total
 
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self._since, self._uncounted = None, 0
@@ -308,7 +316,7 @@ class GDPOTrainer(Parallel):
 
     def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
         if eval_dataset is not None and "sequences" not in getattr(eval_dataset, "column_names", ()):
-            eval_dataset = self._scored_apart(eval_dataset)
+            eval_dataset = self._late_groups(eval_dataset)
         self._sums["eval"].clear()
         began = time.perf_counter()
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
@@ -323,7 +331,7 @@ class GDPOTrainer(Parallel):
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
     ) -> tuple[Tensor, None, None]:
-        inputs = self._prepare_inputs(inputs)
+        inputs = self.on_device(inputs)
         with torch.no_grad():
             loss = self.compute_loss(model, inputs)
         assert isinstance(loss, Tensor)  # no outputs were asked for
@@ -356,15 +364,11 @@ class GDPOTrainer(Parallel):
         for name, value in added.items():
             sums[name] = sums.get(name, 0) + value
 
-    def _count(self) -> None:
-        """Bring the state's number of tokens up to date, before it is logged or saved."""
+    def _update_token_count(self) -> None:
+        """Add the tokens since the last call to the state's number, before it is logged or saved."""
         real = torch.tensor(self._uncounted, device=self.args.device)
         self.state.num_input_tokens_seen += int(self.accelerator.reduce(real, "sum"))
         self._uncounted = 0
-
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        self._count()
-        super()._save_checkpoint(*args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         mode = "train" if self.model.training else "eval"
@@ -383,6 +387,17 @@ class GDPOTrainer(Parallel):
                 self._since = now
             logs |= means if mode == "train" else {f"eval_{name}": value for name, value in means.items()}
         if mode == "train":
-            self._count()
+            self._update_token_count()
             logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
+
+
+def _functions(reward_funcs: RewardFunc | Sequence[RewardFunc] | None) -> list[RewardFunc]:
+    """One reward function, several or none, as a list. Raises DataError where one is no function, such as a name."""
+    if callable(reward_funcs) or isinstance(reward_funcs, str):
+        reward_funcs = [reward_funcs]
+    functions = list(reward_funcs or [])
+    for function in functions:
+        if not callable(function):
+            raise DataError(key="reward_funcs", found=repr(function), expected="functions")
+    return functions

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from gdpo.trainer.packing import Packing, Share, tree_mask
+from gdpo.trainer.packing import tree_mask
 
 if TYPE_CHECKING:
     from peft import PeftModel
@@ -156,30 +156,3 @@ def _accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
         torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
         total.addmm_(left.to(total.dtype), right.to(total.dtype))
-
-
-@torch.no_grad()
-def share_faithfully(model: PreTrainedModel, token: int) -> bool:
-    """Whether two completions behind one prompt score in `model` as each alone does.
-
-    A model whose attention ignores the mask, or whose positions or layers depend on more than attention, does not.
-    """
-    config = model.config.get_text_config()
-    if config._attn_implementation != "sdpa":
-        return False
-    spread = max(1, config.vocab_size // 8)
-    ids = [(token + step * spread) % config.vocab_size for step in range(1, 8)]
-    group = (ids[:3], [ids[3:5], ids[5:7] + ids[:1]])
-    training = model.training
-    model.eval()
-    scores = []
-    shares: tuple[Share, ...] = ("always", "never")
-    for share in shares:
-        _, forwards = Packing(token, max_tokens=64, share=share, bucket=False).forwards([group])
-        placed = [{name: tensor.to(model.device) for name, tensor in forward.items()} for forward in forwards]
-        scored = [(forward["owners"], completion_log_probs(model, forward)) for forward in placed]
-        scores.append(torch.cat([s for _, s in scored])[torch.cat([o for o, _ in scored]).argsort(stable=True)])
-    model.train(training)
-    # Low precision rounds by up to a hundredth; a mask ignored changes log-probabilities by far more.
-    exact = model.dtype in (torch.float32, torch.float64)
-    return torch.allclose(scores[0], scores[1], rtol=1e-4 if exact else 0.02, atol=1e-4 if exact else 0.05)

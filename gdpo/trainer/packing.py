@@ -7,9 +7,9 @@ forwards are cut changes cost and padding, and a log-probability only by roundin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,8 @@ from transformers import PretrainedConfig
 
 Share = Literal["auto", "always", "never"]
 PADDING = 0.05  # at most this share of a forward is padding
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -161,18 +163,46 @@ def tree_mask(segments: Tensor) -> Tensor:
     return (((column == 0) | (row == column)) & causal).unsqueeze(1)
 
 
-def batch_by_tokens(groups: Sequence[dict[str, Any]], most: int) -> Iterator[list[dict[str, Any]]]:
-    """Successive groups, as many at a time as hold up to `most` tokens; one group at least."""
-    part: list[dict[str, Any]] = []
-    held = 0
-    for group in groups:
-        tokens = sum(len(group["prompt_ids"]) + len(ids) for ids in group["sequences"])
-        if part and held + tokens > most:
-            yield part
-            part, held = [], 0
-        part.append(group)
-        held += tokens
-    yield part
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """The indices of `lengths` from the longest to the shortest, equal ones in order."""
+    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+def batch_by_length(lengths: Sequence[int], rows: int | Callable[[int], int]) -> list[list[int]]:
+    """The indices of `lengths` in batches of like length, longest first, equal ones in order.
+
+    `rows` is how many a batch takes at most, or what gives that, 1 or more, for the longest length in it.
+    """
+    order = longest_first(lengths)
+    batches = []
+    while order:
+        size = rows if isinstance(rows, int) else rows(lengths[order[0]])
+        batches.append(order[:size])
+        order = order[size:]
+    return batches
+
+
+def batch_by_size(items: Iterable[T], size: Callable[[T], int], limit: int) -> Iterator[list[T]]:
+    """Successive items, as many at a time as have up to `limit` of `size` together; at least one item."""
+    batch: list[T] = []
+    total = 0
+    for item in items:
+        if batch and total + size(item) > limit:
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size(item)
+    if batch:
+        yield batch
+
+
+def batch_by_tokens(groups: Sequence[dict[str, Any]], limit: int) -> Iterator[list[dict[str, Any]]]:
+    """Successive groups, as many at a time as hold up to `limit` tokens; at least one group."""
+
+    def tokens(group: dict[str, Any]) -> int:
+        return sum(len(group["prompt_ids"]) + len(ids) for ids in group["sequences"])
+
+    return batch_by_size(groups, tokens, limit)
 
 
 def attention_tokens(config: PretrainedConfig, parameters: int) -> float:

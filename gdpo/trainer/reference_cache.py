@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from gdpo.core.files import replacing
 from gdpo.core.progress import report
+from gdpo.trainer import compat
 from gdpo.trainer.logprobs import is_adapted
 
 VERSION = 1  # raised when what a shard holds changes its meaning
@@ -89,7 +90,7 @@ def reference_parameters(model: nn.Module, aside: bool = True) -> list[tuple[str
     named = model.state_dict(keep_vars=True).items()
     if not (aside and is_adapted(model)):
         return list(named)
-    added = (str(model.base_model.prefix), "modules_to_save")
+    added = compat.adapter_name_parts(model)
     return [(name, tensor) for name, tensor in named if not any(part in name for part in added)]
 
 

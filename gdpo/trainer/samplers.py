@@ -7,11 +7,11 @@ nothing: it is scored, since every process must take part in every exchange of g
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from datasets import Dataset, concatenate_datasets
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
 
 class Shuffle(Sampler[int]):
@@ -57,20 +57,6 @@ class Filled(Sampler[int]):
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
-
-
-def filled_loader(loader: DataLoader) -> DataLoader:
-    """A process's part of the batches that a `Filled` sampler orders, as accelerate has prepared it."""
-    parts: Any = loader.batch_sampler  # accelerate's, which has no types
-    if hasattr(parts, "batch_sampler"):
-        # In an epoch resumed midway accelerate looks for the sampler here, and where it finds none the epoch takes
-        # the first one's order.
-        parts.sampler = parts.batch_sampler.sampler
-        # TRL gathers what it logs by way of accelerate, which would cut off the last batch what a dataset of this
-        # length repeats in it; nothing is repeated.
-        repeated: Any = loader.dataset
-        repeated.total_dataset_length = len(parts.sampler)
-    return loader
 
 
 def append_dummy_group(groups: Dataset) -> Dataset:

@@ -11,6 +11,7 @@ import torch
 from gdpo.core.records import Question, write_records
 from gdpo.models import choice_likelihood
 from gdpo.models.choice_likelihood import Choices, Scorer, likeliest, log_likelihoods, most_likely
+from gdpo.trainer.packing import Packing
 
 
 def asks(text: str) -> list[dict[str, str]]:
@@ -43,7 +44,7 @@ def directly(path: Path, conversation: list[dict[str, str]], choice: str) -> flo
 @pytest.mark.parametrize("share", ["always", "never"])
 def test_log_likelihoods_are_those_of_each_sequence_alone(student, tmp_path, monkeypatch, batch_size, share):
     monkeypatch.setattr(
-        choice_likelihood, "_packing", lambda model, pad: choice_likelihood.Packing(pad, 4096, share=share)
+        choice_likelihood, "choose_packing", lambda model, pad, *_, **__: Packing(pad, 4096, share=share)
     )
     found = log_likelihoods(student, "float32", ASKED, batch_size, tmp_path / "cache.jsonl")
     for (conversation, choices), row in zip(ASKED, found, strict=True):

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gdpo.config.models import Lora, Method, Objective
 from gdpo.core.errors import UserError
 from gdpo.students import train_run
+from tests.refusal import refused
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
 
@@ -144,7 +145,7 @@ def test_blank_completions_are_left_out(student, groups, tmp_path):
 
 @pytest.mark.parametrize("trainer", ["dpo", "gdpo"])
 def test_nothing_to_learn_from(trainer, student, groups, tmp_path):
-    with pytest.raises(UserError, match="two different rewards, found none"):
+    with refused(found="none", expected="two different rewards"):
         train(student, groups[-1:], tmp_path, method(trainer))
 
 

@@ -20,8 +20,9 @@ from transformers import (
 )
 from transformers.models.auto.modeling_auto import AutoModelForCausalLM
 
-from gdpo.trainer.logprobs import completion_log_probs, share_faithfully, split_head, token_log_probs
+from gdpo.trainer.logprobs import completion_log_probs, split_head, token_log_probs
 from gdpo.trainer.packing import Packing
+from gdpo.trainer.packing_choice import share_faithfully
 
 VOCABULARY, PAD = 60, 0
 SMALL = {

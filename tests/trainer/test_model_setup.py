@@ -8,8 +8,10 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from gdpo.core.errors import ArgumentError
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 from gdpo.trainer.model_setup import disable_dropout
+from tests.refusal import refused
 
 ROWS = [{"prompt": "9 =", "completions": ["9", "= 9", "8"], "rewards": [1.0, 0.5, 0.2]}]
 LORA = {"r": 2, "target_modules": "all-linear"}
@@ -64,12 +66,12 @@ def test_what_is_frozen_stays_frozen(student, tmp_path):
 
 
 def test_two_adapters_are_refused(student, tmp_path):
-    with pytest.raises(ValueError, match="expected a model without an adapter, found a PeftModel"):
+    with refused(ArgumentError, key="peft_config", found="a PeftModel", expected="a model without an adapter"):
         trainer(student, tmp_path, adapted(student), peft_config=LoraConfig(**LORA))
 
 
 def test_nothing_to_train_is_refused(student, tmp_path):
-    with pytest.raises(ValueError, match="expected weights to train, found none"):
+    with refused(ArgumentError, key="model", found="none", expected="weights to train"):
         trainer(student, tmp_path, adapted(student).requires_grad_(False))
 
 
@@ -77,7 +79,7 @@ def test_a_reference_that_would_move_is_refused(student, tmp_path):
     """`bias="all"` trains the biases below the adapter, which disabling it does not bring back."""
     model = adapted(student)
     model.base_model.model.lm_head.weight.requires_grad_(True)
-    with pytest.raises(ValueError, match="weights below the adapter are trained too"):
+    with refused(ArgumentError, found="weights below the adapter that are trained too", expected="or a ref_model"):
         trainer(student, tmp_path, model, precompute_ref_log_probs=False)
 
 
