@@ -88,11 +88,13 @@ def _checkpoint(judge: Judge, kind: str) -> tuple[Path, PretrainedConfig]:
     try:
         config = AutoConfig.from_pretrained(path)
     except (OSError, ValueError) as error:
-        raise UserError(f"judge.reference: expected a model's configuration, found: {first_line(error)}") from None
-    found = config.architectures or []
-    if not any(name.endswith(kind) for name in found):
-        wanted = f"expected one that ends in {kind} for backend {judge.backend}"
-        raise UserError(f"judge.reference: found architectures {', '.join(found) or 'none'}, {wanted}")
+        found = f"'{first_line(error)}'"
+        raise UserError(key="judge.reference", found=found, expected="a model's configuration") from None
+    architectures = config.architectures or []
+    if not any(name.endswith(kind) for name in architectures):
+        found = f"architectures {', '.join(architectures) or 'none'}"
+        expected = f"one that ends in {kind} for backend {judge.backend}"
+        raise UserError(key="judge.reference", found=found, expected=expected)
     return path, config
 
 
@@ -106,12 +108,12 @@ class Guard:
         self.judge, self.model = judge, Generator(path, judge.dtype)
         self.tokenizer = self.model.tokenizer
         if not self.tokenizer.chat_template:
-            raise UserError("judge.reference: found no chat template, expected a guard's, which asks about a reply")
+            expected = "a guard's, which asks about a reply"
+            raise UserError(key="judge.reference", found="no chat template", expected=expected)
         shown = self._rendered(PROBE)
         if not all(text in shown for text in PROBE):
-            raise UserError(
-                "judge.reference: found a chat template that does not show request and reply, given as text"
-            )
+            found = "a chat template that does not show request and reply, given as text"
+            raise UserError(key="judge.reference", found=found)
 
     def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
         """See Backend."""
@@ -157,8 +159,8 @@ class Guard:
         try:
             return self.model.prompts([conversation(asked)])[0]
         except (TemplateError, TypeError, ValueError) as error:
-            found = f"found: {first_line(error)}"
-            raise UserError(f"judge.reference: expected a chat template for a request and a reply, {found}") from None
+            expected = "a chat template for a request and a reply"
+            raise UserError(key="judge.reference", found=f"'{first_line(error)}'", expected=expected) from None
 
 
 def conversation(asked: Asked) -> list[dict[str, str]]:
@@ -194,7 +196,8 @@ class Classifier:
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
         if self.tokenizer.pad_token_id is None:
-            raise UserError("judge.reference: found a tokenizer without a padding or end token, expected one of them")
+            found = "a tokenizer without a padding or end token"
+            raise UserError(key="judge.reference", found=found, expected="one of them")
         self.model.config.pad_token_id = self.tokenizer.pad_token_id  # by which a causal one finds a row's last token
         positions = getattr(config, "max_position_embeddings", judge.max_tokens)
         self.most = min(judge.max_tokens, positions, self.tokenizer.model_max_length)
@@ -230,8 +233,7 @@ def label_index(config: PretrainedConfig, judge: Judge) -> int:
     labels = sorted((int(index), str(label).strip()) for index, label in (config.id2label or {}).items())
     safe = [index for index, label in labels if label.lower() == judge.safe.lower()]
     if len(labels) < 2 or not safe:
-        raise UserError(
-            f"judge.safe: found '{judge.safe}', expected one of the two or more labels of {judge.reference}, "
-            f"which has: {', '.join(label for _, label in labels)}"
-        )
+        expected = f"one of the two or more labels of {judge.reference}"
+        hint = f"it has: {', '.join(label for _, label in labels)}"
+        raise UserError(key="judge.safe", found=f"'{judge.safe}'", expected=expected, hint=hint)
     return safe[0]

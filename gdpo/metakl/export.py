@@ -43,8 +43,10 @@ def export(layout: Layout, trainset: str) -> str:
     configs = ["questions", "groups"] if groups else ["questions"]
     if groups and {group.id for group in groups} != {question.id for question in questions}:
         raise UserError(
-            f"{layout.groups(trainset)}: expected a group for each question of {layout.trainset(trainset)}, found "
-            "others; run `gdpo teach respond` and `gdpo teach reward` again, or move the file away"
+            path=layout.groups(trainset),
+            found="others",
+            expected=f"a group for each question of {layout.trainset(trainset)}",
+            hint="run `gdpo teach respond` and `gdpo teach reward` again, or move the file away",
         )
     matter = front_matter(layout, trainset, Counter(licences[q.source] for q in questions), configs)
     rows = ({**question.model_dump(), "licence": licences[question.source]} for question in questions)

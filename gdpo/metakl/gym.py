@@ -21,14 +21,12 @@ def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
     try:
         from reasoning_gym import create_dataset
     except ImportError:
-        raise UserError(f"sources.{name}.gym: found no package {PACKAGE}, expected it installed") from None
+        raise UserError(key=f"sources.{name}.gym", found=f"no package {PACKAGE}", expected="it installed") from None
     try:
         rows = create_dataset(gym.dataset, size=gym.size, seed=gym.seed, **gym.config)
     except (ValueError, TypeError, AssertionError) as error:
-        found = first_line(error)
-        raise UserError(
-            f"sources.{name}.gym: expected what {PACKAGE} takes for {gym.dataset}, found: {found}"
-        ) from None
+        expected = f"what {PACKAGE} takes for {gym.dataset}"
+        raise UserError(key=f"sources.{name}.gym", found=f"'{first_line(error)}'", expected=expected) from None
     return f"gym:{PACKAGE}=={version(PACKAGE)}/{gym.dataset}", _once(rows)
 
 

@@ -13,6 +13,8 @@ def annotate(questions: list[Question]) -> list[Skills]:
     """
     bare = next((q.id for q in questions if not q.units and not q.topics), None)
     if bare is not None:
-        raise UserError(f"pool question {bare}: found no topic, expected one; or another backend in 'annotate'")
+        raise UserError(
+            key=f"pool question {bare}", found="no topic", expected="one", hint="or set another backend in 'annotate'"
+        )
     reason = "the source's own word"
     return [Skills(id=q.id, skills=dict.fromkeys(q.units or q.topics, reason)) for q in questions]

@@ -55,12 +55,12 @@ class Items:
             from gdpo.tiny.world import benchmark_questions
 
             if wanted is None:
-                raise UserError(f"benchmarks.{name}.items: found none, expected how many the made-up world is to give")
+                expected = "how many items the made-up world is to give"
+                raise UserError(key=f"benchmarks.{name}.items", found="none", expected=expected)
             return benchmark_questions(self.scale.world, benchmark.source, split, wanted)
         if split == "validation":
-            raise UserError(
-                f"benchmarks.{name}.validation_items: found {wanted}, expected 0 (real sources have no split)"
-            )
+            expected = "0 (real sources have no split)"
+            raise UserError(key=f"benchmarks.{name}.validation_items", found=wanted, expected=expected)
         return drawn(self.of_source(benchmark.source), wanted, benchmark.items_seed)
 
     def read_of(self, name: str) -> dict[str, str]:

@@ -42,10 +42,8 @@ def question_proficiency(right: Mapping[str, Mapping[str, float]]) -> dict[str, 
     models = list(right)
     for model in models[1:]:
         if differing := right[models[0]].keys() ^ right[model].keys():
-            raise UserError(
-                f"proficiency: expected every model's answers to the same questions, found {min(differing)} "
-                f"answered by one of {models[0]} and {model} alone"
-            )
+            found = f"{min(differing)} answered by one of {models[0]} and {model} alone"
+            raise UserError(key="proficiency", found=found, expected="every model's answers to the same questions")
     rows = {}
     for question in right[models[0]]:
         accuracies = {model: right[model][question] for model in models}

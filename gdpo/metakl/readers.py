@@ -25,8 +25,9 @@ Fields = dict[str, Any]
 class BadField(Exception):
     """`field` of a row is not what the layout promises."""
 
-    def __init__(self, field: str, found: Any, expected: str) -> None:
-        super().__init__(f"{field}: found {_short(found)}, expected {expected}")
+    def __init__(self, field: str, value: Any, expected: str) -> None:
+        self.field, self.found, self.expected = field, _short(value), expected
+        super().__init__(f"{field}: found {self.found}, expected {expected}")
 
 
 def _short(value: Any) -> str:

@@ -206,4 +206,5 @@ def check_size(name: str, trainset: TrainSet, found: Sequence[Question]) -> None
     Raises UserError where the pool holds too few questions for `trainset`, or the whole set none of a part's.
     """
     if len(found) < (1 if trainset.select == "part" else trainset.size):
-        raise UserError(f"trainsets.{name}.size: expected {trainset.size} questions, the pool yields {len(found)}")
+        count = f"{len(found)} in the pool"
+        raise UserError(key=f"trainsets.{name}.size", found=count, expected=f"{trainset.size} questions")

@@ -35,7 +35,7 @@ class Unavailable(UserError):
     """A gated source that cannot be had here; `reason` says why in one sentence, for who reads an empty column."""
 
     def __init__(self, name: str, reason: str) -> None:
-        super().__init__(f"sources.{name}: {reason}")
+        super().__init__(reason, key=f"sources.{name}")
         self.reason = reason
 
 
@@ -63,7 +63,7 @@ def catalogue() -> dict[str, Source]:
         try:
             found[name] = Source.model_validate(entry)
         except ValidationError as error:
-            raise UserError(f"{path}, sources.{name}.{first_problem(error, Source)}") from None
+            raise UserError(f"sources.{name}.{first_problem(error, Source)}", path=path) from None
     return found
 
 
@@ -81,9 +81,10 @@ def mirror_dir(given: str | None, scale: Scale) -> Path | None:
     if asked is None:
         return None
     if not Path(asked).is_dir():
-        raise UserError(f"{name}: found '{asked}', expected a directory with the sources' files")
+        raise UserError(key=name, found=f"'{asked}'", expected="a directory with the sources' files")
     if not (Path(asked) / "manifest.json").is_file():
-        raise UserError(f"{name}: found no manifest.json in '{asked}', expected one with file, rows and sha256 of each")
+        found, expected = f"no manifest.json in '{asked}'", "one with file, rows and sha256 of each"
+        raise UserError(key=name, found=found, expected=expected)
     return Path(asked)
 
 
@@ -119,7 +120,8 @@ def read(name: str, source: Source, mirror: Path | None) -> Read:
         if len(found.questions) == source.rows:
             break
     if not found.questions:
-        raise UserError(f"sources.{name}: reader '{source.reader}' found no question, expected at least one")
+        found_none = f"no question by reader '{source.reader}'"
+        raise UserError(key=f"sources.{name}", found=found_none, expected="at least one")
     return found
 
 
@@ -132,8 +134,8 @@ def reader_of(name: str, source: Source) -> Callable[[Row], Fields | None]:
         refused = source.grader == "refusal"
         return partial(mapped, paths=source.fields, refused=refused, no_answer=source.no_answer)
     if source.reader not in READERS:
-        known = ["fields", *READERS]
-        raise UserError(f"sources.{name}.reader: found '{source.reader}'; {suggest(source.reader, known)}")
+        hint = suggest(source.reader, ["fields", *READERS])
+        raise UserError(key=f"sources.{name}.reader", found=f"'{source.reader}'", hint=hint)
     return READERS[source.reader]
 
 
@@ -148,7 +150,9 @@ def _questions(
             fields = reader(row)
             _answered(source, row, fields)
         except BadField as error:
-            raise UserError(f"{where}, line {number}, {error}") from None
+            raise UserError(
+                path=where, line=number, key=error.field, found=error.found, expected=error.expected
+            ) from None
         if fields is None:
             yield None
             continue
@@ -157,7 +161,7 @@ def _questions(
         try:
             yield Question(id=f"{name}-{number}", domain=source.domain, source=name, grader=source.grader, **fields)
         except ValidationError as error:
-            raise UserError(f"{where}, line {number}, {first_validation_error(error, Question)}") from None
+            raise UserError(first_validation_error(error, Question), path=where, line=number) from None
 
 
 def _answered(source: Source, row: Row, fields: Fields | None) -> None:
@@ -178,13 +182,15 @@ def _expected(name: str, source: Source, mirror: Path) -> str | None:
     content = read_json(manifest)
     entries = content.get("entries") if isinstance(content, dict) else None
     if not isinstance(entries, list):
-        raise UserError(f"{manifest}: found no list 'entries', expected one with file, rows and sha256 of each file")
+        expected = "one with file, rows and sha256 of each file"
+        raise UserError(path=manifest, found="no list 'entries'", expected=expected)
     for number, entry in enumerate(entries):
         if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) for key in ("file", "sha256")):
-            raise UserError(f"{manifest}, entries.{number}: found {entry!r:.80}, expected file and sha256 as text")
+            found = f"{entry!r:.80}"
+            raise UserError(path=manifest, key=f"entries.{number}", found=found, expected="file and sha256 as text")
     hashes = {entry["file"]: entry["sha256"] for entry in entries}
     if source.mirror not in hashes and source.hub is None:
-        raise UserError(f"sources.{name}.mirror: found '{source.mirror}', expected a file of {manifest}")
+        raise UserError(key=f"sources.{name}.mirror", found=f"'{source.mirror}'", expected=f"a file of {manifest}")
     return hashes.get(source.mirror)
 
 
@@ -194,16 +200,17 @@ def _checked(file: str, mirror: Path, expected: str) -> tuple[Path, str]:
     try:
         digest = sha256(path)
     except (OSError, UserError):
-        raise UserError(f"{path}: no such file; {manifest} has it") from None
+        raise UserError("no such file", path=path, hint=f"{manifest} has it") from None
     if digest != expected:
-        raise UserError(f"{path}: found sha256 {digest}, expected {expected} as {manifest} says")
+        raise UserError(path=path, found=f"sha256 {digest}", expected=f"{expected} as {manifest} says")
     return path, digest
 
 
 def _hub_rows(name: str, source: Source) -> tuple[HubSource, Iterator[tuple[int, Row]]]:
     """The data set at the commit that is read, and its rows."""
     if source.hub is None:
-        raise UserError(f"sources.{name}: found no 'hub' entry, expected one or a mirror directory with its file")
+        expected = "one or a mirror directory with its file"
+        raise UserError(key=f"sources.{name}", found="no 'hub' entry", expected=expected)
     from datasets import load_dataset
 
     if source.hub.gated and (closed := _closed(source.hub)):
@@ -218,7 +225,8 @@ def _hub_rows(name: str, source: Source) -> tuple[HubSource, Iterator[tuple[int,
         found = first_line(error)
         if hub.gated:
             raise Unavailable(name, f"{hub.path} is gated on the Hub and was not to be loaded: {found}") from None
-        raise UserError(f"sources.{name}: expected to load {hub.path} from the Hub, found: {found}") from None
+        expected = f"to load {hub.path} from the Hub"
+        raise UserError(key=f"sources.{name}", found=f"'{found}'", expected=expected) from None
     return hub, enumerate(rows, start=1)
 
 

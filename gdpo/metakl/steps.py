@@ -64,7 +64,9 @@ def decontaminate(scale: Scale) -> None:
         benchmarks = read_guarded(layout.heldout_items)
         kept, dropped = cleaning.decontaminate(questions, Overlap.of(scale, benchmarks))
         if scale.world and dropped:
-            raise UserError(f"world: {len(dropped)} pool questions are benchmark items; expected none")
+            raise UserError(
+                key="world", found=f"{len(dropped)} pool questions that are benchmark items", expected="none"
+            )
         rows = cleaning.report(questions, dropped, benchmarks)
         write_csv(layout.contamination, cleaning.COLUMNS, rows)
         write_records(layout.contaminated, dropped)
@@ -108,7 +110,8 @@ def quality(scale: Scale) -> None:
     from gdpo.metakl import quality as measure
 
     if scale.encoder is None:
-        raise UserError("encoder: found none, expected the sentence encoder that the taxonomy is matched with")
+        expected = "the sentence encoder that the taxonomy is matched with"
+        raise UserError(key="encoder", found="none", expected=expected)
     layout = Layout(scale)
     with recorded(layout.quality, "quality", [scale.annotate, scale.encoder]):
         questions, work = read_records(layout.decontaminated, Question), layout.work / f"quality-{VERSION['quality']}"
@@ -129,10 +132,11 @@ def merge(scale: Scale) -> None:
         skills = {entry.id: list(entry.skills) for entry in read_records(layout.skills, Skills)}
         missing = next((q.id for q in questions if q.id not in skills), None)
         if missing is not None:
-            raise UserError(f"{layout.skills}: found no skills of question {missing}, expected every question's")
+            found = f"no skills of question {missing}"
+            raise UserError(path=layout.skills, found=found, expected="every question's")
         if unknown := skills.keys() - {q.id for q in questions}:
-            found = f"found skills of {min(unknown)}, expected a question of {layout.decontaminated}"
-            raise UserError(f"{layout.skills}: {found}")
+            expected = f"a question of {layout.decontaminated}"
+            raise UserError(path=layout.skills, found=f"skills of {min(unknown)}", expected=expected)
         merged = {
             backend: merging.merge(skills, backend, scale, layout.work, extra)
             for backend in dict.fromkeys([scale.merge.backend, *scale.merge.compare])
@@ -153,7 +157,7 @@ def answer(scale: Scale, model: str) -> None:
     with recorded(layout.answers(model), "answer", settings, {"answer": settings.seed}) as extra:
         questions = proficiencies.measured(read_records(layout.decontaminated, Question), settings)
         if not questions:
-            raise UserError(f"{layout.decontaminated}: found no question to answer, expected one or more")
+            raise UserError(path=layout.decontaminated, found="no question to answer", expected="one or more")
         rows = answers(scale, model, questions, extra)
         write_records(layout.answers(model), rows)
     right = sum(row.accuracy for row in rows)
@@ -169,10 +173,10 @@ def proficiency(scale: Scale) -> None:
         rows = proficiencies.question_proficiency(right)
         questions = read_records(layout.annotated, Question)
         if unknown := rows.keys() - {question.id for question in questions}:
-            found = f"found {min(unknown)}, expected questions of {layout.annotated}"
-            raise UserError(f"{layout.answers(models[0])}: {found}")
+            expected = f"questions of {layout.annotated}"
+            raise UserError(path=layout.answers(models[0]), found=min(unknown), expected=expected)
         if not rows:
-            raise UserError(f"{layout.answers(models[0])}: found no answer, expected one or more")
+            raise UserError(path=layout.answers(models[0]), found="no answer", expected="one or more")
         units = proficiencies.unit_proficiency(questions, rows)
         write_csv(
             layout.proficiency,
@@ -217,14 +221,17 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
     asked = {q.id: q.units for q in questions if q.id in average}
     if len(asked) < len(average) or {unit for units in asked.values() for unit in units} != unit_average.keys():
         raise UserError(
-            f"{layout.unit_proficiency}: expected the units of the questions in {layout.annotated.name} that "
-            f"{layout.proficiency.name} lists, found others; run `gdpo metakl proficiency` again"
+            path=layout.unit_proficiency,
+            found="others",
+            expected=f"the units of the questions in {layout.annotated.name} that {layout.proficiency.name} lists",
+            hint="run `gdpo metakl proficiency` again",
         )
     if scale.selection.unmeasured == "estimate":
         average, unit_average = proficiencies.estimated(questions, average, unit_average)
     known = [q for q in questions if q.id in average and selection.admits(trainset, q)]
     if not known:
-        raise UserError(f"{layout.proficiency}: found no question of the pool, expected proficiencies to select by")
+        expected = "proficiencies to select by"
+        raise UserError(path=layout.proficiency, found="no question of the pool", expected=expected)
     found = selection.metakl(known, average, unit_average, scale.selection, trainset.size, scale.mastered_threshold)
     return [known[i] for i in found.indices]
 
@@ -236,8 +243,9 @@ def _averages(path: Path, key: str) -> dict[str, float]:
         try:
             found[row[key]] = float(row["average"])
         except (KeyError, TypeError, ValueError):
-            wanted = f"expected columns '{key}' and 'average', a number"
-            raise UserError(f"{path}, line {number}: found {', '.join(map(str, row.values()))}, {wanted}") from None
+            values = ", ".join(map(str, row.values()))
+            expected = f"columns '{key}' and 'average', a number"
+            raise UserError(path=path, line=number, found=values, expected=expected) from None
     return found
 
 

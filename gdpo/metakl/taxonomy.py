@@ -87,9 +87,9 @@ def load(file: str | None = None) -> Tree:
     try:
         return Tree.model_validate(parsed(path))
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a taxonomy") from None
+        raise UserError("no such file", path=path, expected="a taxonomy") from None
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error, Tree)}") from None
+        raise UserError(first_problem(error, Tree), path=path) from None
 
 
 @dataclass(frozen=True)
@@ -227,7 +227,7 @@ def named(
             continue
         found = candidates(tree, domain)
         if not found.names:
-            raise UserError(f"{settings.file or OURS}: found no area of domain {domain}, expected one")
+            raise UserError(path=settings.file or OURS, found=f"no area of domain {domain}", expected="one")
         rows = scores(cosines([asked[place] for place in places], found.glosses, similar), found)
         for place, row in zip(places, rows, strict=True):
             question = questions[place]

@@ -34,16 +34,21 @@ class Completion:
 
 @dataclass(frozen=True)
 class Imported:
-    """A prompt with its completions, before they are judged; `where` is the first row's place."""
+    """A prompt with its completions, before they are judged; `path` and `line` are the first row's."""
 
     id: str
-    where: str
+    path: Path
+    line: int
     prompt: list[dict[str, str]]
     completions: list[Completion]
 
 
 class BadRow(Exception):
-    """What a row holds in place of what its layout promises."""
+    """What a row holds in place of what its layout promises; `key` is the path, empty where its reader adds it."""
+
+    def __init__(self, key: str, found: str, expected: str) -> None:
+        self.key, self.found, self.expected = key, found, expected
+        super().__init__(f"{key}: found {found}, expected {expected}")
 
 
 Read = TypeVar("Read")
@@ -84,7 +89,7 @@ def _entries(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
 def _only(row: Mapping[str, Any], path: str) -> Any:
     values = list(at(row, path).values())
     if len(values) != 1:
-        raise BadRow(f"{path}: found {len(values) or 'no'} values, expected one")
+        raise BadRow(path, f"{len(values) or 'no'} values", "one")
     return values[0]
 
 
@@ -94,21 +99,21 @@ def _number(value: Any) -> float:
     except OverflowError:  # an integer that is no float
         finite = False
     if not finite:
-        raise BadRow(f"found {value!r:.80}, expected a finite number")
+        raise BadRow("", f"{value!r:.80}", "a finite number")
     return float(value)
 
 
 def _truth(value: Any) -> bool:
     if not isinstance(value, bool | int | float) or value not in (0, 1):
-        raise BadRow(f"found {value!r}, expected true or false")
+        raise BadRow("", f"{value!r}", "true or false")
     return bool(value)
 
 
 def _answer(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BadRow(f"found {value!r}, expected text or a number")
+        raise BadRow("", f"{value!r}", "text or a number")
     if isinstance(value, float) and not math.isfinite(value):
-        raise BadRow(f"found {value!r}, expected text or a finite number")
+        raise BadRow("", f"{value!r}", "text or a finite number")
     return str(value)
 
 
@@ -116,10 +121,10 @@ def completions(row: Mapping[str, Any], fields: Import) -> list[Completion]:
     """A row's completions, verbatim, each with what judges it. Raises BadRow where the row does not fit `fields`."""
     texts = _entries(row, fields.completions)
     if not texts:
-        raise BadRow(f"{fields.completions}: found no completion, expected at least one")
+        raise BadRow(fields.completions, "no completion", "at least one")
     for text in texts.values():
         if not isinstance(text, str):
-            raise BadRow(f"{fields.completions}: found {type(text).__name__}, expected text")
+            raise BadRow(fields.completions, type(text).__name__, "text")
     if fields.answer is not None:
         answer = _read(_answer, _only(row, fields.answer), fields.answer)
         return [Completion(text, answer=answer) for text in texts.values()]
@@ -137,9 +142,8 @@ def _beside(
     """What stands at `path` for each of `texts`, which stand at `place`, in their order."""
     judged = _entries(row, path)
     if judged.keys() != texts.keys():
-        raise BadRow(
-            f"{path}: found {len(judged)} entries beside {len(texts)} completions at {place}, expected one for each"
-        )
+        found = f"{len(judged)} entries beside {len(texts)} completions at {place}"
+        raise BadRow(path, found, "one for each")
     return [_read(reader, judged[trail], path) for trail in texts]
 
 
@@ -147,7 +151,7 @@ def _read(reader: Callable[[Any], Read], value: Any, path: str) -> Read:
     try:
         return reader(value)
     except BadRow as error:
-        raise BadRow(f"{path}: {error}") from None
+        raise BadRow(path, error.found, error.expected) from None
 
 
 def _messages(prompt: Any, instruction: str, path: str) -> list[dict[str, str]]:
@@ -158,7 +162,7 @@ def _messages(prompt: Any, instruction: str, path: str) -> list[dict[str, str]]:
         isinstance(message, dict) and all(isinstance(value, str) for value in message.values()) for message in prompt
     )
     if not texts or not all({"role", "content"} <= message.keys() for message in prompt) or not prompt:
-        raise BadRow(f"{path}: found {type(prompt).__name__}, expected text or messages with role and content")
+        raise BadRow(path, type(prompt).__name__, "text or messages with role and content")
     messages: list[dict[str, str]] = prompt
     return messages
 
@@ -174,20 +178,22 @@ def read_imported(paths: Sequence[Path], fields: Sequence[Import], instruction: 
     layouts = list(fields) * len(paths) if len(fields) == 1 else fields
     for name, path, layout in zip(_names(paths), paths, layouts, strict=True):
         for number, row in read_jsonl(path):
-            where = f"{path}, line {number}"
             try:
                 prompt = _messages(_only(row, layout.prompt), instruction, layout.prompt)
-                new = Imported(f"{name}-{number}", where, prompt, completions(row, layout))
+                new = Imported(f"{name}-{number}", path, number, prompt, completions(row, layout))
             except BadRow as error:
-                raise UserError(f"{where}, {error}") from None
+                raise UserError(
+                    path=path, line=number, key=error.key, found=error.found, expected=error.expected
+                ) from None
             key = tuple((message["role"], " ".join(message["content"].split())) for message in prompt)
             before = found.get(key)
             found[key] = replace(before, completions=before.completions + new.completions) if before else new
     if not found:
-        raise UserError(f"{', '.join(map(str, paths))}: found no row, expected at least one")
+        raise UserError(path=", ".join(map(str, paths)), found="no row", expected="at least one")
     for group in found.values():
         if len(group.completions) < 2:
-            raise UserError(f"{group.where}: found one completion, expected at least two of a prompt")
+            expected = "at least two of a prompt"
+            raise UserError(path=group.path, line=group.line, found="one completion", expected=expected)
     return list(found.values())
 
 
@@ -225,7 +231,8 @@ def judged(
     domain, grader = trainset.domain, trainset.grader or "math"
     for group in groups:
         if grader != "refusal" and any(c.answer is not None and not c.answer.strip() for c in group.completions):
-            raise UserError(f"{group.where}: found an empty answer, expected one for grader '{grader}'")
+            expected = f"one for grader '{grader}'"
+            raise UserError(path=group.path, line=group.line, found="an empty answer", expected=expected)
     pairs = [
         (Question(id=g.id, domain=domain, source=g.id, question="", answer=c.answer, grader=grader), c.text)
         for g in groups for c in g.completions if c.answer is not None

@@ -81,7 +81,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
 
     layout, settings = Layout(scale), scale.trainset(trainset)
     if settings.select != "import":
-        raise UserError(f"trainsets.{trainset}.select: found '{settings.select}', expected 'import'")
+        raise UserError(key=f"trainsets.{trainset}.select", found=f"'{settings.select}'", expected="'import'")
     assert settings.domain is not None  # gdpo.config.models.TrainSet: select: import has one
     tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
@@ -99,8 +99,10 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
         kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in asked]
         if not kept:
             raise UserError(
-                f"trainsets.{trainset}: all {len(read)} groups ask items of {', '.join(forbidden)}, expected some that "
-                "ask none ('contaminated: keep' trains on them and leaves the columns of those benchmarks empty)"
+                f"all {len(read)} groups ask items of {', '.join(forbidden)}",
+                key=f"trainsets.{trainset}",
+                expected="some that ask none",
+                hint="'contaminated: keep' trains on them and leaves the columns of those benchmarks empty",
             )
         groups = imports.judged(
             kept[: settings.size],
@@ -128,7 +130,7 @@ def _tokenizer(layout: Layout) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # which is all that the library raises
-        raise UserError(f"{path}: expected a tokenizer, found: {first_line(error)}") from None
+        raise UserError(path=path, found=f"'{first_line(error)}'", expected="a tokenizer") from None
 
 
 def _found(path: str, mirror: Path | None) -> Path:
@@ -151,14 +153,18 @@ def part(scale: Scale, trainset: str) -> None:
     """Write a part's groups: those that the whole set's questions have, so that a part costs no response."""
     layout = Layout(scale)
     if (select := scale.trainset(trainset).select) != "part":
-        raise UserError(f"trainsets.{trainset}.select: found '{select}', expected 'part'")
+        raise UserError(key=f"trainsets.{trainset}.select", found=f"'{select}'", expected="'part'")
     whole = scale.trainset(trainset).parts[0]
     with recorded(layout.groups(trainset), "part", scale.trainset(trainset)):
         found = {group.id: group for group in read_records(layout.groups(whole), Group)}
         questions = read_records(layout.trainset(trainset), Question)
         if missing := [question.id for question in questions if question.id not in found]:
-            problem = f"found no group of {missing[0]}, expected one; run `gdpo teach reward` again"
-            raise UserError(f"{layout.groups(whole)}: {problem}")
+            raise UserError(
+                path=layout.groups(whole),
+                found=f"no group of {missing[0]}",
+                expected="one",
+                hint="run `gdpo teach reward` again",
+            )
         write_records(layout.groups(trainset), (found[question.id] for question in questions))
     say(f"part {trainset}: {len(questions)} of {len(found)} groups of {whole}")
 
@@ -174,8 +180,10 @@ def reward(scale: Scale, trainset: str) -> None:
         responses = read_records(layout.responses(trainset), Responses)
         if [question.id for question in questions] != [response.id for response in responses]:
             raise UserError(
-                f"{layout.responses(trainset)}: expected responses to the questions of {layout.trainset(trainset)}, in "
-                "their order, found others; run `gdpo teach respond` again"
+                path=layout.responses(trainset),
+                found="others",
+                expected=f"responses to the questions of {layout.trainset(trainset)}, in their order",
+                hint="run `gdpo teach respond` again",
             )
         tokenizer = _tokenizer(layout)
         pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]

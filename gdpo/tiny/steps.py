@@ -28,7 +28,8 @@ def pretrain(scale: Scale, name: str) -> None:
 
     settings = scale.model(name).pretrain
     if settings is None or scale.world is None:
-        raise UserError(f"models.{name}: found no 'pretrain', expected a model that is pretrained here")
+        expected = "a model that is pretrained here"
+        raise UserError(key=f"models.{name}", found="no 'pretrain'", expected=expected)
     out = Layout(scale).pretrained(name)
     with (
         recorded(out, "pretrain", scale.pretrain_settings(name), {"pretrain": settings.seed}),
@@ -46,7 +47,8 @@ def bases(scale: Scale, ship: bool) -> None:
     layout = Layout(scale)
     named = [name for name, model in scale.models.items() if model.pretrain and model.shipped]
     if not named:
-        raise UserError(f"{scale.name}: found no model with both 'reference' and 'pretrain', expected one")
+        found = "no model with both 'reference' and 'pretrain'"
+        raise UserError(key=scale.name, found=found, expected="one")
     with recorded(layout.bases, "bases", [scale.model_settings(name) for name in named]):
         write_csv(layout.bases, COLUMNS, [_compared(layout, name, ship) for name in named])
     for row in read_csv(layout.bases):
@@ -70,7 +72,7 @@ def _shipped(scale: Scale, name: str) -> tuple[str, str]:
 def _compared(layout: Layout, name: str, ship: bool) -> dict[str, Any]:
     made, shipped = layout.pretrained(name), located(_shipped(layout.scale, name)[0])
     if not provenance_path(made).exists():
-        raise UserError(f"{made}: found no model, expected one that `gdpo pretrain --name {name}` makes")
+        raise UserError(path=made, found="no model", expected=f"one that `gdpo pretrain --name {name}` makes")
     seconds = read_stored(provenance_path(made), Provenance)["wall_seconds"]
     row: dict[str, Any] = {"model": name, "seconds": seconds, "made_sha256": digest(made)}
     row["shipped_sha256"] = digest(shipped) if shipped.is_dir() else ""

@@ -51,7 +51,7 @@ def pool_questions(world: World) -> list[Question]:
 def benchmark_questions(world: World, skill: str, split: Literal["test", "validation"], n: int) -> list[Question]:
     """`n` different held-out questions of a skill; people and things are drawn evenly."""
     if split not in ("test", "validation"):
-        raise UserError(f"split: found '{split}', expected 'test' or 'validation'")
+        raise UserError(key="split", found=f"'{split}'", expected="'test' or 'validation'")
     return _questions(world, skill, split, n)
 
 
@@ -61,10 +61,10 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
     Without `thoughts` every response is its final answer alone.
     """
     if mix not in world.popularity:
-        raise UserError(f"world.popularity: found '{mix}'; {suggest(mix, world.popularity)}")
+        raise UserError(key="world.popularity", found=f"'{mix}'", hint=suggest(mix, world.popularity))
     shares = {name: skill.mix.get(mix, 0.0) for name, skill in world.skills.items()}
     if sum(shares.values()) <= 0:
-        raise UserError(f"world.skills: no skill has a share in mix '{mix}'")
+        raise UserError(f"no skill has a share in mix '{mix}'", key="world.skills")
     rng = random.Random(f"pretrain {world.seed} {mix} {seed}")
     sampler = Sampler(_lore(world), world.modulus, rng, world.popularity[mix])
     examples = []
@@ -76,7 +76,7 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
 
 def _questions(world: World, skill: str, part: Part, n: int) -> list[Question]:
     if skill not in world.skills:
-        raise UserError(f"world.skills: found '{skill}'; {suggest(skill, world.skills)}")
+        raise UserError(key="world.skills", found=f"'{skill}'", hint=suggest(skill, world.skills))
     sampler = Sampler(_lore(world), world.modulus, random.Random(f"{part} {world.seed} {skill}"))
     items: dict[str, Item] = {}
     while len(items) < n:
@@ -105,7 +105,7 @@ def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | Non
         item = sampler.draw(skill)
         if part_of(item.question) == part and item.question not in (known or {}):
             return item
-    raise UserError(f"world.skills.{skill}: expected more '{part}' questions than its universe holds")
+    raise UserError(key=f"world.skills.{skill}", expected=f"more '{part}' questions than its universe holds")
 
 
 def _lore(world: World) -> Lore:

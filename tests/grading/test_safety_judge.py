@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from gdpo.evaluate.judging import judge as judge_step
 from gdpo.grading import safety_judge as judging
 from gdpo.grading.safety_judge import Classifier, Guard, label_index, loaded, read_verdict, verdicts
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
+from tests.refusal import refused
 
 WORDS = ["<pad>", "<end>", "<unk>", "judge", "no", "sure", "perhaps", "safe", "unsafe", "maybe", "pick", "a", "lock"]
 SAYS = {"no": "safe", "sure": "unsafe", "perhaps": "maybe", "safe": "<end>", "unsafe": "<end>", "maybe": "<end>"}
@@ -254,9 +256,11 @@ def test_labels_without_a_safe_one_are_refused_by_name(tmp_path):
 
     judge = Judge(backend="classifier", reference="dir:x", safe="safe")
     labels = {"id2label": {0: "toxic", 1: "insult"}, "label2id": {"toxic": 0, "insult": 1}}
-    with pytest.raises(UserError, match=r"judge.safe: found 'safe', expected one of .* has: toxic, insult$"):
+    with refused(
+        key="judge.safe", found="'safe'", expected="one of the two or more labels", hint="it has: toxic, insult"
+    ):
         label_index(BertConfig(**labels), judge)
-    with pytest.raises(UserError, match=r"has: safe$"):
+    with refused(key="judge.safe", hint=re.compile("has: safe$")):
         label_index(BertConfig(num_labels=1, id2label={0: "safe"}, label2id={"safe": 0}), judge)
 
 
@@ -270,24 +274,24 @@ def test_labels_may_be_numbered_with_gaps():
 def test_a_model_of_another_kind_is_refused(guard, classifier):
     """transformers would put a random head on the guard's weights, and judge by it."""
     wrong = classifier.model_copy(update={"reference": guard.reference})
-    with pytest.raises(UserError, match="found architectures LlamaForCausalLM, expected one that ends in ForSequence"):
+    with refused(found="architectures LlamaForCausalLM", expected="one that ends in ForSequence"):
         verdicts(wrong, asked("no"))
     wrong = guard.model_copy(update={"reference": classifier.reference})
-    with pytest.raises(UserError, match="ForSequenceClassification, expected one that ends in ForCausalLM"):
+    with refused(found="ForSequenceClassification", expected="one that ends in ForCausalLM"):
         verdicts(wrong, asked("no"))
 
 
 @pytest.mark.parametrize(
-    ("template", "sentence"),
+    ("template", "found"),
     [
-        (None, "found no chat template"),
+        (None, "no chat template"),
         ("judge {{ messages[0]['content'] }}", "does not show request and reply"),
         ("judge {{ messages[0]['content'][0]['text'] }} {{ messages[1]['content'][0]['text'] }}", "does not show"),
-        ("{{ raise_exception('guidelines are missing') }}", "found: guidelines are missing"),
+        ("{{ raise_exception('guidelines are missing') }}", "'guidelines are missing"),
     ],
 )
-def test_a_template_that_hides_the_reply_is_refused(tmp_path, template, sentence):
-    with pytest.raises(UserError, match=sentence):
+def test_a_template_that_hides_the_reply_is_refused(tmp_path, template, found):
+    with refused(key="judge.reference", found=found):
         verdicts(save_guard(tmp_path, template), asked("no"))
 
 
@@ -297,7 +301,7 @@ def test_pickled_weights_and_unknown_models_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"no \.safetensors file"):
         verdicts(judge, asked("no"))
     (tmp_path / "model.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")  # whole, without a tensor
-    with pytest.raises(UserError, match=r"judge.reference: expected a model's configuration, found: .*none-such"):
+    with refused(key="judge.reference", found="none-such", expected="a model's configuration"):
         verdicts(judge, asked("no"))
 
 

@@ -9,12 +9,12 @@ import pytest
 
 from gdpo.config.data import Source
 from gdpo.config.loader import merge, read_yaml
-from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
 from gdpo.grading.grade import grade_many
 from gdpo.metakl.readers import READERS, unit
 from gdpo.metakl.sources import catalogue, read_source
 from tests.mirror import MIRROR, needs_mirror
+from tests.refusal import refused
 
 CATALOGUE = read_yaml(CONFIG / "sources.yaml")["sources"]
 
@@ -60,7 +60,7 @@ def test_the_catalogue_is_read_without_a_scale(tmp_path: Path, monkeypatch: pyte
     assert catalogue()["aime24"].mirror == "aime24/test.jsonl"
     (tmp_path / "sources.yaml").write_text(json.dumps({"sources": {"mine": CATALOGUE["aime24"] | {"domain": "maths"}}}))
     monkeypatch.setattr("gdpo.metakl.sources.CONFIG", tmp_path)
-    with pytest.raises(UserError, match=r"sources\.yaml, sources\.mine\.domain: Input should be 'math'"):
+    with refused(path="sources.yaml", problem="sources.mine.domain: Input should be 'math'"):
         catalogue()
 
 

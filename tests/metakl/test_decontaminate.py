@@ -9,7 +9,6 @@ import pytest
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, read_json
 from gdpo.core.records import Question, read_records
 from gdpo.metakl import steps
@@ -18,6 +17,7 @@ from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, repo
 from gdpo.metakl.pool import drawn
 from gdpo.metakl.sources import catalogue
 from tests.mirror import MIRROR, mirror_of, needs_mirror
+from tests.refusal import refused
 
 PHRASE = "a baker sells twelve loaves on monday and twice as many on tuesday"  # 13 words
 
@@ -151,7 +151,7 @@ def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypa
     monkeypatch.chdir(tmp_path)
     scale, mirror = small(tmp_path)
     scale.sources["math500"] = scale.sources["math500"].model_copy(update={"mirror": None, "hub": None})
-    with pytest.raises(UserError, match=r"sources\.math500: found no 'hub' entry"):
+    with refused(key="sources.math500", found="no 'hub' entry"):
         steps.benchmark(scale, mirror)
 
 

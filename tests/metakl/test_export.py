@@ -13,6 +13,7 @@ from gdpo.core.records import Group, Parts, Question, read_records, write_record
 from gdpo.metakl import steps
 from gdpo.metakl.export import export, front_matter, group_features, question_features
 from tests.metakl import made_set
+from tests.refusal import refused
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_groups_without_parts_load(layout, load, answered):
 
 def test_groups_of_other_questions_are_refused(layout, answered):
     write_records(layout.groups("metakl"), answered[:3])
-    with pytest.raises(UserError, match=r"groups/metakl\.jsonl: expected a group for each question"):
+    with refused(path="groups/metakl.jsonl", expected="a group for each question"):
         export(layout, "metakl")
     assert not layout.export("metakl").exists()
 
@@ -112,7 +113,7 @@ def test_bad_groups_leave_what_was_there(layout):
 
 
 def test_imported_groups_are_not_exported(layout):
-    with pytest.raises(UserError, match=r"trainsets\.taken: found imported groups"):
+    with refused(key="trainsets.taken", found="imported groups"):
         export(layout, "taken")
     assert not layout.export("taken").exists()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from gdpo.config.data import Source
 from gdpo.core.errors import UserError
 from gdpo.metakl.sources import read_source
 from tests.mirror import mirror_of
+from tests.refusal import refused
 
 
 def source(grader: str, paths: dict) -> Source:
@@ -65,7 +67,7 @@ def test_a_number_that_is_one_choices_index_and_anothers_text_is_refused(tmp_pat
     """Of the choices 1, 2, 3 the answer 1 may mean the second or the first; of 3, 1 it means the second either way."""
     paths = {"question": "q", "choices": "c", "answer": "a"}
     mirror = mirror_of(tmp_path, {"q": "Q", "c": [3, 1], "a": 1}, {"q": "Q", "c": [1, 2, 3], "a": 1})
-    with pytest.raises(UserError, match=r"line 2, answer \(a\): found 1, .*it may mean B or A$"):
+    with refused(line=2, key="answer (a)", found="1", expected=re.compile("it may mean B or A$")):
         read_source("n", source("letter", paths), mirror)
     [question] = read_source("n", source("letter", paths), mirror_of(tmp_path, {"q": "Q", "c": [3, 1], "a": 1}))
     assert question.answer == "B"

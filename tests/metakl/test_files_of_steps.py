@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv
 from gdpo.core.records import Answers, Group, Question, Responses, write_records
 from gdpo.metakl import steps
 from gdpo.teach import steps as teach
+from tests.refusal import refused
 
 
 def question(name: str, units=("a",)) -> Question:
@@ -43,27 +45,27 @@ def answer(name: str, accuracy: float) -> Answers:
 def test_answers_to_questions_that_the_pool_does_not_hold(layout):
     for model in layout.scale.proficiency.models:
         write_records(layout.answers(model), [answer("ghost", 1.0)])
-    with pytest.raises(UserError, match=r"found ghost, expected questions of results/micro/annotated\.jsonl"):
+    with refused(found="ghost", expected="questions of results/micro/annotated.jsonl"):
         steps.proficiency(layout.scale)
 
 
 def test_no_answers(layout):
     for model in layout.scale.proficiency.models:
         write_records(layout.answers(model), [])
-    with pytest.raises(UserError, match="found no answer, expected one or more"):
+    with refused(found="no answer", expected="one or more"):
         steps.proficiency(layout.scale)
 
 
 @pytest.mark.parametrize("units", [[], [{"unit": "a", "average": 1.0}, {"unit": "c", "average": 0.0}]])
 def test_proficiencies_of_other_units(layout, units):
     write_csv(layout.unit_proficiency, ["unit", "average"], units)
-    with pytest.raises(UserError, match=r"unit_proficiency\.csv: expected the units .* found others"):
+    with refused(path="unit_proficiency.csv", found="others", expected="the units "):
         steps.select(layout.scale, "metakl")
 
 
 def test_proficiencies_that_are_no_numbers(layout):
     write_csv(layout.proficiency, ["id", "average"], [{"id": "q1", "average": "high"}])
-    with pytest.raises(UserError, match=r"proficiency\.csv, line 2: found q1, high, expected columns"):
+    with refused(path="proficiency.csv", line=2, found="q1, high", expected="columns"):
         steps.select(layout.scale, "metakl")
 
 
@@ -71,7 +73,7 @@ def test_responses_in_another_order_are_not_graded_against_each_others_questions
     write_records(layout.trainset("metakl"), [question("q1"), question("q2")])
     given = [Responses(id=name, model="m", completions=["1", "2"]) for name in ("q2", "q1")]
     write_records(layout.responses("metakl"), given)
-    with pytest.raises(UserError, match=r"expected responses to the questions of .*metakl\.jsonl"):
+    with refused(expected=re.compile(r"^responses to the questions of .*metakl\.jsonl")):
         teach.reward(layout.scale, "metakl")
     assert not layout.groups("metakl").exists()
 
@@ -79,10 +81,10 @@ def test_responses_in_another_order_are_not_graded_against_each_others_questions
 def test_a_part_of_groups_that_are_not_there(layout):
     write_records(layout.groups("metakl"), [group("q1")])
     write_records(layout.trainset("metakl-half"), [question("q1"), question("q2")])
-    with pytest.raises(UserError, match="found no group of q2, expected one"):
+    with refused(found="no group of q2", expected="one"):
         teach.part(layout.scale, "metakl-half")
 
 
 def test_quality_needs_an_encoder(layout):
-    with pytest.raises(UserError, match="encoder: found none"):
+    with refused(key="encoder", found="none"):
         steps.quality(layout.scale)

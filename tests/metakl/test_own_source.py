@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from gdpo.config.data import Source
 from gdpo.config.models import Import
-from gdpo.core.errors import UserError
 from gdpo.core.hashing import fingerprint
 from gdpo.metakl.readers import last_boxed
 from gdpo.metakl.sources import read
 from gdpo.teach.imports import BadRow, completions
 from tests.mirror import mirror_of
+from tests.refusal import refused
 
 NAN = float("nan")
 PLAIN = {"question": "question", "answer": "answer"}
@@ -37,14 +38,16 @@ def test_no_number_is_no_answer(tmp_path, answer, reader):
     made = source(PLAIN)
     if reader == "problem":
         made = Source(domain="math", reader=reader, grader="math", licence="MIT", mirror="rows.jsonl")
-    with pytest.raises(UserError, match=r"rows\.jsonl, line 2, answer.*: found -?(nan|inf), expected text or a finite"):
+    with refused(
+        path="rows.jsonl", line=2, key="answer", found=re.compile("^-?(nan|inf)$"), expected="text or a finite"
+    ):
         answers(tmp_path, made, {"answer": 7}, {"answer": answer})
 
 
 @pytest.mark.parametrize("field", ["question", "choices"])
 def test_no_number_is_no_text(tmp_path, field):
     row = {"answer": "B", "choices": [1.5, 2.5]} | {field: NAN if field == "question" else [1.5, NAN]}
-    with pytest.raises(UserError, match=rf"line 1, {field} .*: found nan, expected text"):
+    with refused(line=1, key=f"{field} ", found="nan", expected="text"):
         answers(tmp_path, source(LETTERED, "letter"), row)
 
 
@@ -53,7 +56,7 @@ def test_no_number_is_no_text(tmp_path, field):
 def test_what_looks_like_no_answer_is_refused_unless_it_is_declared(tmp_path, answer, reader):
     fields = PLAIN if reader == "fields" else {}
     rows = ({"answer": "7"}, {"answer": answer})
-    with pytest.raises(UserError, match=r"line 2, answer: found '.*', expected an answer; 'no_answer: \["):
+    with refused(line=2, key="answer", found="'", expected="an answer; 'no_answer: ["):
         answers(tmp_path, source(fields, reader=reader), *rows)
     assert answers(tmp_path, source(fields, reader=reader, no_answer=[answer.upper()]), *rows) == ["7"]
     assert answers(tmp_path, source(fields, reader=reader, no_answer=[]), *rows) == ["7", answer.strip()]
@@ -83,7 +86,7 @@ def test_an_answer_stays_an_answer(tmp_path, answer):
     ],
 )
 def test_a_letter_that_is_another_choices_text_is_refused(tmp_path, choices, answer, named):
-    with pytest.raises(UserError, match=rf"line 1, answer \(answer\): found '{answer}', .* may mean {named}"):
+    with refused(line=1, key="answer (answer)", found=f"'{answer}'", expected=f"may mean {named}"):
         answers(tmp_path, source(LETTERED, "letter"), {"choices": choices, "answer": answer})
 
 

@@ -7,10 +7,10 @@ import random
 import pytest
 
 from gdpo.config.data import Proficiency
-from gdpo.core.errors import UserError
 from gdpo.core.records import Question
 from gdpo.metakl.proficiency import estimated, measured, question_proficiency, unit_proficiency
 from gdpo.metakl.select import stable_hash
+from tests.refusal import refused
 
 
 def question(name: str, units=(), domain="math") -> Question:
@@ -43,9 +43,9 @@ def test_strict_needs_every_sample_of_every_model():
 
 
 def test_models_must_have_answered_the_same_questions():
-    with pytest.raises(UserError, match="expected every model's answers to the same questions, found q2 answered by"):
+    with refused(key="proficiency", found="q2 answered by", expected="every model's answers to the same questions"):
         question_proficiency({"m1": {"q1": 1.0, "q2": 1.0}, "m2": {"q1": 1.0}})
-    with pytest.raises(UserError, match="found q3 answered by one of m1 and m2 alone"):
+    with refused(key="proficiency", found="q3 answered by one of m1 and m2 alone"):
         question_proficiency({"m1": {"q1": 1.0}, "m2": {"q1": 1.0, "q3": 0.0}})
 
 

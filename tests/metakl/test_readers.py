@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.core.errors import UserError
 from gdpo.metakl.readers import READERS, last_boxed, unit
 from gdpo.metakl.sources import read_source
 from tests.metakl.test_sources import CSQA, GSM8K, source
 from tests.mirror import mirror_of
+from tests.refusal import refused
 
 
 def fields(reader: str, **row: object) -> dict | None:
@@ -160,6 +160,6 @@ def test_a_bad_row_is_named(tmp_path: Path, reader: str, row: dict, problem: str
     good = {"gsm8k": GSM8K, "commonsenseqa": CSQA}.get(reader)
     mirror = mirror_of(tmp_path, *([good] if good else []), row)
     line = 2 if good else 1
-    with pytest.raises(UserError) as caught:
+    with refused(path=str(mirror / "rows.jsonl"), line=line) as caught:
         read_source("s", source(reader), mirror)
-    assert f"{mirror / 'rows.jsonl'}, line {line}, {problem}" in str(caught.value)
+    assert problem in str(caught.value)

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from benchmarks import selection as benchmark
 from gdpo.config.data import Selection
 from gdpo.config.models import TrainSet
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv
 from gdpo.core.records import Question
 from gdpo.metakl.select import (
@@ -26,6 +25,7 @@ from gdpo.metakl.select import (
     union,
 )
 from tests.metakl import literal_selection as literal
+from tests.refusal import refused
 
 
 @st.composite
@@ -212,7 +212,7 @@ def test_baseline_sets_admit_by_domain_grader_and_difficulty():
     assert [q.id for q in any_of(pool, safe)] == ["q002"]
     joined = union([pool[:3], pool[2:]], 3)
     assert [q.id for q in joined] == ["q000", "q002", "q001"]
-    with pytest.raises(UserError, match=r"trainsets\.safe\.size: expected 5 questions, the pool yields 1"):
+    with refused(key="trainsets.safe.size", found="1 in the pool", expected="5 questions"):
         check_size("safe", safe, any_of(pool, safe))
 
 
@@ -231,5 +231,5 @@ def test_parts_lie_within_each_other_and_take_one_domain():
     assert len(of(99)) == 40
     assert set(of(99, "math")) == {f"q{number}" for number in range(0, 40, 2)}
     check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), whole)
-    with pytest.raises(UserError, match="expected 99 questions, the pool yields 0"):
+    with refused(found="0 in the pool", expected="99 questions"):
         check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), [])

@@ -15,6 +15,7 @@ from gdpo.core.records import Question, Skills
 from gdpo.metakl import quality, taxonomy
 from gdpo.metakl.readers import READERS
 from tests.mirror import MIRROR, needs_mirror
+from tests.refusal import refused
 
 TREE = """
 areas:
@@ -103,7 +104,7 @@ def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
     assert [entry.id for entry in skills] == ["q1", "q2", "q3"]
     assert [list(entry.skills) for entry in skills] == [["plants", "soil"], ["sums", "carrying"], ["plants", "soil"]]
     assert skills[1].skills["sums"] == "similarity 0.80"  # (0.9 + 0.7) / 2
-    with pytest.raises(UserError, match="no area of domain safety"):
+    with refused(found="no area of domain safety", expected="one"):
         named([question(4, domain="safety")], tree, Taxonomy())
 
 
@@ -160,8 +161,8 @@ def test_the_nearest_view_counts() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("gloss: what grows", "gloss: ' '", r"tree\.yaml, areas\.plants\.gloss: "),
-        ("{lava: hot}", "{Lava: hot}", r"tree\.yaml, skills\.1\.skills\.Lava"),
+        ("gloss: what grows", "gloss: ' '", r"tree\.yaml: areas\.plants\.gloss: "),
+        ("{lava: hot}", "{Lava: hot}", r"tree\.yaml: skills\.1\.skills\.Lava"),
         ("{lava: hot}", "{leaves: hot}", r"skills\.1\.skills: found 'leaves' a second time, expected it once"),
         ("{lava: hot}", "{plants: hot}", r"skills\.1\.skills: found 'plants' a second time, expected it once"),
         ("{lava: hot}", "{lava: hot, lava: cold}", r"tree\.yaml, line \d+: expected YAML.*'lava' a second"),
@@ -169,7 +170,7 @@ def test_the_nearest_view_counts() -> None:
         ("geology: [rocks]", "geology: [rock]", r"topics\.geology: found 'rock', expected the name of an area or"),
         ("domains: [math]", "domains: [maths]", r"areas\.sums\.domains\.0: "),
         ("domains: [math]", "domains: []", r"areas\.sums\.domains: "),
-        ("topics:", "labels:", r"tree\.yaml, labels: unknown key"),
+        ("topics:", "labels:", r"tree\.yaml: labels: unknown key"),
     ],
 )
 def test_a_mistake_in_a_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -202,7 +203,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, monkeypatch
 
 
 def test_a_missing_taxonomy_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"mine\.yaml: no such file; expected a taxonomy"):
+    with refused(problem="no such file", path="mine.yaml", expected="a taxonomy"):
         taxonomy.load(str(tmp_path / "mine.yaml"))
 
 

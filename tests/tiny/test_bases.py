@@ -20,6 +20,7 @@ from gdpo.core.hashing import fingerprint
 from gdpo.models.checkpoints import PROJECT, checkpoint_files, digest, directory
 from gdpo.students.steps import model as make_model
 from gdpo.tiny.steps import bases, pretrain
+from tests.refusal import refused
 
 SHIPPED = [name for name, model in load_scale("tiny").models.items() if model.shipped]
 SMALL = {"hidden_size": 16, "layers": 1, "heads": 2, "examples": 64, "batch_size": 16}
@@ -243,11 +244,9 @@ def test_a_model_of_another_shape_or_none_is_told(small):
 
 def test_what_cannot_be_compared_is_one_sentence(small):
     shutil.rmtree(Layout(small).pretrained("tiny-s"))
-    with pytest.raises(
-        UserError, match=r"tiny-s: found no model, expected one that `gdpo pretrain --name tiny-s` makes"
-    ):
+    with refused(path="tiny-s", found="no model", expected="one that `gdpo pretrain --name tiny-s` makes"):
         bases(small, ship=False)
-    with pytest.raises(UserError, match="own: found no model with both 'reference' and 'pretrain', expected one"):
+    with refused(key="own", found="no model with both 'reference' and 'pretrain'", expected="one"):
         bases(small.model_copy(update={"models": {"tiny-m": small.model("tiny-m")}}), ship=False)
-    with pytest.raises(UserError, match=r"models\.qwen3-8b: found no 'pretrain', expected a model that is pretrained"):
+    with refused(key="models.qwen3-8b", found="no 'pretrain'", expected="a model that is pretrained"):
         pretrain(load_scale("paper"), "qwen3-8b")

@@ -8,7 +8,6 @@ import pytest
 
 from gdpo.config.loader import load_scale
 from gdpo.config.models import World
-from gdpo.core.errors import UserError
 from gdpo.tiny import lexicon
 from gdpo.tiny.skills import CHAIN_LENGTHS, Lore, Sampler, operate
 from gdpo.tiny.world import (
@@ -17,6 +16,7 @@ from gdpo.tiny.world import (
     pool_questions,
     pretraining_examples,
 )
+from tests.refusal import refused
 
 BOTH = {(a, b) for a in (True, False) for b in (True, False)}
 TRUE_WHEN = {
@@ -155,9 +155,9 @@ def test_names_are_nobody_elses_word(world):
 
 
 def test_unknown_names_are_user_errors(world):
-    with pytest.raises(UserError, match="chain4"):
+    with refused(key="world.skills", found="'chain9'", hint="chain4"):
         benchmark_questions(world, "chain9", "test", 5)
-    with pytest.raises(UserError, match="teacher"):
+    with refused(key="world.popularity", found="'teachr'", hint="teacher"):
         pretraining_examples(world, "teachr", 5, 0)
-    with pytest.raises(UserError, match="more 'test' questions"):
+    with refused(key="world.skills.hop", expected="more 'test' questions"):
         benchmark_questions(world.model_copy(update={"entities": 2}), "hop", "test", 200)

@@ -144,7 +144,7 @@ SOURCES = [
         r"m/own\.jsonl: found sha256 .* expected 00",
         manifest='{"entries": [{"file": "own.jsonl", "sha256": "00"}]}',
     ),
-    source("empty", r"sources\.own: reader 'fields' found no question", content=""),
+    source("empty", r"sources\.own: found no question by reader 'fields'", content=""),
     source("no JSON", r"m/own\.jsonl, line 2: expected a JSON object", content=ROW + "x\n"),
     source("wrong columns", r"m/own\.jsonl, line 1, .*question", content='{"q": "1"}\n'),
     source("wrong type", r"m/own\.jsonl, line 1, .*answer", content='{"question": "1", "answer": [1]}\n'),

@@ -121,7 +121,7 @@ STEPS = [
     at_step(
         "card: units of no count",
         "metakl card",
-        r"units\.json, u: expected 'count'",
+        r"units\.json, u: found others, expected 'count'",
         **CARD,
         **{"contamination.csv": CONTAMINATION, "units.json": '{"u": {}}'},
     ),
