@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gdpo.core.errors import UserError
+from gdpo.core.markdown import table_lines
 from gdpo.models.shapes import GIB
 from gdpo.ops.plan.jobs import Time, total
 from gdpo.ops.plan.plan import Plan, Prediction
@@ -125,15 +126,15 @@ def _steps(plan: Plan) -> str:
         time = f"{spent / 3600:,.1f}" if gpus else _time(spent)
         memory = max(prediction.memory_gib for prediction in predictions)
         lines.append([
-            step, str(len(predictions)), str(sum(prediction.job.done for prediction in predictions)),
+            step, ", ".join(sources), str(len(predictions)), str(sum(p.job.done for p in predictions)),
             str(_runs(predictions) or ""),
             *(_big(tokens[f"{what}_tokens"]) for what in ("trained", "sampled", "read")),
             "?" if "unknown" in sources else time if spent else "",
-            f"{memory:.1f} GiB" if memory else "", ", ".join(sources),
+            f"{memory:.1f} GiB" if memory else "",
         ])  # fmt: skip
     spent_in = "GPU-hours" if gpus else "time"
-    heads = ["step", "jobs", "done", "runs", "trained", "sampled", "read", spent_in, "memory", "from"]
-    return "## Steps\n\n" + _table(heads, lines, texts=(0, 9))
+    heads = ["step", "from", "jobs", "done", "runs", "trained", "sampled", "read", spent_in, "memory"]
+    return "\n".join(["## Steps", "", *table_lines(heads, lines, labels=2)])
 
 
 def _memory(plan: Plan) -> list[str]:
@@ -154,7 +155,8 @@ def _memory(plan: Plan) -> list[str]:
     for sizes, same in alike.items():
         others = f" and {len(same) - 1} more" if len(same) > 1 else ""
         lines.append([same[0] + others, *(f"{size / GIB:.1f}" for size in (*sizes, sum(sizes)))])
-    return ["## Memory of a run, GiB on each GPU\n\n" + _table(["run", *names, "in all"], sorted(lines), texts=(0,))]
+    table = table_lines(["run", *names, "in all"], sorted(lines), labels=1)
+    return ["\n".join(["## Memory of a run, GiB on each GPU", "", *table])]
 
 
 def measured(plan: Plan) -> list[str]:
@@ -171,7 +173,7 @@ def measured(plan: Plan) -> list[str]:
         texts = [[f"{pair[0]:.1f}", f"{pair[1]:.1f}", ratio] for pair, ratio in zip(pairs, ratios, strict=True)]
         cells.append([step, str(len(predictions)), *texts[0], *texts[1]])
     heads = ["step", "jobs", "predicted s", "measured s", "ratio", "predicted CPU s", "measured CPU s", "ratio"]
-    return ["## Measured beside predicted\n\n" + _table(heads, cells, texts=(0,))]
+    return ["\n".join(["## Measured beside predicted", "", *table_lines(heads, cells, labels=1)])]
 
 
 def _origins(plan: Plan) -> str:
@@ -193,11 +195,6 @@ def _origins(plan: Plan) -> str:
     if any(prediction.money for prediction in plan.predictions):
         lines.append("money: those tokens by the `price` of each endpoint in the scale's file, in its currency")
     return "\n".join(["## Where the numbers come from", "", *(f"- {line}" for line in lines)])
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], texts: Sequence[int]) -> str:
-    rule = ["---" if place in texts else "---:" for place in range(len(heads))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])
 
 
 def _big(number: float) -> str:
