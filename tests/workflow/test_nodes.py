@@ -8,9 +8,7 @@ import pytest
 from snakemake_executor_plugin_slurm.submit_string import get_submit_command
 from snakemake_executor_plugin_slurm.utils import set_gres_string
 
-from gdpo.config.loader import load_scale
-from gdpo.ops.plan.jobs import Job
-from gdpo.ops.plan.plan import Planner
+from gdpo.ops.plan.jobs import find_jobs
 from tests.workflow.test_own_scales import planned, scale
 
 PARAMS = {"run_uuid": "r", "slurm_logfile": "l", "comment_str": "c", "account": "", "partition": "", "workdir": ""}
@@ -52,7 +50,8 @@ def test_a_job_on_two_nodes(tmp_path):
 
 
 @pytest.mark.parametrize("nodes", [1, 2])
-def test_a_plan_counts_the_gpus_of_all_nodes(tmp_path, nodes):
-    mine = load_scale(str(scale(tmp_path, needs=NEEDS, launch={"processes": 2, "nodes": nodes})))
-    line = "--student tiny-s --trainset union --method gdpo --seeds 0"
-    assert Planner(mine, [], {}).gpus(Job(f"gdpo train {line}", done=False)) == 2 * nodes
+def test_a_plan_counts_the_gpus_of_all_nodes(tmp_path, monkeypatch, nodes):
+    path = scale(tmp_path, needs=NEEDS, launch={"processes": 2, "nodes": nodes})
+    monkeypatch.chdir(tmp_path)
+    jobs = find_jobs(str(path), None, ["results/mine/runs/tiny-s/union/gdpo/0"])
+    assert [job.gpus for job in jobs if job.step == "train"] == [2 * nodes]

@@ -1,6 +1,6 @@
 """Random weights of a published shape, trained at length: memory, speed and MFU beside the plan's figures.
 
-The arms are those of `benchmarks/`, DPO's being TRL's DPOTrainer; sizes come from gdpo/ops/plan/shapes.yaml, the plan's
+The arms are those of `benchmarks/`, DPO's being TRL's DPOTrainer; sizes come from gdpo/models/shapes.yaml, the plan's
 figures from gdpo/plan and scale paper's methods and card.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from gdpo.config.loader import load_scale
 from gdpo.config.models import Method
 from gdpo.core.errors import UserError
-from gdpo.ops.plan import shapes
+from gdpo.models import shapes
 from tools.gpu_first.gpu_plan import Plan
 
 Row = dict[str, Any]

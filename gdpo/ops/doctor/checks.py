@@ -35,7 +35,7 @@ from gdpo.core.project import IN_CHECKOUT, PROJECT
 from gdpo.metakl.sources import mirror_dir
 from gdpo.models.checkpoints import CACHE
 from gdpo.models.dtypes import weights_dtype
-from gdpo.ops.plan.shapes import GIB, LOW, SAVED, shape_of
+from gdpo.models.shapes import GIB, LOW, SAVED, shape_of
 from gdpo.runtime.vllm_environment import VLLM
 
 NETWORK_SECONDS = 4.0  # ours: a server that is there answers in less

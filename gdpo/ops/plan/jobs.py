@@ -1,24 +1,23 @@
-"""The jobs of a scale as Snakemake names them: every rule is one call of `gdpo`, so that a job is a command line.
+"""The jobs that targets need, read from Snakemake's dry runs, and what finished ones took.
 
-Two dry runs say which there are, with everything made anew, and which of them are still to do.
+Every rule is one call of `gdpo`, so that a job's step and options are in its command line. Its outputs and its GPUs are
+in the same text. One dry run makes everything anew and so lists all jobs; another lists those that are still to do.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import os
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
+from typing import NamedTuple
 
-from gdpo.config.layout import Layout, Run
+from gdpo.config.layout import Run
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, last_line
 from gdpo.core.extras import require
@@ -26,81 +25,103 @@ from gdpo.core.project import PROJECT, require_checkout
 from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Provenance, read_stored
 
-SHELL = "Shell command: "
 SNAKEFILE = PROJECT / "Snakefile"
-METADATA = Path(".snakemake") / "metadata"
+LISTS = {"method": str, "seeds": int}  # options that take several values, and what each value is
+
+
+class Time(NamedTuple):
+    """Seconds of the clock and seconds of the processor, which do not grow with what else the machine does."""
+
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+
+def total(times: Iterable[Time]) -> Time:
+    """The sum, clock and processor each."""
+    listed = list(times)
+    return Time(sum(time.seconds for time in listed), sum(time.cpu for time in listed))
 
 
 @dataclass(frozen=True)
 class Job:
-    """One call of `gdpo`, as the workflow makes it, and whether its results are there."""
+    """One call of `gdpo` as the workflow makes it.
+
+    `done`: its results are there and up to date. `outputs`: their paths. `gpus`: those it asks for, on all its nodes.
+    """
 
     command: str
-    done: bool
+    done: bool = False
+    outputs: tuple[str, ...] = ()
+    gpus: int = 0
 
     @cached_property
     def arguments(self) -> SimpleNamespace:
-        return arguments(called(self.command))
+        """The command's last word before its options as `step`, and the value of each option.
+
+        The workflow writes every option as `--NAME VALUE...`, so that no parser of the command line is needed.
+        """
+        commands, *options = " ".join(shlex.split(self.command)).split(" --")
+        arguments = SimpleNamespace(step=commands.split()[-1])
+        for option in options:
+            name, *values = option.split()
+            setattr(arguments, name, [LISTS[name](value) for value in values] if name in LISTS else " ".join(values))
+        return arguments
 
     @property
     def step(self) -> str:
-        """The step's name: of `gdpo metakl answer` answer."""
+        """The step's name; `answer` for `gdpo metakl answer`."""
         step: str = self.arguments.step
         return step
 
     @property
     def runs(self) -> list[Run]:
-        """The runs of the matrix that the job trains or scores; none where it is about none."""
-        given = self.arguments
-        if not hasattr(given, "seeds"):
+        """The runs of the matrix that the job trains or scores; none for a job about no run."""
+        options = self.arguments
+        if not hasattr(options, "seeds"):
             return []
-        return [Run(given.student, given.trainset, method, seed) for method in given.method for seed in given.seeds]
+        return [Run(options.student, options.trainset, name, seed) for name in options.method for seed in options.seeds]
+
+    @property
+    def line(self) -> str:
+        """The job's step in a plan and in cost.csv: training by its method, the learning-rate sweep apart."""
+        if self.step != "train":
+            return self.step
+        method, _, rate = self.arguments.method[0].partition("~")
+        return f"train {method}, sweep" if rate else f"train {method}"
+
+    def measured(self) -> Time | None:
+        """What the results of a finished job took, by their provenance files; None where there is none.
+
+        Imports and all else before a step begins are not in it.
+        """
+        paths = [provenance_path(Path(output)) for output in self.outputs] if self.done else []
+        records = [read_stored(path, Provenance) for path in paths if path.exists()]
+        return total(Time(record["wall_seconds"], record["cpu_seconds"]) for record in records) if records else None
 
 
-def called(command: str) -> list[str]:
-    """The arguments of `gdpo` in a command line, however it is started there."""
-    words = shlex.split(command)
-    for place, word in enumerate(words):
-        if Path(word).name == "gdpo" or word == "gdpo.cli":
-            return words[place + 1 :]
-    raise ValueError(f"expected a call of gdpo, found {command!r}")
+def parse(text: str) -> list[Job]:
+    """The jobs of a dry run's text, in order, each once. A job's lines are `NAME: VALUE`; its command is the last."""
+    jobs: dict[str, Job] = {}
+    fields: dict[str, str] = {}
+    for line in text.splitlines():
+        name, _, value = line.strip().partition(": ")
+        if name != "Shell command":
+            fields[name] = value
+            continue
+        if value != "None":  # of a rule that only names its inputs
+            resources = dict(entry.partition("=")[::2] for entry in fields["resources"].split(", "))
+            # Of several nodes, GPUs are asked for as each one's `gres` (workflow/rules/jobs.smk).
+            gpus = resources.get("gpu") or resources.get("gres", "gpu:0").removeprefix("gpu:")
+            nodes = resources.get("nodes", 1)
+            jobs[value] = Job(value, outputs=tuple(fields["output"].split(", ")), gpus=int(gpus) * int(nodes))
+        fields = {}
+    return list(jobs.values())
 
 
-def arguments(words: Sequence[str]) -> SimpleNamespace:
-    """The last of the words before the options as `step`, and each option's value; a list where it takes several.
-
-    The workflow writes every option as `--NAME VALUE...`, so that no parser of the command line is needed here.
-    """
-    options: dict[str, list[str]] = {}
-    steps: list[str] = []
-    values = steps
-    for word in words:
-        if word.startswith("--"):
-            values = options.setdefault(word.removeprefix("--"), [])
-        else:
-            values.append(word)
-    several = {"method": list, "seeds": lambda seeds: [int(seed) for seed in seeds]}
-    return SimpleNamespace(
-        step=steps[-1], **{name: several.get(name, lambda value: value[0])(given) for name, given in options.items()}
-    )
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a dry run's text, in order, each once."""
-    lines = (line.partition(SHELL)[2] for line in text.splitlines() if line.startswith(SHELL))
-    found = dict.fromkeys(normal(line) for line in lines)
-    return [command for command in found if command != "None"]  # of a rule that only names its inputs
-
-
-def normal(command: str) -> str:
-    return " ".join(command.split())
-
-
-def jobs(scale: str, limit: int | None, targets: Sequence[str]) -> list[Job]:
+def find_jobs(scale: str, limit: int | None, targets: Sequence[str]) -> list[Job]:
     """Every job that `targets` need. `scale`: as --scale has it. Raises UserError where Snakemake finds none."""
-    to_do = set(commands(dry_run(scale, limit, targets)))
-    every = commands(dry_run(scale, limit, targets, "--forceall"))
-    return [Job(command, command not in to_do) for command in every]
+    to_do = {job.command for job in parse(dry_run(scale, limit, targets))}
+    return [replace(job, done=job.command not in to_do) for job in parse(dry_run(scale, limit, targets, "--forceall"))]
 
 
 def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str) -> str:
@@ -109,73 +130,18 @@ def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str
     require("snakemake")
     config = [f"scale={scale}", *([f"limit={limit}"] if limit else [])]
     command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "-p", "--nocolor", *targets, *options]
-    done = subprocess.run(
+    process = subprocess.run(
         [*command, "--config", *config],
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )  # fmt: skip
-    if done.returncode:
-        # Behind an error in a Snakefile stands where it is.
-        said = [line for line in (done.stdout + done.stderr).splitlines() if not line.startswith("  File ")]
-        raise UserError(f"snakemake -n {' '.join(targets)}: {last_line(chr(10).join(said)).removeprefix('gdpo: ')}")
-    return done.stdout + done.stderr
+    output = process.stdout + process.stderr
+    if process.returncode:
+        # An error in a Snakefile is followed by its place there.
+        error = last_line("\n".join(line for line in output.splitlines() if not line.startswith("  File ")))
+        raise UserError(key=f"snakemake -n {' '.join(targets)}", problem=error.removeprefix("gdpo: "))
+    return output
 
 
-def paths(targets: Iterable[str], scale: Scale) -> list[str]:
-    """Targets as Snakemake knows them: a table by its name is results/NAME.csv."""
+def target_paths(targets: Iterable[str], scale: Scale) -> list[str]:
+    """Targets as Snakemake knows them: the table NAME is results/NAME.csv."""
     return [f"results/{name}.csv" if name in scale.tables else name for name in targets]
-
-
-def results(layout: Layout, job: Job) -> list[Path]:
-    """The results of a job beside which its time is recorded; none of a step that a plan does not time alone."""
-    given, step = job.arguments, job.step
-    if step == "train":
-        return [layout.run(run) for run in job.runs]
-    if step == "evaluate":
-        return [layout.score(run, given.split) for run in job.runs]
-    if step == "drift":
-        return [layout.drift(run) for run in job.runs]
-    named = {
-        "model": lambda: layout.model(given.name),
-        "answer": lambda: layout.answers(given.model),
-        "respond": lambda: layout.responses(given.trainset),
-        "noise": lambda: layout.noise(given.student, given.trainset, given.method[0]),
-        "annotate": lambda: layout.skills,
-        "merge": lambda: layout.annotated,
-    }
-    return [named[step]()] if step in named else []
-
-
-@dataclass(frozen=True)
-class Took:
-    """What a finished job took: seconds of the whole job, with its start-up, or of its results alone; CPU seconds."""
-
-    seconds: float
-    cpu_seconds: float
-    begun: float | None = None  # epoch seconds, where Snakemake has kept them
-    ended: float | None = None
-
-
-def job_timing(layout: Layout, job: Job, kept: dict[str, tuple[float, float]]) -> Took | None:
-    """What a job took as far as is recorded; `kept` as `times` has it."""
-    found = [provenance_path(path) for path in results(layout, job)]
-    records = [read_stored(path, Provenance) for path in found if path.exists()]
-    cpu = sum(record["cpu_seconds"] for record in records)
-    if normal(job.command) in kept:
-        begun, ended = kept[normal(job.command)]
-        return Took(ended - begun, cpu, begun, ended)
-    return Took(sum(record["wall_seconds"] for record in records), cpu) if records else None
-
-
-def times(directory: Path = METADATA) -> dict[str, tuple[float, float]]:
-    """Command -> when the job began and ended, in epoch seconds, as Snakemake keeps it beside each of its outputs."""
-    found = {}
-    for path in directory.rglob("*") if directory.exists() else ():
-        if not path.is_file():
-            continue
-        try:
-            base64.b64decode(path.name, validate=True)
-            record = json.loads(path.read_text(encoding="utf-8"))
-            found[normal(record["shellcmd"])] = (record["starttime"], record["endtime"])
-        except (binascii.Error, ValueError, KeyError, TypeError, AttributeError):
-            continue  # of another version of Snakemake, or half-written
-    return found

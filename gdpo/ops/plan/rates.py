@@ -1,62 +1,46 @@
-"""What a piece of work takes: as measured here, as finished results say, or by arithmetic on an assumed card.
-
-A rate is a plain measurement, seconds for so much and seconds to begin; each says where it comes from.
-"""
+"""What a piece of work takes: as measured by `gdpo calibrate`, as in finished results, or by arithmetic on a card."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from gdpo.config.scale import Scale
 from gdpo.core.files import read_json
+from gdpo.models.shapes import shape_of
 from gdpo.ops.plan.amounts import Work
-from gdpo.ops.plan.shapes import shape_of
-
-Origin = Literal["measured", "finished", "assumed", "unknown"]
-FILE = "throughput.json"
+from gdpo.ops.plan.jobs import Time, total
 
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds a unit of `Work.amount` and seconds each time the work is begun, of the clock and of the processor.
-
-    `memory_mb`: the peak seen meanwhile.
-    """
+    """Seconds a unit of `Work.amount`, and seconds each time the work is begun, of the clock and of the processor."""
 
     seconds: float
     begin: float = 0.0
     cpu: float = 0.0
     cpu_begin: float = 0.0
-    memory_mb: int = 0
-    origin: Origin = "measured"
 
-    def of(self, work: Work, gpus: int = 1) -> float:
-        """Seconds of the clock, of a rate of one GPU and work that `gpus` share."""
-        return self.seconds * work.amount / gpus + self.begin * work.runs
-
-    def cpu_of(self, work: Work) -> float:
-        """Processor seconds, which do not grow with what else the machine does."""
-        return self.cpu * work.amount + self.cpu_begin * work.runs
+    def time(self, work: Work, gpus: int = 1) -> Time:
+        """What `work` takes. `gpus`: how many share the work of a rate that is one GPU's."""
+        seconds = self.seconds * work.amount / gpus + self.begin * work.runs
+        return Time(seconds, self.cpu * work.amount + self.cpu_begin * work.runs)
 
 
-@dataclass(frozen=True)
-class Start:
-    """Seconds, of the clock and of the processor, before a job does anything."""
-
-    seconds: float = 0.0
-    cpu: float = 0.0
+def throughput_path(scale: Scale) -> Path:
+    """The file in which `gdpo calibrate` keeps what it measured."""
+    return scale.root / "throughput.json"
 
 
-def path(scale: Scale) -> Path:
-    """Where `gdpo calibrate` keeps what it measured."""
-    return scale.root / FILE
+def throughput(rates: Mapping[str, Rate]) -> dict[str, Any]:
+    """The content of that file."""
+    return {"rates": {key: asdict(rate) for key, rate in sorted(rates.items())}}
 
 
 def label(scale: Scale, name: str) -> str:
-    """Models of one label take as long: those pretrained here in one shape; an expert and its base."""
+    """What models of equal speed share: those pretrained here in one shape; an expert and its base."""
     model = scale.models.get(name)
     if model is None:
         return name
@@ -66,37 +50,45 @@ def label(scale: Scale, name: str) -> str:
 
 
 class Rates:
-    """The rates of a scale, best known first, and the start-ups of its steps."""
+    """The rates of a scale by `key`. `finished`: the work and the time of each finished job."""
 
-    def __init__(self, scale: Scale):
+    def __init__(self, scale: Scale, finished: Iterable[tuple[Sequence[Work], Time]] = ()):
         self.scale = scale
-        kept: Mapping[str, Any] = read_json(path(scale)) if path(scale).exists() else {}
-        self.measured = {key: Rate(**entry) for key, entry in kept.get("rates", {}).items()}
-        self.starts = {step: Start(**entry) for step, entry in kept.get("start", {}).items()}
-        self.finished: dict[str, Rate] = {}
+        path = throughput_path(scale)
+        entries = read_json(path)["rates"] if path.exists() else {}
+        names = list(Rate.__dataclass_fields__)
+        self.measured = {key: Rate(**{name: entry[name] for name in names}) for key, entry in entries.items()}
+        self.finished = self._finished(finished)
 
-    def learn(self, finished: Iterable[tuple[Work, float]]) -> None:
-        """Take finished jobs' rates, from (work, seconds) pairs, for what was not measured."""
-        sums: dict[str, list[float]] = {}
-        for work, seconds in finished:
-            total = sums.setdefault(self.key(work), [0.0, 0.0])
-            total[0] += seconds
-            total[1] += work.amount
-        self.finished = {k: Rate(s / n, origin="finished") for k, (s, n) in sums.items() if n}
-
-    def start(self, step: str) -> Start:
-        return self.starts.get(step) or self.starts.get("other") or Start()
+    def _finished(self, finished: Iterable[tuple[Sequence[Work], Time]]) -> dict[str, Rate]:
+        """Of the jobs whose work is all of one key: what they took over how much they did."""
+        jobs: dict[str, list[tuple[float, Time]]] = {}
+        for work, time in finished:
+            keys = {self.key(piece) for piece in work}
+            if len(keys) == 1:
+                jobs.setdefault(keys.pop(), []).append((sum(piece.amount for piece in work), time))
+        rates = {}
+        for key, pairs in jobs.items():
+            amount, took = sum(amount for amount, _ in pairs), total(time for _, time in pairs)
+            if amount:
+                rates[key] = Rate(took.seconds / amount, cpu=took.cpu / amount)
+        return rates
 
     def key(self, work: Work) -> str:
         return f"{work.what}/{label(self.scale, work.model)}"
 
-    def of(self, work: Work) -> Rate | None:
-        """The best rate that is known for `work`; None where neither a measurement nor arithmetic can give one."""
-        key = self.key(work)
-        return self.measured.get(key) or self.finished.get(key) or self.assumed(work)
+    def observed(self, work: Work) -> tuple[str, Rate] | None:
+        """A rate that was seen, and its source, `measured` or `finished`; None where there is none."""
+        for source, rates in (("measured", self.measured), ("finished", self.finished)):
+            if rate := rates.get(self.key(work)):
+                return source, rate
+        return None
 
     def assumed(self, work: Work) -> Rate | None:
-        """GPU-seconds by arithmetic: operations over the share of the card's peak that such work is taken to get."""
+        """GPU-seconds by arithmetic: operations over the share of the card's peak that such work is taken to get.
+
+        None where the scale assumes no card, or the model's shape is not known.
+        """
         card = self.scale.expected.card if self.scale.expected else None
         shape = shape_of(self.scale, work.model) if work.model in self.scale.models else None
         if card is None or shape is None or not work.amount:
@@ -115,10 +107,4 @@ class Rates:
             seconds = work.amount * shape.forward(work.length / 2) / (peak * card.score)
         else:
             return None
-        return Rate(seconds / work.amount, origin="assumed")
-
-
-def written(rates: Mapping[str, Rate], starts: Mapping[str, Start]) -> dict[str, Any]:
-    """The content of throughput.json."""
-    found: dict[str, Mapping[str, Rate | Start]] = {"rates": rates, "start": starts}
-    return {name: {key: asdict(one) for key, one in sorted(entries.items())} for name, entries in found.items()}
+        return Rate(seconds / work.amount)

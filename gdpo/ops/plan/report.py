@@ -1,199 +1,200 @@
-"""A plan in words: Markdown for people, CSV for machines."""
+"""A plan as Markdown, and its steps as rows of a CSV file."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from gdpo.core.errors import UserError
-from gdpo.ops.plan.plan import Line, Plan
-from gdpo.ops.plan.shapes import GIB
+from gdpo.core.markdown import table_lines
+from gdpo.models.shapes import GIB
+from gdpo.ops.plan.jobs import Time, total
+from gdpo.ops.plan.plan import Plan, Prediction
 
 COLUMNS = [
     "step", "jobs", "jobs_done", "runs", "runs_done", "trained_tokens", "sampled_tokens", "read_tokens",
     "asked_prompt_tokens", "asked_completion_tokens", "money", "seconds", "gpu_hours", "memory_gib", "from",
     "predicted_seconds_of_done", "measured_seconds", "predicted_cpu_seconds_of_done", "measured_cpu_seconds",
 ]  # fmt: skip
-
-COMPARED = ("done", "compared", "measured", "compared_cpu", "measured_cpu")
+SOURCES = {
+    "measured": "by `gdpo calibrate` on this machine",
+    "finished": "as finished jobs of this scale took",
+    "kept": "as a result of the step took on average in the scale's kept results (`cost.csv`)",
+    "assumed": "by arithmetic, {card}; measured on no GPU",
+    "asked": "an endpoint's time is its own",
+    "light": "seconds to minutes of one CPU, or a download, counted as no time",
+    "unknown": "nothing to go by, counted as no time",
+}
 
 
 def rows(plan: Plan) -> list[dict[str, str]]:
-    """A row a step; numbers of nothing are left empty."""
-    return [_row(line) for line in plan.lines]
+    """A row a step; zeros are left empty."""
+    return [_row(step, predictions) for step, predictions in plan.lines.items()]
 
 
-def _row(line: Line) -> dict[str, str]:
-    numbers = {
-        "jobs": line.jobs, "jobs_done": line.done, "runs": len(line.runs), "runs_done": len(line.runs_done),
-        "trained_tokens": line.trained, "sampled_tokens": line.sampled, "read_tokens": line.read,
-        "asked_prompt_tokens": line.asked[0], "asked_completion_tokens": line.asked[1],
-    }  # fmt: skip
-    found = {"step": line.step, **{key: f"{value:.0f}" if value else "" for key, value in numbers.items()}}
+def _row(step: str, predictions: Sequence[Prediction]) -> dict[str, str]:
+    done = [prediction for prediction in predictions if prediction.job.done]
+    whole = {"jobs": len(predictions), "jobs_done": len(done), "runs": _runs(predictions), "runs_done": _runs(done)}
+    predicted, measured = _compared(predictions)
     fine = {
-        "money": line.money, "seconds": line.seconds, "gpu_hours": line.gpu_seconds / 3600,
-        "memory_gib": line.memory_gib, "predicted_seconds_of_done": line.compared, "measured_seconds": line.measured,
-        "predicted_cpu_seconds_of_done": line.compared_cpu, "measured_cpu_seconds": line.measured_cpu,
+        "money": sum(prediction.money for prediction in predictions),
+        "seconds": total(prediction.time for prediction in predictions).seconds,
+        "gpu_hours": sum(prediction.gpu_seconds for prediction in predictions) / 3600,
+        "memory_gib": max(prediction.memory_gib for prediction in predictions),
+        "predicted_seconds_of_done": predicted.seconds, "measured_seconds": measured.seconds,
+        "predicted_cpu_seconds_of_done": predicted.cpu, "measured_cpu_seconds": measured.cpu,
     }  # fmt: skip
-    return found | {key: f"{value:.2f}" if value else "" for key, value in fine.items()} | {"from": _from(line)}
+    row = {"step": step, "from": ", ".join(_sources(predictions))}
+    row |= {key: f"{value:.0f}" if value else "" for key, value in (whole | _tokens(predictions)).items()}
+    return dict.fromkeys(COLUMNS, "") | row | {key: f"{value:.2f}" if value else "" for key, value in fine.items()}
 
 
-def _from(line: Line) -> str:
-    return ", ".join(sorted(line.origins))
+def _tokens(predictions: Sequence[Prediction]) -> Counter[str]:
+    tokens: Counter[str] = Counter()
+    for prediction in predictions:
+        for piece in prediction.work:
+            tokens.update(piece.counts())
+    return tokens
+
+
+def _runs(predictions: Sequence[Prediction]) -> int:
+    return len({run for prediction in predictions for run in prediction.job.runs})
+
+
+def _sources(predictions: Sequence[Prediction]) -> list[str]:
+    return sorted({source for prediction in predictions for source in prediction.sources})
+
+
+def _compared(predictions: Sequence[Prediction]) -> tuple[Time, Time]:
+    """What the jobs that were measured were predicted to take, and what they took."""
+    pairs = [(prediction.time, prediction.measured) for prediction in predictions if prediction.measured]
+    return total(time for time, _ in pairs), total(time for _, time in pairs)
 
 
 def markdown(plan: Plan) -> str:
-    """The whole plan: what it takes in a sentence, steps, runs, what does not fit, and what was measured beside it."""
-    blocks = [f"# Plan of scale {plan.scale.name}: {', '.join(plan.targets)}", _summary(plan), _steps(plan)]
-    if plan.trainings:
-        blocks.append(_runs(plan))
-    if plan.memory:
-        blocks.append(_memory(plan))
-    if any(line.measured for line in plan.lines):
-        blocks.append(_compared(plan))
+    """The plan: its total, warnings, steps, memory, and and what was measured beside it."""
+    blocks = [f"# Plan of scale {plan.scale.name}: {', '.join(plan.targets)}", _summary(plan)]
     if plan.warnings:
         blocks.append("\n".join(["## Look at this first", "", *(f"- {warning}" for warning in plan.warnings)]))
-    return "\n\n".join([*blocks, _origins(plan)]) + "\n"
+    return "\n\n".join([*blocks, _steps(plan), *_memory(plan), *measured(plan), _origins(plan)]) + "\n"
 
 
 def finished(plan: Plan) -> str:
-    """Of a plan whose jobs are done: what it takes in a sentence, and predicted beside measured."""
+    """Of a plan whose jobs are done: its total, and predicted beside measured."""
     title = f"# Plan of scale {plan.scale.name}: {', '.join(plan.targets)}"
-    return "\n\n".join([title, _summary(plan), _compared(plan)]) + "\n"
+    return "\n\n".join([title, _summary(plan), *measured(plan)]) + "\n"
 
 
 def _summary(plan: Plan) -> str:
-    gpus = plan.scale.uses_gpus
-    count = sum(line.jobs for line in plan.lines), sum(line.done for line in plan.lines)
-    runs = sum(len(seeds) for seeds, _ in plan.trainings.values())
-    runs_done = sum(len(done) for _, done in plan.trainings.values())
-    hours = sum(line.gpu_seconds for line in plan.lines) / 3600
-    cpu = f" ({_time(seconds)} of the processor)" if (seconds := sum(line.cpu for line in plan.lines)) else ""
-    spent = f"{hours:,.0f} GPU-hours" if gpus else f"{_time(plan.seconds)} of one process{cpu}"
-    unknown = any("unknown" in line.origins for line in plan.lines)
-    known = "of the steps whose time is known: " if unknown else ""
-    taken = [
-        f"- {known}{spent}; at least {_time(plan.wall())} on {plan.workers} {'GPUs' if gpus else 'workers'}, "
-        f"{_time(plan.wall(to_do=True))} of it to do"
-    ]
+    """What all takes, in a list: time first."""
+    gpus, spent = plan.scale.uses_gpus, plan.spent(plan.predictions)
+    unknown = [step for step, predictions in plan.lines.items() if "unknown" in _sources(predictions)]
+    taken = f"{spent / 3600:,.0f} GPU-hours" if gpus else f"{_time(spent)} of one process"
+    workers = f"{plan.workers} {'GPUs' if gpus else 'workers'}"
+    time = f"{taken}; at least {_time(plan.wall())} on {workers}, {_time(plan.wall(to_do=True))} of it to do"
+    known = f"unknown for {', '.join(unknown)}; the others take " if unknown else ""
+    done = [prediction for prediction in plan.predictions if prediction.job.done]
+    trained = [[p for p in chosen if p.job.step == "train"] for chosen in (plan.predictions, done)]
+    tokens = {name: _big(count) for name, count in _tokens(plan.predictions).items()}
     lines = [
-        f"- {count[0]} jobs, {count[1]} of them done; {runs} training runs, {runs_done} of them done",
-        *(taken if plan.seconds or not unknown else []),
-        f"- tokens: {_big(sum(x.trained for x in plan.lines))} trained on, {_big(sum(x.sampled for x in plan.lines))} "
-        f"sampled, {_big(sum(x.read for x in plan.lines))} read",
+        f"total time: {known}{time}",
+        f"{len(plan.predictions)} jobs, {len(done)} of them done; {_runs(trained[0])} training runs, "
+        f"{_runs(trained[1])} of them done",
+        f"tokens: {tokens.get('trained_tokens', 0)} trained on, {tokens.get('sampled_tokens', 0)} sampled, "
+        f"{tokens.get('read_tokens', 0)} read",
     ]
-    asked = [line for line in plan.lines if sum(line.asked)]
-    if asked:
-        tokens = _big(sum(line.asked[0] for line in asked)), _big(sum(line.asked[1] for line in asked))
-        money = sum(line.money for line in asked)
-        each = "; ".join(f"{line.step} {line.money:,.0f}" for line in asked)
+    if "asked_completion_tokens" in tokens:
+        money = {step: sum(prediction.money for prediction in line) for step, line in plan.lines.items()}
+        each = "; ".join(f"{step} {spent:,.0f}" for step, spent in money.items() if spent)
         lines.append(
-            f"- endpoints: {tokens[0]} prompt and {tokens[1]} completion tokens, {money:,.0f} in money ({each})"
+            f"endpoints: {tokens['asked_prompt_tokens']} prompt and {tokens['asked_completion_tokens']} completion "
+            f"tokens, {sum(money.values()):,.0f} in money ({each})"
         )
     if unknown:
         lines.append(
-            "- some times are not known: `gdpo calibrate` with the same --scale and --limit measures what it can, of a "
-            "real scale once its models and its pool are made"
+            "`gdpo calibrate` with the same --scale and --limit measures what it can of the unknown times; of a real "
+            "scale, once its models and its pool are made"
         )
-    return "\n".join(lines)
+    return "\n".join(f"- {line}" for line in lines)
 
 
 def _steps(plan: Plan) -> str:
-    gpus = plan.scale.uses_gpus
-    spent = "GPU-hours" if gpus else "time"
-    heads = ["step", "jobs", "done", "runs", "trained", "sampled", "read", spent, "memory", "from"]
-    lines = []
-    for line in plan.lines:
-        time = f"{line.gpu_seconds / 3600:,.1f}" if gpus else _time(line.seconds)
-        time = time if (line.gpu_seconds if gpus else line.seconds) else ""
-        time = "?" if "unknown" in line.origins else time
-        cells = [line.step, str(line.jobs), str(line.done), str(len(line.runs) or ""), _big(line.trained)]
-        memory = f"{line.memory_gib:.1f} GiB" if line.memory_gib else ""
-        lines.append([*cells, _big(line.sampled), _big(line.read), time, memory, _from(line)])
-    return "## Steps\n\n" + _table(heads, lines, texts=(0, 9))
+    gpus, lines = plan.scale.uses_gpus, []
+    for step, predictions in plan.lines.items():
+        spent, sources, tokens = plan.spent(predictions), _sources(predictions), _tokens(predictions)
+        time = f"{spent / 3600:,.1f}" if gpus else _time(spent)
+        memory = max(prediction.memory_gib for prediction in predictions)
+        lines.append([
+            step, ", ".join(sources), str(len(predictions)), str(sum(p.job.done for p in predictions)),
+            str(_runs(predictions) or ""),
+            *(_big(tokens[f"{what}_tokens"]) for what in ("trained", "sampled", "read")),
+            "?" if "unknown" in sources else time if spent else "",
+            f"{memory:.1f} GiB" if memory else "",
+        ])  # fmt: skip
+    spent_in = "GPU-hours" if gpus else "time"
+    heads = ["step", "from", "jobs", "done", "runs", "trained", "sampled", "read", spent_in, "memory"]
+    return "\n".join(["## Steps", "", *table_lines(heads, lines, labels=2)])
 
 
-def _runs(plan: Plan) -> str:
-    lines = []
-    for (student, trainset, method), (seeds, done) in sorted(plan.trainings.items()):
-        lines.append([student, trainset, method, str(len(seeds)), str(len(seeds) - len(done))])
-    return "## Training runs\n\n" + _table(
-        ["student", "training set", "method", "seeds", "to do"], lines, texts=(0, 1, 2)
-    )
-
-
-def _memory(plan: Plan) -> str:
-    """Every kind of run part by part; runs of equal parts are one line."""
-    names = list(dict.fromkeys(part for parts in plan.memory.values() for part in parts))
+def _memory(plan: Plan) -> list[str]:
+    """Every kind of run part by part, without evaluation; runs of equal parts are one line. No block without a card."""
+    runs = {
+        f"{run}, {prediction.job.gpus} {'GPU' if prediction.job.gpus == 1 else 'GPUs'}": parts
+        for prediction in plan.predictions
+        for run, parts in prediction.memory.items()
+        if prediction.job.step != "evaluate"
+    }
+    names = list(dict.fromkeys(name for parts in runs.values() for name in parts))
     alike: dict[tuple[float, ...], list[str]] = {}
-    for run, parts in sorted(plan.memory.items()):
+    for run, parts in sorted(runs.items()):
         alike.setdefault(tuple(parts.get(name, 0.0) for name in names), []).append(run)
+    if not alike:
+        return []
     lines = []
-    for sizes, runs in alike.items():
-        further = f" and {len(runs) - 1} more" if len(runs) > 1 else ""
-        lines.append([runs[0] + further, *(f"{size / GIB:.1f}" for size in (*sizes, sum(sizes)))])
-    return "## Memory of a run, GiB on each GPU\n\n" + _table(["run", *names, "in all"], sorted(lines), texts=(0,))
+    for sizes, same in alike.items():
+        others = f" and {len(same) - 1} more" if len(same) > 1 else ""
+        lines.append([same[0] + others, *(f"{size / GIB:.1f}" for size in (*sizes, sum(sizes)))])
+    table = table_lines(["run", *names, "in all"], sorted(lines), labels=1)
+    return ["\n".join(["## Memory of a run, GiB on each GPU", "", *table])]
 
 
-def _compared(plan: Plan) -> str:
-    """Predicted and measured seconds of the finished jobs, by step and in all."""
-    lines = [line for line in plan.lines if line.measured]
-    compared = [[getattr(line, key) for key in COMPARED] for line in lines]
-    cells = [[line.step, *_beside(numbers)] for line, numbers in zip(lines, compared, strict=True)]
-    cells.append(["all", *_beside([sum(column) for column in zip(*compared, strict=True)])])
+def measured(plan: Plan) -> list[str]:
+    """Predicted and measured seconds of the finished jobs that computed, by step and in all; no block without any."""
+    lines = {step: [p for p in predictions if p.measured] for step, predictions in plan.lines.items()}
+    lines = {step: predictions for step, predictions in lines.items() if predictions}
+    if not lines:
+        return []
+    lines["all"] = [prediction for predictions in lines.values() for prediction in predictions]
+    cells = []
+    for step, predictions in lines.items():
+        pairs = list(zip(*_compared(predictions), strict=True))  # by the clock, and by the processor
+        ratios = [f"{predicted / taken:.2f}" if taken else "" for predicted, taken in pairs]
+        texts = [[f"{pair[0]:.1f}", f"{pair[1]:.1f}", ratio] for pair, ratio in zip(pairs, ratios, strict=True)]
+        cells.append([step, str(len(predictions)), *texts[0], *texts[1]])
     heads = ["step", "jobs", "predicted s", "measured s", "ratio", "predicted CPU s", "measured CPU s", "ratio"]
-    text = "## Measured beside predicted\n\n" + _table(heads, cells, texts=(0,))
-    if plan.elapsed:
-        text += (
-            f"\n\nFrom the first job's begin to the last one's end: {plan.elapsed:.0f} s measured; predicted at least "
-        )
-        text += f"{plan.wall():.0f} s on {plan.workers} workers."
-    return text
-
-
-def _beside(numbers: Sequence[float]) -> list[str]:
-    """Jobs, then predicted, measured and their ratio by the clock and by the processor."""
-    jobs, *pairs = numbers
-    found = [f"{jobs:.0f}"]
-    for predicted, measured in zip(pairs[::2], pairs[1::2], strict=True):
-        ratio = f"{predicted / measured:.2f}" if measured else ""
-        found += [f"{predicted:.1f}", f"{measured:.1f}" if measured else "", ratio]
-    return found
+    return ["\n".join(["## Measured beside predicted", "", *table_lines(heads, cells, labels=1)])]
 
 
 def _origins(plan: Plan) -> str:
+    """Where the numbers come from, as far as the plan has such numbers."""
     card = plan.scale.expected.card if plan.scale.expected else None
-    counted, sets = plan.counted
-    lines = ["times measured: by `gdpo calibrate` on this machine", "finished: as finished jobs of this scale took"]
-    if card:
-        lines.append(
-            f"assumed: by arithmetic, {card.tflops:g} TFLOP/s of {card.name} of which training gets {card.train:.0%}, "
-            f"scoring {card.score:.0%}, sampling by vLLM {card.vllm:.0%}, by transformers "
-            f"{card.hf:.0%}; measured on no GPU"
-        )
+    speed = card and (
+        f"{card.tflops:g} TFLOP/s of {card.name} of which training gets {card.train:.0%}, scoring {card.score:.0%}, "
+        f"sampling by vLLM {card.vllm:.0%}, by transformers {card.hf:.0%}"
+    )
+    used = _sources(plan.predictions)
+    lines = [f"{source}: {words.format(card=speed)}" for source, words in SOURCES.items() if source in used]
     lines += [
-        "asked: an endpoint's time is its own",
-        "light: seconds to minutes of one CPU, or a download; its start-up alone is counted, where it was measured",
-    ]
-    if any("unknown" in line.origins for line in plan.lines):
-        lines.append("unknown: nothing to go by, counted as no time")
-    lines += [
-        f"tokens: by questions and items that lie on disk, and the groups of {counted} of {sets} training sets there; "
-        "else by `expected` in the scale's file, where each number has its source",
+        "tokens: by the questions, items and groups on disk; else by `expected` in the scale's file, where each number "
+        "has its source",
         "read: prompts that are sampled from, and what is scored without sampling",
     ]
-    if plan.memory:
+    if any(prediction.memory for prediction in plan.predictions):
         lines.append("memory: of each GPU, by arithmetic at a method's longest sequences (docs/paper_scale.md)")
-    elif any(line.memory_gib for line in plan.lines):
-        lines.append("memory: the most that a process held in the pieces of `gdpo calibrate`")
-    if any(line.money for line in plan.lines):
+    if any(prediction.money for prediction in plan.predictions):
         lines.append("money: those tokens by the `price` of each endpoint in the scale's file, in its currency")
     return "\n".join(["## Where the numbers come from", "", *(f"- {line}" for line in lines)])
-
-
-def _table(heads: Sequence[str], lines: Sequence[Sequence[str]], texts: Sequence[int]) -> str:
-    rule = ["---" if place in texts else "---:" for place in range(len(heads))]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *lines])
 
 
 def _big(number: float) -> str:
@@ -213,10 +214,11 @@ def _time(seconds: float) -> str:
 def filled(page: str, scale: str, text: str) -> str:
     """`page` with `text`, its headings two deeper, between the marks plan:SCALE and /plan, each a comment.
 
-    Raises UserError where the marks are not there.
+    Raises UserError where the marks are missing.
     """
     marks = re.compile(rf"(<!-- plan:{re.escape(scale)} -->\n).*?(<!-- /plan -->)", re.DOTALL)
     if not marks.search(page):
-        raise UserError(f"docs/paper_scale.md: expected the marks <!-- plan:{scale} --> and <!-- /plan -->, found none")
+        expected = f"the marks <!-- plan:{scale} --> and <!-- /plan -->"
+        raise UserError(path="docs/paper_scale.md", found="none", expected=expected)
     deeper = re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE)
     return marks.sub(lambda match: f"{match[1]}{deeper}{match[2]}", page)

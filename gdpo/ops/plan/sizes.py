@@ -29,7 +29,6 @@ class Groups:
     distinct: float
     prompt: float
     response: float
-    counted: bool  # on disk, rather than expected
 
 
 class Sizes:
@@ -44,7 +43,9 @@ class Sizes:
     @property
     def expected(self) -> Expected:
         if self.scale.expected is None:
-            raise UserError(f"{self.scale.scale}, expected: found none, expected what `gdpo plan` takes for granted")
+            raise UserError(
+                path=self.scale.scale, key="expected", found="none", expected="what `gdpo plan` takes for granted"
+            )
         return self.scale.expected
 
     def _pool(self) -> Counts:
@@ -57,7 +58,7 @@ class Sizes:
                 counts[skill.domain] += skill.pool
             return dict(counts)
         if not self.expected.pool:
-            raise UserError(f"{self.scale.scale}, expected.pool: found none, expected questions by domain")
+            raise UserError(path=self.scale.scale, key="expected.pool", found="none", expected="questions by domain")
         return dict(self.expected.pool)
 
     def answered(self) -> Counts:
@@ -74,7 +75,9 @@ class Sizes:
             return sum(1 for _ in read_jsonl(path))
         known = [wanted, self.expected.items.get(name) if self.scale.expected else None]
         if not (counts := [count for count in known if count is not None]):
-            raise UserError(f"{self.scale.scale}, expected.items.{name}: found none, expected how many there are")
+            raise UserError(
+                path=self.scale.scale, key=f"expected.items.{name}", found="none", expected="how many items it has"
+            )
         return min(counts)
 
     def _trainset(self, name: str) -> Counts:
@@ -119,7 +122,7 @@ class Sizes:
         counts, expected = self.trainset(trainset), self.expected
         lengths = self.prompt(counts), self.response(counts)
         size = self.group_size(trainset)
-        return Groups(sum(counts.values()), size, expected.contrast, expected.distinct, *lengths, counted=False)
+        return Groups(sum(counts.values()), size, expected.contrast, expected.distinct, *lengths)
 
 
 def count_groups(path: Path, tokenizer: Path) -> Groups:
@@ -138,7 +141,7 @@ def count_groups(path: Path, tokenizer: Path) -> Groups:
     distinct = sum(len(set(row["completions"])) for row in rows) / len(completions)
     contrast = sum(len(set(row["rewards"])) > 1 for row in rows) / len(rows)
     size = len(completions) / len(rows)
-    return Groups(len(rows), size, contrast, distinct, tokens(prompts), tokens(completions), counted=True)
+    return Groups(len(rows), size, contrast, distinct, tokens(prompts), tokens(completions))
 
 
 def _domains(path: Path) -> Counts:
@@ -163,6 +166,6 @@ def _mean(lengths: Mapping[Domain, float], counts: Mapping[Domain, float]) -> fl
     missing = [domain for domain in counts if domain not in lengths]
     if missing:
         raise UserError(
-            f"expected: found no tokens of domain {missing[0]}, expected prompt, response and answer tokens"
+            key="expected", found=f"no tokens of domain {missing[0]}", expected="prompt, response and answer tokens"
         )
     return sum(lengths[d] * n for d, n in counts.items()) / max(1e-9, sum(counts.values()))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.ops.plan.amounts import Amounts, Work
-from gdpo.ops.plan.jobs import Job
+from gdpo.ops.plan.jobs import Job, Time
 from gdpo.ops.plan.rates import Rate, Rates, label
+from tests.refusal import refused
 
 
 @pytest.fixture(autouse=True)
@@ -17,12 +17,12 @@ def nowhere(tmp_path, monkeypatch):
 
 
 def of(scale: str, command: str) -> list[Work]:
-    return Amounts(load_scale(scale)).of(Job(f"gdpo {command} --scale {scale}", done=False))
+    return Amounts(load_scale(scale)).of(Job(f"gdpo {command} --scale {scale}"))
 
 
 def test_a_model_is_pretrained_where_none_is_shipped() -> None:
     """A base model that is data is copied, which is nothing to charge for."""
-    job = Job("gdpo model --scale tiny --name tiny-s", done=False)
+    job = Job("gdpo model --scale tiny --name tiny-s")
     scale = load_scale("tiny")
     assert Amounts(scale).of(job) == []
     models = scale.models | {"tiny-s": scale.model("tiny-s").model_copy(update={"reference": None})}
@@ -68,7 +68,7 @@ def test_an_endpoint_is_asked_for_no_answer_twice() -> None:
     amounts = Amounts(load_scale("paper"))
 
     def asked(trainset: str) -> float:
-        (work,) = amounts.of(Job(f"gdpo teach respond --scale paper --trainset {trainset}", done=False))
+        (work,) = amounts.of(Job(f"gdpo teach respond --scale paper --trainset {trainset}"))
         return work.prompt
 
     mean = (1547 * 120 + 2993 * 120 + 1121 * 150) / 5661
@@ -89,9 +89,9 @@ def test_a_part_is_what_the_whole_has_of_its_domain() -> None:
 def test_what_is_missing_is_named() -> None:
     scale = load_scale("paper")
     without = scale.model_copy(update={"expected": scale.expected.model_copy(update={"items": {}})})
-    with pytest.raises(UserError, match=r"paper, expected\.items\.aime24: found none, expected how many there are"):
+    with refused(path="paper", key="expected.items.aime24", expected="how many"):
         Amounts(without).sizes.items("aime24")
-    with pytest.raises(UserError, match=r"paper, expected: found none"):
+    with refused(path="paper", key="expected", found="none"):
         Amounts(scale.model_copy(update={"expected": None})).sizes.groups("metakl")
 
 
@@ -101,16 +101,18 @@ def test_models_of_one_shape_take_as_long() -> None:
     assert label(scale, "tiny-m") != label(scale, "tiny-s")
 
 
-def test_what_finished_jobs_took_gives_way_to_what_was_measured() -> None:
+def test_measured_rate_is_preferred_to_finished_jobs() -> None:
     """Two jobs of 300 tokens in all took 6 seconds: 0.02 a token; measured, 0.5 a token and 2 seconds to begin."""
-    rates = Rates(load_scale("micro"))
     work = Work("train sft", "tiny-s", 100, 100)
-    rates.learn([(work, 1.0), (Work("train sft", "tiny-s", 200, 200), 5.0)])
-    assert rates.of(work).of(work) == pytest.approx(2.0)
-    assert rates.of(work).origin == "finished"
+    other = Work("train dpo", "tiny-s", 100, 100)
+    finished = [([work], Time(1.0)), ([Work("train sft", "tiny-s", 200, 200)], Time(5.0)), ([work, other], Time(9.0))]
+    rates = Rates(load_scale("micro"), finished)
+    source, rate = rates.observed(work)
+    assert (source, rate.time(work).seconds) == ("finished", pytest.approx(2.0))
     rates.measured[rates.key(work)] = Rate(0.5, 2.0)
-    assert rates.of(work).of(work) == 52.0
-    assert rates.of(Work("train dpo", "tiny-s", 100, 100)) is None
+    source, rate = rates.observed(work)
+    assert (source, rate.time(work).seconds) == ("measured", 52.0)
+    assert rates.observed(other) is None and rates.assumed(other) is None
 
 
 def test_arithmetic_on_an_assumed_card() -> None:
@@ -120,6 +122,5 @@ def test_arithmetic_on_an_assumed_card() -> None:
     """
     rates = Rates(load_scale("paper"))
     work = Work("train gdpo", "qwen3-8b", 1e6, 1e6)
-    assert rates.of(work).origin == "assumed"
-    assert rates.of(work).of(work) == pytest.approx(1e6 * 6 * 7_568_401_408 / (312e12 * 0.35))
-    assert rates.of(Work("ask", "deepseek-r1", 1, 1)) is None
+    assert rates.assumed(work).time(work).seconds == pytest.approx(1e6 * 6 * 7_568_401_408 / (312e12 * 0.35))
+    assert rates.assumed(Work("ask", "deepseek-r1", 1, 1)) is None

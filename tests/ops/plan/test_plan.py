@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.ops.plan import report
 from gdpo.ops.plan.calibrate import line
-from gdpo.ops.plan.jobs import METADATA, SNAKEFILE, Job, called, commands, jobs, paths, times
+from gdpo.ops.plan.jobs import SNAKEFILE, Job, Time, find_jobs, parse, target_paths
 from gdpo.ops.plan.plan import Planner, make_plan
 from gdpo.ops.plan.rates import Rate
 from gdpo.ops.plan.steps import calibrate, plan
+from tests.refusal import refused
 
 
 @pytest.fixture(autouse=True)
@@ -33,9 +33,34 @@ def snakemake(*arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_commands_of_a_dry_run() -> None:
-    text = "rule a:\nShell command: gdpo model  --name a --log x\n\nShell command: None\nShell command: gdpo claims\n"
-    assert commands(text) == ["gdpo model --name a --log x", "gdpo claims"]
+def test_jobs_of_a_dry_run() -> None:
+    text = """
+rule train:
+    input: a
+    output: runs/0, runs/1
+    resources: tmpdir=/tmp, gpu=2, mem=1.0 GB
+Shell command: gdpo train --name a
+
+rule train:
+    output: runs/2
+    resources: tmpdir=/tmp, nodes=3, gres=gpu:2
+Shell command: gdpo train --name b
+
+localrule all:
+    input: b
+    resources: tmpdir=/tmp
+Shell command: None
+
+rule claims:
+    output: claims.csv
+    resources: tmpdir=/tmp
+Shell command: gdpo claims
+"""
+    assert parse(text) == [
+        Job("gdpo train --name a", outputs=("runs/0", "runs/1"), gpus=2),
+        Job("gdpo train --name b", outputs=("runs/2",), gpus=6),
+        Job("gdpo claims", outputs=("claims.csv",)),
+    ]
 
 
 def test_a_job_is_what_its_command_says() -> None:
@@ -43,145 +68,172 @@ def test_a_job_is_what_its_command_says() -> None:
     assert job.step == "train"
     assert [str(run) for run in job.runs] == ["s/t/a/0", "s/t/a/1", "s/t/b/0", "s/t/b/1"]
     assert Job("gdpo metakl answer --model m", done=False).step == "answer"
-    started = "accelerate launch --config_file f.yaml -m gdpo.cli train --student s"
-    assert called(started) == ["train", "--student", "s"]
-    with pytest.raises(ValueError, match="expected a call of gdpo, found 'touch x'"):
-        called("touch x")
 
 
-def test_times_are_read_past_what_is_not_ours(tmp_path) -> None:
-    kept = tmp_path / METADATA
-    kept.mkdir(parents=True)
-    (kept / "YQ==").write_text('{"shellcmd": "gdpo  claims", "starttime": 5.0, "endtime": 7.5}')
-    (kept / "Yg==").write_text('{"shellcmd": null}')
-    (kept / "not base64!").write_text("{")
-    assert times() == {"gdpo claims": (5.0, 7.5)}
+def test_job_time_is_summed_from_provenance(tmp_path) -> None:
+    """1.5 and 2.5 seconds of two results, one a directory; a third output has no provenance of its own."""
+    Path("runs").mkdir()
+    Path("runs/provenance.json").write_text('{"wall_seconds": 1.5, "cpu_seconds": 1.0}')
+    Path("score.json.provenance.json").write_text('{"wall_seconds": 2.5, "cpu_seconds": 2.0}')
+    job = Job("gdpo train", done=True, outputs=("runs", "score.json", "log"))
+    assert job.measured() == Time(4.0, 3.0)
+    assert Job("gdpo train", done=True, outputs=("log",)).measured() is None
+    assert Job("gdpo train", done=False, outputs=("runs",)).measured() is None
 
 
 def test_jobs_are_snakemakes_own() -> None:
     """By rule, of all targets of micro: the dry run's own count, but for `all`, which runs nothing."""
     counted = re.findall(r"^(\w+) +(\d+)$", snakemake("-n", "all").partition("Job stats:")[2], re.MULTILINE)
     total = Counter({rule: int(count) for rule, count in counted})["total"] - 1
-    found = jobs("micro", None, ["all"])
-    assert len(found) == total
-    assert not any(job.done for job in found)
-    made = make_plan(load_scale("micro"), "micro", ["all"], workers=2)
-    assert sum(line.jobs for line in made.lines) == total
-    assert sum(len(seeds) for seeds, _ in made.trainings.values()) == sum(
-        len(job.runs) for job in found if job.step == "train"
-    )
-    assert "some times are not known" in report.markdown(made)
+    jobs = find_jobs("micro", None, ["all"])
+    assert len(jobs) == total
+    assert not any(job.done for job in jobs)
+    plan = make_plan(load_scale("micro"), "micro", ["all"], workers=2)
+    assert sum(len(predictions) for predictions in plan.lines.values()) == total
+    text = report.markdown(plan)
+    assert text.splitlines()[2].startswith("- total time: unknown for ")
+    assert "`gdpo calibrate` with the same --scale" in text
 
 
-def test_a_table_is_named_by_its_name() -> None:
-    scale = load_scale("micro")
-    assert paths(["table2", "results/claims.csv", "all"], scale) == ["results/table2.csv", "results/claims.csv", "all"]
-    with pytest.raises(UserError, match=r"snakemake -n results/tabel2\.csv: "):
-        jobs("micro", None, ["results/tabel2.csv"])
+def test_table_target_is_its_file() -> None:
+    paths = target_paths(["table2", "results/claims.csv", "all"], load_scale("micro"))
+    assert paths == ["results/table2.csv", "results/claims.csv", "all"]
+    with refused(key="snakemake -n results/tabel2.csv"):
+        find_jobs("micro", None, ["results/tabel2.csv"])
 
 
-def test_the_plan_of_paper_before_anything_is_spent() -> None:
-    made = make_plan(load_scale("paper"), "paper", ["all"])
-    assert not any(student.endswith("32b") or "32b" in student for student, _, _ in made.trainings)
-    assert any("train qwen3-8b by grpo" in warning for warning in made.warnings)
-    assert not any(f"train qwen3-8b by {method}" in w for w in made.warnings for method in ("sft", "dpo", "gdpo"))
-    text = report.markdown(made)
+def test_plan_of_paper_without_results() -> None:
+    plan = make_plan(load_scale("paper"), "paper", ["all"])
+    trained = {run.student for p in plan.predictions if p.job.step == "train" for run in p.job.runs}
+    assert "qwen3-8b" in trained and not any("32b" in student for student in trained)
+    assert any("train qwen3-8b by grpo" in warning for warning in plan.warnings)
+    assert not any(f"train qwen3-8b by {method}" in w for w in plan.warnings for method in ("sft", "dpo", "gdpo"))
+    text = report.markdown(plan)
     assert "GPU-hours" in text and "measured on no GPU" in text
-    sizes = {row["step"]: row for row in report.rows(made)}
-    assert sizes["train gdpo"]["from"] == "assumed"
-    assert float(sizes["respond"]["money"]) < load_scale("paper").model("deepseek-r1").endpoint.budget.money
+    steps = {row["step"]: row for row in report.rows(plan)}
+    assert steps["train gdpo"]["from"] == "assumed"
+    assert float(steps["respond"]["money"]) < load_scale("paper").model("deepseek-r1").endpoint.budget.money
     page = (SNAKEFILE.parent / "docs" / "paper_scale.md").read_text(encoding="utf-8")
     assert report.filled(page, "paper", text) == page, "gdpo plan --scale paper --docs writes the page anew"
 
 
-def test_a_budget_that_is_too_small_is_said() -> None:
+def test_plan_warns_of_exceeded_budget() -> None:
     """1,000 prompt and 200 completion tokens for each of 37,000 questions: 37 * 2.5 + 7.4 * 10 is 166.5."""
     scale = load_scale("paper")
     little = scale.annotate.endpoint.budget.model_copy(update={"money": 166.0})
     endpoint = scale.annotate.endpoint.model_copy(update={"budget": little})
     scale = scale.model_copy(update={"annotate": scale.annotate.model_copy(update={"endpoint": endpoint})})
-    made = Planner(scale, [Job("gdpo metakl annotate --scale paper", done=False)], {}).plan(["all"], 1)
-    assert [row["money"] for row in report.rows(made)] == ["166.50"]
-    assert made.warnings == ["annotate: 166.50 in money is over the budget of 166.00"]
+    plan = Planner(scale, [Job("gdpo metakl annotate --scale paper")]).plan(["all"], 1)
+    assert [row["money"] for row in report.rows(plan)] == ["166.50"]
+    assert plan.warnings == ["annotate: 166.50 in money is over the budget of 166.00"]
 
 
-def test_an_annotator_called_like_a_model_of_the_scale_is_priced_as_the_annotator() -> None:
+def test_annotator_named_like_a_model_has_its_own_price() -> None:
     """Its own endpoint has the price; the model of that name has weights here, and no endpoint."""
     scale = load_scale("paper")
     endpoint = scale.annotate.endpoint.model_copy(update={"model": "qwen3-8b"})
     assert scale.model(endpoint.model).endpoint is None
     scale = scale.model_copy(update={"annotate": scale.annotate.model_copy(update={"endpoint": endpoint})})
-    made = Planner(scale, [Job("gdpo metakl annotate --scale paper", done=False)], {}).plan(["all"], 1)
-    assert [row["money"] for row in report.rows(made)] == ["166.50"]
+    plan = Planner(scale, [Job("gdpo metakl annotate --scale paper")]).plan(["all"], 1)
+    assert [row["money"] for row in report.rows(plan)] == ["166.50"]
 
 
-def test_gpus_share_what_one_was_measured_to_take() -> None:
+def test_gpus_divide_a_time_calibrated_on_one() -> None:
     """12 GPU-hours of training as calibrated in one process, and half an hour to begin: 6.5 hours on two, 13 of GPUs.
 
     On two nodes of two: 3.5 hours, 14 of GPUs.
     """
     scale = load_scale("paper")
-    job = Job("gdpo train --scale paper --student qwen3-8b --trainset metakl --method sft --seeds 0", done=False)
-    for nodes, spent in ((1, 13.0), (2, 14.0)):
-        launched = scale.model_copy(update={"launch": scale.launch.model_copy(update={"nodes": nodes})})
-        planner = Planner(launched, [job], {})
+    command = "gdpo train --scale paper --student qwen3-8b --trainset metakl --method sft --seeds 0"
+    for gpus, spent in ((2, 13.0), (4, 14.0)):
+        job = Job(command, gpus=gpus)
+        planner = Planner(scale, [job])
         (work,) = planner.work[job.command]
         planner.rates.measured[planner.rates.key(work)] = Rate(12 * 3600 / work.amount, begin=1800)
         (row,) = report.rows(planner.plan(["all"], 2))
         assert (float(row["gpu_hours"]), row["from"]) == (spent, "measured")
 
 
-def test_a_guard_that_judges_is_not_taken_for_light() -> None:
-    job = Job("gdpo judge --scale paper", done=False)
-    scale = load_scale("paper")
-    (rules,) = Planner(scale, [job], {}).plan(["all"], 1).lines
-    guard = scale.model_copy(update={"judge": scale.judge.model_copy(update={"backend": "classifier"})})
-    (judged,) = Planner(guard, [job], {}).plan(["all"], 1).lines
-    assert (rules.origins, judged.origins) == ({"light"}, {"unknown"})
+def test_job_that_needs_a_gpu_is_not_light() -> None:
+    """A judge by rules computes on no GPU; a guard does, and how long it takes is not known."""
+    rules, guard = Job("gdpo judge --scale paper"), Job("gdpo judge --scale paper --log x", gpus=1)
+    predictions = Planner(load_scale("paper"), [rules, guard]).plan(["all"], 1).predictions
+    assert [prediction.sources for prediction in predictions] == [{"light"}, {"unknown"}]
+
+
+def test_kept_costs_of_the_scale_where_nothing_was_measured() -> None:
+    """Two runs of a sweep at 20.5 / 5 seconds each, from a cost.csv of the scale; a shipped model is copied."""
+    scale = load_scale("micro")
+    scale.root.mkdir(parents=True)
+    (scale.root / "cost.csv").write_text('step,results,wall_seconds\n"train sft, sweep",5,20.5\nmodel,1,300\n')
+    command = "gdpo train --scale micro --student tiny-s --trainset union --method sft~0.1 --seeds 0 1"
+    jobs = [Job(command), Job("gdpo model --name tiny-s")]
+    trained, copied = Planner(scale, jobs).plan(["all"], 1).predictions
+    assert (trained.time.seconds, trained.sources) == (pytest.approx(8.2), {"kept"})
+    assert (copied.time.seconds, copied.sources) == (0, {"light"})
+
+
+def test_kept_results_of_tiny_give_every_time_of_it() -> None:
+    """A limited scale is not what the kept results are of."""
+    job = Job("gdpo train --scale tiny --student tiny-s --trainset union --method sft --seeds 0")
+    assert Planner(load_scale("tiny"), [job]).predict(job).sources == {"kept"}
+    assert Planner(load_scale("tiny", 4), [job]).predict(job).sources == {"unknown"}
+
+
+def test_finished_job_gives_the_rate_of_others() -> None:
+    """One seed took 3 seconds; two further ones take 6."""
+    Path("0.provenance.json").write_text('{"wall_seconds": 3.0, "cpu_seconds": 1.0}')
+    command = "gdpo train --scale micro --student tiny-s --trainset hard-only --method sft --seeds"
+    jobs = [Job(f"{command} 0", done=True, outputs=("0",)), Job(f"{command} 1 2")]
+    plan = Planner(load_scale("micro"), jobs).plan(["all"], 1)
+    assert plan.predictions[1].time == Time(pytest.approx(6.0), pytest.approx(2.0))
+    assert plan.predictions[1].sources == {"finished"}
+    assert "| train sft | 1 | 3.0 | 3.0 | 1.00 | 1.0 | 1.0 | 1.00 |" in report.markdown(plan)
 
 
 @pytest.mark.parametrize(
-    ("asked", "sentence"),
+    ("options", "fields"),
     [
-        ({"workers": 0}, "--workers: expected a whole number above 0, found 0"),
-        ({"docs": True}, "docs/paper_scale.md: no such file; expected --docs in a checkout's root"),
+        ({"workers": 0}, {"key": "--workers", "found": 0, "expected": "a whole number above 0"}),
+        ({"docs": True}, {"path": "docs/paper_scale.md", "expected": "--docs in a checkout's root"}),
     ],
 )
-def test_what_cannot_be_planned_is_said_at_once(asked, sentence) -> None:
-    given = {"targets": ["all"], "workers": None, "out": None, "docs": False} | asked
-    with pytest.raises(UserError, match=f"^{sentence}$"):
+def test_options_are_refused_before_planning(options, fields) -> None:
+    given = {"targets": ["all"], "workers": None, "out": None, "docs": False} | options
+    with refused(**fields):
         plan(load_scale("micro"), "micro", **given)
 
 
-def test_a_line_through_two_measurements() -> None:
+def test_rate_through_two_measurements() -> None:
     """10 units in 3 seconds, 40 in 9: 0.2 a unit and 1 to begin; a smaller piece that took longer tells no rate."""
     assert line((10, 3.0), (40, 9.0)) == (pytest.approx(0.2), pytest.approx(1.0))
     assert line((10, 9.0), (40, 8.0)) == (pytest.approx(0.2), pytest.approx(7.0))
 
 
-def test_a_page_without_marks_is_refused() -> None:
+def test_page_is_filled_between_its_marks() -> None:
     page = "a\n<!-- plan:paper -->\nold\n<!-- /plan -->\nb\n"
     assert report.filled(page, "paper", "# P\n") == "a\n<!-- plan:paper -->\n### P\n<!-- /plan -->\nb\n"
-    with pytest.raises(UserError, match="expected the marks <!-- plan:tiny -->"):
+    with refused(path="docs/paper_scale.md", expected="the marks <!-- plan:tiny -->"):
         report.filled(page, "tiny", "")
 
 
 @pytest.mark.long
-def test_a_finished_micro_run_is_all_done() -> None:
+def test_plan_of_a_finished_run() -> None:
     snakemake("--cores", "2", "results/table2.csv")
-    made = make_plan(load_scale("micro"), "micro", ["table2"], workers=2)
-    assert all(line.done == line.jobs for line in made.lines)
+    plan = make_plan(load_scale("micro"), "micro", ["table2"], workers=2)
+    assert plan.done and plan.wall() > 0 and plan.wall(to_do=True) == 0
     trained = [Path(path).parent for path in Path("results/micro/runs").rglob("train.json")]
-    assert sum(len(done) for _, done in made.trainings.values()) == len(trained) == 10
-    assert made.elapsed > 0 and made.wall(to_do=True) == 0
-    assert "| all | 47 |" in report.markdown(made)
+    assert len({run for p in plan.predictions if p.job.step == "train" for run in p.job.runs}) == len(trained) == 10
+    computed = [prediction for prediction in plan.predictions if prediction.work]
+    assert all(prediction.measured for prediction in computed)
+    assert f"| all | {len(computed)} |" in report.finished(plan)
 
 
 @pytest.mark.long
-def test_a_calibrated_machine_leaves_no_time_of_micro_unknown() -> None:
+def test_calibration_measures_every_time_of_micro() -> None:
     scale = load_scale("micro")
     calibrate(scale)
-    made = make_plan(scale, "micro", ["all"], workers=2)
-    assert {origin for line in made.lines for origin in line.origins} == {"measured", "light"}
-    assert made.seconds > 0 and all(line.seconds > 0 for line in made.lines)
+    plan = make_plan(scale, "micro", ["all"], workers=2)
+    assert {source for prediction in plan.predictions for source in prediction.sources} == {"measured", "light"}
+    assert all(prediction.time.seconds > 0 for prediction in plan.predictions if prediction.work)
     assert Path("results/micro/throughput.json.provenance.json").exists()

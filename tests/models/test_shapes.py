@@ -7,7 +7,7 @@ from dataclasses import fields
 import pytest
 
 from gdpo.config.loader import load_scale
-from gdpo.ops.plan.shapes import (
+from gdpo.models.shapes import (
     FORWARD_TOKENS,
     GIB,
     LOGITS,

@@ -24,6 +24,8 @@ TRL_TILE = 4096 * 32768  # logits that TRL 1.16 computes at once (add_fused_lm_h
 SAVED = 4  # bytes a number of weights, gradients and each of AdamW's two moments: float32
 LOW = 2  # bytes a number of bfloat16
 
+Parts = dict[str, float]  # bytes by what they hold
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -99,7 +101,7 @@ def repository(model: Model) -> str:
     return place.rpartition("@")[0] if kind == "hub" else ""
 
 
-def training_memory(shape: Shape, method: Method, group: int, shards: int, checkpointing: bool) -> dict[str, float]:
+def training_memory(shape: Shape, method: Method, group: int, shards: int, checkpointing: bool) -> Parts:
     """Bytes that one GPU holds at the worst moment of a run, part by part, at the method's `max_length`.
 
     `shards`: over how many GPUs weights, gradients and optimizer are spread (fsdp2); 1: each holds all. `group`: the
@@ -170,6 +172,6 @@ def adapter(shape: Shape, rank: int) -> int:
     return shape.layers * rank * sum(a + b for a, b in ends)
 
 
-def sampling_memory(shape: Shape, rows: int, length: int, gpus: int) -> dict[str, float]:
+def sampling_memory(shape: Shape, rows: int, length: int, gpus: int) -> Parts:
     """Bytes that each of `gpus` holds of weights and of `rows` sequences' keys and values, in bfloat16."""
     return {"weights": LOW * shape.parameters / gpus, "cache": shape.cached() * rows * length / gpus}
