@@ -109,8 +109,11 @@ def _samples(model: Student | VllmStudent, path: Path, benchmarks: Asked) -> dic
     """What lm-eval logs of every item."""
     for name, (benchmark, _) in benchmarks.items():
         if benchmark.kind == "generate" and benchmark.max_new_tokens >= model.max_length:
-            expected = f"expected fewer than the {model.max_length} tokens of the model in {path}"
-            raise UserError(f"benchmarks.{name}.max_new_tokens: found {benchmark.max_new_tokens}, {expected}")
+            raise UserError(
+                key=f"benchmarks.{name}.max_new_tokens",
+                found=benchmark.max_new_tokens,
+                expected=f"fewer than the {model.max_length} tokens of the model in {path}",
+            )
     configs = [task_config(name, benchmark, items) for name, (benchmark, items) in benchmarks.items()]
     # Not `simple_evaluate`: it describes the whole machine after every call, which takes longer than a tiny run.
     results = lm_eval_evaluate(

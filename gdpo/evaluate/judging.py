@@ -49,7 +49,7 @@ def judge(scale: Scale, mirror: Path | None) -> None:
     from gdpo.metakl.sources import catalogue  # here: what is judged is no room's file, but the sources' own rows
 
     if scale.world:
-        raise UserError(f"{scale.scale}: found a made-up world, expected a scale with 'sources' to judge answers of")
+        raise UserError(key=scale.scale, found="a made-up world", expected="a scale with 'sources' to judge answers of")
     layout, sources = Layout(scale), catalogue()
     kept = layout.work / f"judge-{VERSION['judge']}"
     with recorded(layout.judged, "judge", scale.judge) as extra:

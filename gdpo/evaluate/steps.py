@@ -69,7 +69,7 @@ def _weights(layout: Layout, run: Run) -> str:
 
 
 def _no_weights(path: Path) -> UserError:
-    return UserError(f"{path}: found no weights, expected a model; delete it to train it again")
+    return UserError(path=path, found="no weights", expected="a model", hint="delete it to train it again")
 
 
 def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
@@ -79,7 +79,7 @@ def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
     dropped |= trained_on(layout, run, split)
     tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
     if not tasks:
-        raise UserError(f"evaluate {run}: found no benchmark to score, each was dropped: {_listed(dropped)}")
+        raise UserError(f"evaluate {run}: no benchmark is left to score", hint=f"each was dropped: {_listed(dropped)}")
     work = layout.work / "evaluate" / fingerprint(_depends(layout, run, split, tasks))
     finished = work / f"finished-{fingerprint([dropped, settings(scale, run, split)])}" / "score.json"
     if provenance_path(finished).exists():  # which is written last
@@ -106,7 +106,7 @@ def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
 
     scale, student = layout.scale, layout.scale.model(run.student)
     if missing := [path for _, path in tasks.values() if not path.exists()]:
-        raise UserError(f"{missing[0]}: no such file; expected a benchmark's items, which `gdpo benchmark` writes")
+        raise UserError("no such file", path=missing[0], expected="a benchmark's items, which `gdpo benchmark` writes")
     items = {name: [benchmark.model_dump(), sha256(path)] for name, (benchmark, path) in tasks.items()}
     asked = [VERSION["evaluate"], run.__dict__, split, items, _weights(layout, run)]
     # vLLM makes batches of its own, and must be the first to look for GPUs.

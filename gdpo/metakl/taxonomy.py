@@ -139,7 +139,7 @@ def scores(near: np.ndarray, found: Candidates) -> np.ndarray:
 
 
 def nearest(row: np.ndarray, settings: Taxonomy) -> list[int]:
-    """The candidates within `margin` of the best score, `min_skills` to `max_skills`, best first; of equals the earlier."""
+    """The candidates within `margin` of the best score, `min_skills` to `max_skills`, best first."""
     order = np.argsort(-row, kind="stable")
     within = int((row >= row[order[0]] - settings.margin).sum())
     chosen: list[int] = order[: min(max(within, settings.min_skills), settings.max_skills)].tolist()

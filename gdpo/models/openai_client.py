@@ -73,22 +73,32 @@ def key_of(endpoint: Endpoint) -> str:
         return ""
     key = os.environ.get(endpoint.key, "").strip()
     if not key:
-        raise UserError(f"{endpoint.base_url}: expected its key in the environment variable {endpoint.key}, found none")
+        raise UserError(
+            path=endpoint.base_url,
+            found="no key",
+            expected=f"its key in the environment variable {endpoint.key}",
+        )
     if not (key.isascii() and key.isprintable()):
         raise UserError(
-            f"environment variable {endpoint.key}: expected a key of printable ASCII, found other characters"
+            key=f"environment variable {endpoint.key}",
+            found="other characters",
+            expected="a key of printable ASCII",
         )
     return key
 
 
-def unbuilt(endpoint: Endpoint, key: str, error: Exception) -> str:
-    """Why no connection to an endpoint can be set up; what variables hold is not shown, since it may be a password."""
-    found = [name for name in os.environ if name.upper() in NETWORK and os.environ[name]]
+def setup_error(endpoint: Endpoint, key: str, error: Exception) -> UserError:
+    """Why no connection to an endpoint can be set up. The values of variables are not shown: a proxy has a password."""
+    used = [name for name in os.environ if name.upper() in NETWORK and os.environ[name]]
     shown = masked(first_line(error), key)
-    for name in found:
+    for name in used:
         shown = shown.replace(os.environ[name], f"${name}")
-    among = f"; expected {', '.join(sorted(found))} of the environment to hold what can be used" if found else ""
-    return f"{endpoint.base_url}: no connection to it can be set up: {type(error).__name__}: {shown}{among}"
+    return UserError(
+        "no connection to it can be set up",
+        path=endpoint.base_url,
+        found=f"{type(error).__name__}: {shown}",
+        expected=f"{', '.join(sorted(used))} of the environment to hold what can be used" if used else None,
+    )
 
 
 class Client:
@@ -108,7 +118,7 @@ class Client:
                 base_url=endpoint.base_url, api_key=self._key or "none", timeout=endpoint.timeout, max_retries=0
             )
         except Exception as error:  # of the file system, ssl, httpx, or a package that a proxy needs
-            raise UserError(unbuilt(endpoint, self._key, error)) from None
+            raise setup_error(endpoint, self._key, error) from None
 
     async def __aenter__(self) -> Client:
         await self._openai.__aenter__()

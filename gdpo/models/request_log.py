@@ -113,7 +113,7 @@ class Journal:
         except BlockingIOError:
             if not self.wait:
                 raise UserError(
-                    f"{self.path}: another process is asking into this journal; wait for it or end it"
+                    "another process is asking into this journal", path=self.path, hint="wait for it or end it"
                 ) from None
             say(f"{self.path}: another process is asking into this journal; waiting for it")
             fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -131,9 +131,7 @@ class Journal:
                 self._take(Entry.model_validate_json(line))
             except ValidationError as error:
                 found = error.errors()[0]["msg"]
-                raise UserError(
-                    f"{self.path}, line {number}: expected an entry of the journal, found {found}"
-                ) from None
+                raise UserError(path=self.path, line=number, found=found, expected="an entry of the journal") from None
         for entry in list(self.in_flight.values()):
             self._spend(entry, estimated=True)
         self.in_flight.clear()

@@ -21,8 +21,11 @@ def vllm_package() -> Any:
     try:
         import vllm
     except ImportError as error:
-        expected = "expected vLLM's environment, which `make vllm` makes (docs/environments.md)"
-        raise UserError(f"engine vllm: found no package vllm ({error}), {expected}") from None
+        raise UserError(
+            key="engine vllm",
+            found=f"no package vllm ({error})",
+            expected="vLLM's environment, which `make vllm` makes (docs/environments.md)",
+        ) from None
     return vllm
 
 

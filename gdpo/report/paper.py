@@ -57,7 +57,7 @@ def build(layout: Layout) -> Path:
     """
     require_checkout("the report's text")
     if not (layout.root / "numbers.json").exists():
-        raise UserError(f"{layout.root / 'numbers.json'}: no such file; expected what `gdpo numbers` writes")
+        raise UserError("no such file", path=layout.root / "numbers.json", expected="what `gdpo numbers` writes")
     _copy_source()
     gather(layout)
     report = PAPER / "report.pdf"
@@ -122,5 +122,5 @@ def compiled(root: Path) -> bytes:
         )
     except typst.TypstError as error:
         place = re.search(r"─ (\S+:\d+:\d+)", str(getattr(error, "diagnostic", "")))
-        found = " ".join(error.message.split())
-        raise UserError(f"{place[1] if place else root / 'main.typ'}: Typst found {found}") from None
+        message = " ".join(error.message.split())
+        raise UserError(f"Typst found {message}", path=place[1] if place else root / "main.typ") from None

@@ -76,8 +76,8 @@ def _cells(file: str, row: Mapping[str, str]) -> dict[str, Decimal]:
         try:
             cells[column] = Decimal(row[column])
         except (KeyError, TypeError, InvalidOperation):
-            where = f"{file}, {row.get('table')} {row.get('row')}, {column}"
-            raise UserError(f"{where}: found {row.get(column)!r}, expected a number in percent") from None
+            place = f"{row.get('table')} {row.get('row')}, {column}"
+            raise UserError(path=file, key=place, found=repr(row.get(column)), expected="a number in percent") from None
     return cells
 
 

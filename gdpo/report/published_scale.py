@@ -18,16 +18,17 @@ def directory_of(result: Path) -> str:
     Raises UserError where the provenance beside `result`, a file of a table, does not say.
     """
     if result.suffix not in tables.ALL_ENDS:
-        raise UserError(f"{result}: expected a table's CSV, Markdown or LaTeX, such as results/table2.csv")
+        raise UserError(path=result, expected="a table's CSV, Markdown or LaTeX, such as results/table2.csv")
     path = provenance_path(result.with_suffix(".csv"))
     if not path.exists() and not result.exists():
-        raise UserError(f"{result}: not made yet; `snakemake --cores all {result}` makes it")
+        raise UserError("not made yet", path=result, hint=f"`snakemake --cores all {result}` makes it")
     if not path.exists():
-        raise UserError(f"{path}: no such file; expected a table's provenance, or its scale by --scale")
+        raise UserError("no such file", path=path, expected="a table's provenance, or its scale by --scale")
     made = read_json(path)
     parts = Path(str(made.get("result") if isinstance(made, dict) else None)).parts
     if len(parts) != 4 or (parts[0], parts[2]) != ("results", "tables"):
-        raise UserError(f"{path}, result: found '{'/'.join(parts)}', expected results/SCALE/tables/TABLE.csv")
+        found = f"'{'/'.join(parts)}'"
+        raise UserError(path=path, key="result", found=found, expected="results/SCALE/tables/TABLE.csv")
     return parts[1]
 
 
@@ -43,5 +44,11 @@ def scale_of(result: Path) -> tuple[str, int | None]:
         limit = int(digits)
     if name not in known:
         path = provenance_path(result.with_suffix(".csv"))
-        raise UserError(f"{path}, result: found scale '{name}', expected its file by --scale; {suggest(name, known)}")
+        raise UserError(
+            path=path,
+            key="result",
+            found=f"scale '{name}'",
+            expected="its file by --scale",
+            hint=suggest(name, known),
+        )
     return name, limit

@@ -182,5 +182,5 @@ def filled(text: str, name: str, found: Sequence[CsvRow]) -> str:
     """
     marks = re.compile(rf"(<!-- reproduced:{re.escape(name)} -->\n).*?(<!-- /reproduced -->)", re.DOTALL)
     if not marks.search(text):
-        raise UserError(f"docs: expected the marks <!-- reproduced:{name} --> and <!-- /reproduced -->, found none")
+        raise UserError(path="docs", found="no marks", expected=f"<!-- reproduced:{name} --> and <!-- /reproduced -->")
     return marks.sub(lambda match: f"{match[1]}{section(found)}{match[2]}", text)

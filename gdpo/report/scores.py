@@ -52,7 +52,7 @@ class Scores:
             return list(read_rows(path, Sample))
         score = self.layout.score(run, self.split)
         if score.exists() and benchmark in read_stored(score, Score).get("benchmarks", {}):
-            raise UserError(f"{path}: no such file; expected the samples that {score} is of")
+            raise UserError("no such file", path=path, expected=f"the samples that {score} is of")
         return None
 
     def _path(self, run: Run, benchmark: str) -> Path:
@@ -65,7 +65,8 @@ class Scores:
         ids = [row["id"] for row in items]
         if ids != self._ids.setdefault(benchmark, ids):
             path = self._path(run, benchmark)
-            raise UserError(f"{path}: found other items than in another run's {path.name}, expected the same in order")
+            found = f"other items than in another run's {path.name}"
+            raise UserError(path=path, found=found, expected="the same in order")
         return [share_right(row) for row in items]
 
     def retained(self, runs: Runs, origin: Runs, benchmark: str) -> np.ndarray | None:

@@ -28,7 +28,8 @@ def table(scale: Scale, name: str) -> None:
     settings = [shown, scale.bootstrap_draws, scale.bootstrap_seed]
     runs = layout.selected_runs(shown)
     if runs and not any(layout.samples(run, "test").exists() for run in runs):
-        raise UserError(f"{layout.root}/samples: found none of the {len(runs)} runs of {name}, expected their samples")
+        found = f"none of the {len(runs)} runs of {name}"
+        raise UserError(path=f"{layout.root}/samples", found=found, expected="their samples")
     scores = Scores(layout)
     for part in tables.parts(shown):
         path = layout.table(name + part)
@@ -61,13 +62,13 @@ def publish(scale: Scale, name: str) -> None:
         sources = [(path, "results") for path in files]
         sources += [(path, "paper/tables") for path in files if path.suffix == ".tex"]
     elif name not in (known := figures.names(scale)):
-        raise UserError(f"publish: found '{name}'; {suggest(name, ['claims', *scale.tables, *known])}")
+        raise UserError(key="publish", found=f"'{name}'", hint=suggest(name, ["claims", *scale.tables, *known]))
     else:
         sources = [(layout.figure(name).with_suffix(end), "paper/figures") for end in (".pdf", ".png")]
     sources += [(provenance_path(path), to) for path, to in sources if path.suffix == ".csv"]
     for source, to in sources:
         if not source.is_file():
-            raise UserError(f"{source}: no such file; expected what `gdpo publish` copies, made before")
+            raise UserError("no such file", path=source, expected="what `gdpo publish` copies, made before")
         with replacing(Path(to) / source.name) as temporary:
             shutil.copyfile(source, temporary)
 
@@ -81,7 +82,8 @@ def sweep(scale: Scale) -> None:
     """
     require_checkout("workflow/config/sweep")
     if scale.limit:
-        raise UserError(f"sweep: found limit={scale.limit}, expected none (rates are chosen on the whole scale)")
+        expected = "none (rates are chosen on the whole scale)"
+        raise UserError(key="sweep", found=f"limit={scale.limit}", expected=expected)
     layout = Layout(scale)
     path = sweep_file(scale.scale)
     found: dict[tuple[str, str, str], dict[float, list[float]]] = {}
@@ -111,7 +113,7 @@ def _validation_mean(layout: Layout, run: Run) -> float:
     found = read_stored(layout.score(run, "validation"), Score)["benchmarks"]
     scores: list[float] = [entry["score"] for name, entry in found.items() if name in known]
     if not scores:
-        raise UserError(f"{layout.score(run, 'validation')}: found no benchmark, expected validation scores")
+        raise UserError(path=layout.score(run, "validation"), found="no benchmark", expected="validation scores")
     return sum(scores) / len(scores)
 
 
@@ -169,7 +171,7 @@ def _made_at(stem: Path, asked: Scale) -> tuple[Scale, str]:
 
 def _text(path: Path) -> str:
     if not path.exists():
-        raise UserError(f"{path}: no such file; expected a table made by `gdpo publish`")
+        raise UserError("no such file", path=path, expected="a table made by `gdpo publish`")
     return path.read_text(encoding="utf-8")
 
 

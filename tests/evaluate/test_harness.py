@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from lm_eval.models.huggingface import HFLM
@@ -10,12 +11,12 @@ from lm_eval.models.huggingface import HFLM
 from gdpo.config.benchmarks import Benchmark, Judge
 from gdpo.config.layout import Layout, origin
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import Question, write_records
 from gdpo.evaluate import harness, model, steps
 from gdpo.evaluate.model import Student, fitting
 from tests.evaluate.spelling import WINDOW, speller
+from tests.refusal import refused
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +157,7 @@ def test_a_template_is_asked_as_it_stands(tmp_path):
 
 def test_answers_that_fill_the_window_are_refused(speaker, files):
     long = benchmark(max_new_tokens=WINDOW)
-    with pytest.raises(UserError, match=rf"benchmarks.sums.max_new_tokens: found {WINDOW}, expected fewer than the"):
+    with refused(key="benchmarks.sums.max_new_tokens", found=WINDOW, expected="fewer than the"):
         harness.evaluate(speaker, "float32", {"sums": (long, files / "sums.jsonl")}, 4)
 
 
@@ -211,5 +212,5 @@ def test_a_column_that_cannot_be_had_is_dropped_with_its_reason(speaker, tmp_pat
 
 
 def test_nothing_left_to_score_is_one_sentence(speaker, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"found no benchmark to score, each was dropped: .*fact: gated"):
+    with refused(problem="no benchmark is left to score", hint=re.compile("each was dropped: .*fact: gated")):
         scored(speaker, tmp_path, monkeypatch, list(load_scale("micro").benchmarks))

@@ -28,6 +28,7 @@ from gdpo.models.choice_likelihood import Choices
 from tests.evaluate.spelling import speller
 from tests.evaluate.test_harness import CHOSEN, GREEDY, SAMPLED, files, question, speaker  # noqa: F401  (fixtures)
 from tests.evaluate.test_vllm import StandIn, vllm  # noqa: F401  (a fixture)
+from tests.refusal import refused
 
 
 class Stopped(BaseException):
@@ -175,6 +176,7 @@ KILLED = """
 import os, signal, sys
 from gdpo.cli import main as cli
 from gdpo.evaluate.model import Student
+from tests.refusal import refused
 generate, left = Student._model_generate, int(sys.argv.pop(1))
 def generated(*given, **named):
     global left
@@ -233,7 +235,7 @@ def test_a_judge_that_fails_loses_no_answer(tmp_path, monkeypatch):
         asked = [question("r", "How?").model_copy(update={"grader": "refusal", "answer": ""})]
         write_records(Layout(scale).benchmark(name, "test"), asked)
     judged = scale.model_copy(update={"judge": Judge(backend="guard", reference="dir:nowhere")})
-    with pytest.raises(UserError, match="nowhere"):
+    with refused(path="nowhere"):
         steps.evaluate(judged, runs[:1], "test")
     meter = Meter(monkeypatch, Student, "_model_generate")
     steps.evaluate(scale, runs[:1], "test")
@@ -280,7 +282,7 @@ def test_items_that_are_not_there_are_one_sentence(tmp_path, monkeypatch):
     [run], layout = origin("tiny-s"), Layout(scale)
     speller(layout.run(run))
     layout.benchmark("order", "test").unlink()
-    with pytest.raises(UserError, match=r"order\.jsonl: no such file; expected a benchmark's items"):
+    with refused(problem="no such file", path="order.jsonl", expected="a benchmark's items"):
         steps.evaluate(scale, [run], "test")
 
 
@@ -319,7 +321,7 @@ def test_a_job_killed_after_its_weights_were_deleted_is_done_again_without_them(
     assert {run: layout.score(run, "test").read_bytes() for run in runs} == first
     assert meter.done == 0
     write_records(layout.benchmark("order", "test"), [question("order", "Other?")])
-    with pytest.raises(UserError, match="found no weights, expected a model; delete it to train it again"):
+    with refused(found="no weights", expected="a model", hint="delete it to train it again"):
         steps.evaluate(scale, runs, "test")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,6 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from gdpo.config.benchmarks import Benchmark
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.records import write_records
 from gdpo.evaluate import harness
 from gdpo.evaluate.harness import TASKS
@@ -23,6 +23,7 @@ from gdpo.evaluate.tasks import items
 from gdpo.metakl.sources import catalogue, read_source
 from tests.evaluate.spelling import ARC, GSM8K, speller
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
+from tests.refusal import refused
 
 KINDS = ("gdpo_choose", "gdpo_generate", "gdpo_sample")
 FILES = sorted(path for path in TASKS.glob("*.yaml") if path.stem not in KINDS)
@@ -75,9 +76,9 @@ def test_a_task_file_reads_its_items_from_a_mirror(path):
 
 
 def test_a_task_without_items_is_one_sentence():
-    with pytest.raises(UserError, match="found neither 'items' nor 'source'"):
+    with refused(key="metadata", found="neither 'items' nor 'source'"):
         items.load(version=1)
-    with pytest.raises(UserError, match=r"source: found 'arc', expected one of .*arc-easy"):
+    with refused(key="metadata.source", found="'arc'", expected=re.compile("one of .*arc-easy")):
         items.load(source="arc")
 
 

@@ -22,11 +22,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.loader import load_scale
 from gdpo.config.models import Model
-from gdpo.core.errors import UserError
 from gdpo.core.records import write_records
 from gdpo.evaluate import harness, steps
 from tests.evaluate.spelling import TEMPLATE, WINDOW, speller
 from tests.evaluate.test_harness import CHOSEN, GREEDY, SAMPLED, benchmark, files, question  # noqa: F401  (a fixture)
+from tests.refusal import refused
 
 INSTALLED = find_spec("vllm") is not None
 # The arguments that gdpo and lm-eval give, by what takes them.
@@ -160,14 +160,14 @@ def test_every_sample_has_a_seed_of_its_own_whatever_else_is_asked(vllm, tmp_pat
 
 def test_the_gpu_is_given_back_when_an_evaluation_fails(vllm, tmp_path, files):  # noqa: F811
     asked = {"long": (benchmark(max_new_tokens=WINDOW), files / "sums.jsonl")}
-    with pytest.raises(UserError, match=r"benchmarks\.long\.max_new_tokens"):
+    with refused(key="benchmarks.long.max_new_tokens"):
         by_vllm(speller(tmp_path), asked)
     assert not vllm.made[0].open
 
 
 @pytest.mark.skipif(INSTALLED, reason="vLLM is installed")
 def test_without_vllm_one_sentence_says_so(tmp_path, files):  # noqa: F811
-    with pytest.raises(UserError, match="engine vllm: found no package vllm"):
+    with refused(key="engine vllm", found="no package vllm"):
         by_vllm(speller(tmp_path), {"sums": (GREEDY, files / "sums.jsonl")})
 
 

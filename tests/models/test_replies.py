@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -10,8 +11,8 @@ from types import SimpleNamespace
 import pytest
 
 from gdpo.config.models import Budget, Endpoint
-from gdpo.core.errors import UserError
 from gdpo.models.endpoint import Request, complete_all_endpoint, request_all
+from tests.refusal import refused
 
 HEAD = {"id": "c", "object": "chat.completion.chunk", "created": 0, "model": "m"}
 ASKED = [[{"role": "user", "content": "2 + 2?"}]]
@@ -131,7 +132,7 @@ def test_a_reply_is_a_sample(tmp_path, deltas, finish, expected):
 )
 def test_a_reply_that_is_none_is_a_sentence(tmp_path, deltas, finish, sentence):
     with Server(deltas, finish) as server:
-        with pytest.raises(UserError, match=sentence):
+        with refused(problem=re.compile(sentence)):
             sample(server, tmp_path)
         assert len(server.received) <= 2
         assert all(body["messages"] == ASKED[0] for body in server.received)  # a sample is asked for in the same words
@@ -143,7 +144,7 @@ def test_an_annotator_is_told_what_was_wrong_and_its_refusal_is_its_reply(tmp_pa
             server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "j", "test"
         )
         assert found == {"q": "I can't help."}
-    with Server([TOOL], "tool_calls") as server, pytest.raises(UserError, match="first q: it calls add"):
+    with Server([TOOL], "tool_calls") as server, refused(problem="first q: it calls add"):
         request_all(server.endpoint(), [Request("q", ASKED[0])], lambda _, text: text, tmp_path / "k", "test")
     assert "it calls add" in server.received[1]["messages"][2]["content"]
 
@@ -161,7 +162,7 @@ def test_null_leaves_a_parameter_out_and_a_refusal_says_so(tmp_path, name, statu
         return None
 
     with Server([{"content": "4"}], refuse=refuse) as server:
-        with pytest.raises(UserError, match=rf"answered {status} .*; '{name}: null' at the endpoint leaves it out"):
+        with refused(problem=re.compile(rf"answered {status} .*; '{name}: null' at the endpoint leaves it out")):
             sample(server, tmp_path)
         server.received.clear()
         assert sample(server, tmp_path, **{name: None}) == "4"
@@ -183,7 +184,7 @@ def test_another_name_for_the_most_tokens_is_tried_whatever_the_status(tmp_path,
 def test_a_value_that_is_refused_is_not_taken_for_an_unknown_parameter(tmp_path):
     told = json.dumps({"error": {"message": "max_tokens is too large: 50, at most 40"}})
     with Server(refuse=lambda body: (400, told)) as server:
-        with pytest.raises(UserError, match="at most 40") as error:
+        with refused(problem="at most 40") as error:
             sample(server, tmp_path)
         assert "null" not in str(error.value)
         assert len(server.received) == 1
@@ -207,6 +208,9 @@ def test_what_keeps_a_client_from_being_built_is_a_sentence(tmp_path, monkeypatc
         monkeypatch.delenv(other, raising=False)
         monkeypatch.delenv(other.lower(), raising=False)
     monkeypatch.setenv(name, value)
-    with Server([{"content": "4"}]) as server, pytest.raises(UserError, match=rf"can be set up: .*{name}") as error:
+    with (
+        Server([{"content": "4"}]) as server,
+        refused(problem="no connection to it can be set up", expected=name) as error,
+    ):
         sample(server, tmp_path)
     assert "secret" not in str(error.value)

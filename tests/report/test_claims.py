@@ -8,11 +8,11 @@ import pytest
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.report import claims
 from gdpo.report.claims.schema import Claims
 from gdpo.report.claims.verdicts import judge, shown_range
+from tests.refusal import refused
 
 HARD = {"trainset": "hard-only", "method": "sft"}
 META = {"trainset": "metakl", "method": "gdpo"}
@@ -230,7 +230,7 @@ def test_a_trend_needs_numbers_and_three_points(layout):
     row = {"trainset": "metakl", "method": "gdpo"}
     put(layout, "tiny-m", **row, right=10)
     many = with_study(layout, [{"row": "many", **row}])
-    with pytest.raises(UserError, match=r"studies\.train_size\.rows: found the row 'many', expected a number as title"):
+    with refused(key="studies.train_size.rows", found="the row 'many'", expected="a number as title"):
         test(many, **TREND, x="title")
     same = with_study(layout, [{"row": title, **row} for title in ("2", "4", "4")])
     assert test(same, **TREND, x="title").note == "fewer than 3 different values of x have scores"

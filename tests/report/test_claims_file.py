@@ -15,6 +15,7 @@ from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, write_csv
 from gdpo.report import claims
+from tests.refusal import refused
 
 SCALES = ("micro", "tiny", "smol", "paper")
 
@@ -26,7 +27,7 @@ def layout(tmp_path, monkeypatch):
     return Layout(load_scale("tiny"))
 
 
-def refused(tmp_path, text):
+def error_of(tmp_path, text):
     path = tmp_path / "c.yaml"
     path.write_text(text)
     with pytest.raises(UserError) as error:
@@ -36,29 +37,29 @@ def refused(tmp_path, text):
 
 def test_mistakes_are_named_in_one_sentence(tmp_path):
     start = "x: {statement: s, source: T, test: difference, direction: less, a: {trainset: metakl, method: "
-    assert refused(tmp_path, f"{start}gdppo}}}}").startswith("x.method: found 'gdppo'; did you mean 'gdpo'? known: ")
-    assert refused(tmp_path, f"{start}gdpo}}, students: larg}}").startswith(
+    assert error_of(tmp_path, f"{start}gdppo}}}}").startswith("x.method: found 'gdppo'; did you mean 'gdpo'? known: ")
+    assert error_of(tmp_path, f"{start}gdpo}}, students: larg}}").startswith(
         "x.students: found 'larg'; did you mean 'large'? known: "
     )
-    assert "colums: unknown key" in refused(tmp_path, f"{start}gdpo}}, colums: math}}")
-    assert "reading" in refused(tmp_path, "x: {statement: s, source: T, test: retained, a: {}, margin: 5}")
+    assert "colums: unknown key" in error_of(tmp_path, f"{start}gdpo}}, colums: math}}")
+    assert "reading" in error_of(tmp_path, "x: {statement: s, source: T, test: retained, a: {}, margin: 5}")
     derived = "x: {statement: s, source: T, test: derived, proof: p, below: 0, value: "
-    assert "value: expected one of adjacent_error" in refused(tmp_path, f"{derived}nothing}}")
+    assert "value: expected one of adjacent_error" in error_of(tmp_path, f"{derived}nothing}}")
     unbound = "x: {statement: s, source: T, test: correlation, between: models}"
-    assert "expected 'above', 'below' or both" in refused(tmp_path, unbound)
+    assert "expected 'above', 'below' or both" in error_of(tmp_path, unbound)
 
 
 def test_only_what_the_paper_prints_can_be_printed(tmp_path):
     """Of an interaction both sides; of a measurement, a correlation or mathematics nothing."""
     printed, start = "printed: {table: A7+A8, a: GDPO}", "x: {statement: s, source: T, "
     both = f"{start}test: interaction, a: {{}}, against: main, direction: less, {printed}}}"
-    assert "expected 'printed' and 'printed_against' together" in refused(tmp_path, both)
+    assert "expected 'printed' and 'printed_against' together" in error_of(tmp_path, both)
     measured = f"{start}test: measure, quantity: memory, a: {{}}, b: {{}}, {printed}}}"
-    assert "printed: Input should be None" in refused(tmp_path, measured)
+    assert "printed: Input should be None" in error_of(tmp_path, measured)
     correlated = f"{start}test: correlation, between: models, above: 0, {printed}}}"
-    assert "printed: Input should be None" in refused(tmp_path, correlated)
+    assert "printed: Input should be None" in error_of(tmp_path, correlated)
     derived = f"{start}test: derived, value: adjacent_terms, proof: p, below: 1, {printed}}}"
-    assert "printed: Input should be None" in refused(tmp_path, derived)
+    assert "printed: Input should be None" in error_of(tmp_path, derived)
 
 
 @pytest.mark.parametrize("scale", SCALES)
@@ -123,7 +124,7 @@ def test_published_numbers_of_a_claim():
     bad = stated["sft-metakl-loses-math"].model_copy(
         update={"printed": published_effects.PublishedRows(table="A7+A8", a="STF")}
     )
-    with pytest.raises(UserError, match="found 'STF'; did you mean 'SFT'"):
+    with refused(found="'STF'", hint="did you mean 'SFT'"):
         published_effects.effect(bad, rows)
 
 

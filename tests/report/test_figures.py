@@ -30,6 +30,7 @@ from gdpo.report.figures import (
     train_size,
 )
 from gdpo.report.steps import figure
+from tests.refusal import refused
 from tests.seeded import two_seeds
 
 
@@ -169,7 +170,7 @@ def test_scores_stand_in_order_of_group_size_beside_the_untrained_student(layout
 
 def test_a_row_that_is_no_group_size_is_refused(layout):
     cell = layout.scale.studies["tradeoff"].rows[0]
-    with pytest.raises(UserError, match="group_size: found row 'SFT', expected a number"):
+    with refused(key="studies.group_size", found="row 'SFT'", expected="a number"):
         group_size.size(cell)
 
 
@@ -318,9 +319,9 @@ def test_type_in_print_is_at_least_seven_points(layout):
 
 
 def test_a_misspelt_figure_is_refused_and_nothing_is_written(layout):
-    with pytest.raises(UserError, match=r"found 'embeding'.*did you mean 'embedding'"):
+    with refused(found="'embeding'", hint="did you mean 'embedding'"):
         figure(layout.scale, "embeding")
-    with pytest.raises(UserError, match="did you mean 'tradeoff'"):
+    with refused(hint="did you mean 'tradeoff'"):
         figures.inputs(layout, "tradeof")
     assert not layout.root.exists()
 

@@ -11,12 +11,12 @@ import typst
 
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.report import numbers, paper
 from gdpo.report.case_studies import HEADER as CASES
 from gdpo.report.claims import COLUMNS as CLAIMS
+from tests.refusal import refused
 from tests.seeded import two_seeds
 
 HOSTILE = '#panic("x") $x^2$ \\ `a` ```b *c* _d_ @e <f> [ ] // /* <script>alert(1)</script> #import "/etc/passwd" \x07'
@@ -91,7 +91,7 @@ def test_a_scale_without_tables_figures_or_students_sets_says_so(layout):
 
 
 def test_without_numbers_the_report_names_what_is_missing(layout):
-    with pytest.raises(UserError, match=r"numbers\.json: no such file; expected what `gdpo numbers` writes"):
+    with refused(problem="no such file", path="numbers.json", expected="what `gdpo numbers` writes"):
         paper.build(layout)
 
 
@@ -170,7 +170,7 @@ def test_a_long_output_is_cut_and_says_so(layout):
 
 def test_an_error_of_the_source_is_one_sentence(tmp_path):
     (tmp_path / "main.typ").write_text("#let a = missing\n")
-    with pytest.raises(UserError, match=r"main\.typ:1:9: Typst found unknown variable: missing") as found:
+    with refused(path="main.typ:1:9", problem="Typst found unknown variable: missing") as found:
         paper.compiled(tmp_path)
     assert "\n" not in str(found.value)
 
@@ -179,7 +179,7 @@ def test_the_source_reads_nothing_outside_its_directory(tmp_path):
     (tmp_path / "secret").write_text("x")
     (tmp_path / "paper").mkdir()
     (tmp_path / "paper" / "main.typ").write_text('#read("../secret")\n')
-    with pytest.raises(UserError, match="Typst found"):
+    with refused(problem="Typst found"):
         paper.compiled(tmp_path / "paper")
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.report.published import compare, compare_all, inputs, markdown, published, same_name
+from tests.refusal import refused
 
 
 def test_every_printed_row_is_there_and_kept_as_printed():
@@ -25,7 +25,7 @@ def test_every_printed_row_is_there_and_kept_as_printed():
 def test_a_cell_that_is_no_number_is_named(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("table,model,row,AIME24\nA1,M,Origin,many\n")
-    with pytest.raises(UserError, match=r"p\.csv, A1 Origin, AIME24: found 'many', expected a number"):
+    with refused(path="p.csv", key="A1 Origin, AIME24", found="'many'", expected="a number"):
         published(path)
 
 

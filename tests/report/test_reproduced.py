@@ -8,12 +8,12 @@ import pytest
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, write_json, write_jsonl
 from gdpo.core.project import CONFIG
 from gdpo.core.provenance import provenance_path
 from gdpo.report import steps
 from gdpo.report.reproduced import COLUMNS, filled, rows, section
+from tests.refusal import refused
 
 HOME = CONFIG.parent.parent
 WHY = "GPQA-Diamond is gated, and no token was given."
@@ -118,7 +118,7 @@ def test_the_step_writes_both_files_and_with_docs_the_page(layout, tmp_path):
 
 
 def test_a_page_without_marks_is_named():
-    with pytest.raises(UserError, match="expected the marks <!-- reproduced:smol --> and <!-- /reproduced -->"):
+    with refused(found="no marks", expected="<!-- reproduced:smol --> and <!-- /reproduced -->"):
         filled(MARKED, "smol", [])
 
 

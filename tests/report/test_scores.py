@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gdpo.config.layout import Layout, Run
-from gdpo.core.errors import UserError
 from gdpo.core.files import write_jsonl
 from gdpo.report.scores import Scores
+from tests.refusal import refused
 from tests.seeded import two_seeds
 
 ORIGIN = [Run("tiny-s", "none", "origin", 0)]
@@ -107,7 +107,7 @@ def test_files_are_read_once(layout):
 
 def test_other_items_are_refused(layout):
     write(layout, TRAINED[1], "fact", range(5), items=19)
-    with pytest.raises(UserError, match=r"metakl/gdpo/1/fact.jsonl: found other items"):
+    with refused(path="metakl/gdpo/1/fact.jsonl", found="other items"):
         Scores(layout).mean(TRAINED, ["fact"])
 
 

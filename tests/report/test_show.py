@@ -8,10 +8,10 @@ import io
 import pytest
 
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_json, write_text
 from gdpo.report import steps, tables
 from gdpo.report.scores import Scores
+from tests.refusal import refused
 from tests.report.test_columns import layout as layout
 
 
@@ -70,7 +70,7 @@ def test_without_provenance_that_is_said(layout, published, capsys):
 
 def test_a_scale_of_ones_own_has_to_be_named(layout, published):
     made_at(published, "mine")
-    with pytest.raises(UserError, match=r"table2\.csv\.provenance\.json, result: found scale 'mine'"):
+    with refused(path="table2.csv.provenance.json", key="result", found="scale 'mine'"):
         steps.show(layout.scale, "table2")
 
 

@@ -186,7 +186,7 @@ def test_a_model_that_lost_its_end_is_named(student, tmp_path, kept):
     copy = copied(student, tmp_path / "model")
     whole = (copy / "model.safetensors").read_bytes()
     (copy / "model.safetensors").write_bytes(whole[:kept])
-    named = rf"{copy}/model\.safetensors: expected a whole safetensors file, found: "
+    named = rf"{copy}/model\.safetensors: found .*, expected a whole safetensors file"
     with pytest.raises(UserError, match=named):
         checkpoints.fetch(Model(display="M", reference=f"dir:{copy}"), tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -470,7 +470,7 @@ def test_a_wheel_that_is_no_archive_is_one_sentence(tmp_path):
     path = next((tmp_path / "cache").iterdir())
     path.write_bytes(path.read_bytes()[:40])
     reference = f"wheel:pack==1.0#sha256={checkpoints.sha256(path)}"
-    with pytest.raises(UserError, match="expected a whole wheel, found: File is not a zip file"):
+    with pytest.raises(UserError, match="found File is not a zip file, expected a whole wheel"):
         checkpoints.fetch(Model(display="M", reference=reference), tmp_path / "out", tmp_path / "cache")
 
 

@@ -93,7 +93,7 @@ def test_a_changed_byte_is_refused(name):
 def test_a_missing_directory_is_refused():
     scale = own(models={"tiny-s": {"reference": f"dir:no/where#sha256={'0' * 64}"}})
     with pytest.raises(
-        UserError, match=r"^no/where: found no such directory, expected a checkpoint; `git checkout no/where` brings"
+        UserError, match=r"^no/where: no such directory, expected a checkpoint; `git checkout no/where` brings"
     ):
         make_model(scale, "tiny-s")
 

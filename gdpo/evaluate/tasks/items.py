@@ -36,7 +36,9 @@ def load(
     elif source:
         questions = _of_source(source, mirror or os.environ.get("GDPO_MIRROR"), instruction)
     else:
-        raise UserError("metadata: found neither 'items' nor 'source', expected a file of questions or a source's name")
+        raise UserError(
+            key="metadata", found="neither 'items' nor 'source'", expected="a file of questions or a source's name"
+        )
     return {"test": datasets.Dataset.from_list([question.model_dump() for question in questions])}
 
 
@@ -46,7 +48,7 @@ def _of_source(name: str, mirror: str | None, instruction: str | None) -> list[Q
 
     known = catalogue()
     if name not in known:
-        raise UserError(f"metadata: source: found '{name}', expected one of {', '.join(known)}")
+        raise UserError(key="metadata.source", found=f"'{name}'", expected=f"one of {', '.join(known)}")
     changes = {} if instruction is None else {"instruction": instruction}
     return read_source(name, known[name].model_copy(update=changes), Path(mirror) if mirror else None)
 

@@ -46,7 +46,7 @@ def check_names(path: Path, claims: Claims, scale: Scale) -> None:
     for name, claim in claims.root.items():
         for kind, found in _names(claim):
             if found not in known[kind]:
-                raise UserError(f"{path}, {name}.{kind}: found '{found}'; {suggest(found, known[kind])}")
+                raise UserError(path=path, key=f"{name}.{kind}", found=f"'{found}'", hint=suggest(found, known[kind]))
 
 
 def _names(claim: Claim) -> Iterable[tuple[str, str]]:

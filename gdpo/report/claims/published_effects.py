@@ -59,5 +59,5 @@ def _pairs(rows: PublishedRows, other: str, printed: Sequence[PublishedRow]) -> 
         *((r, {k[1] for k in found}) for r in (rows.a, other)),
     ):
         if name not in known:
-            raise UserError(f"claims.yaml, printed: found '{name}'; {suggest(name, known)}")
+            raise UserError(path="claims.yaml", key="printed", found=f"'{name}'", hint=suggest(name, known))
     return [(found[model, rows.a], found[model, other]) for model in dict.fromkeys(model for model, _ in found)]

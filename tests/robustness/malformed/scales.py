@@ -126,7 +126,9 @@ def asked(name: str, endpoint: str, says: str) -> Case:
 
 ENDPOINTS = [
     asked(
-        "no key", "{base_url: 'http://127.0.0.1:9/v1', model: m, key: NO_SUCH_KEY}", r"variable NO_SUCH_KEY, found none"
+        "no key",
+        "{base_url: 'http://127.0.0.1:9/v1', model: m, key: NO_SUCH_KEY}",
+        r"found no key, expected its key in .* variable NO_SUCH_KEY",
     ),
     asked("the key itself", "{base_url: 'http://x/v1', model: m, key: sk-canary}", r"endpoint\.key: expected the NAME"),
     asked("bad address", "{base_url: 'x/v1', model: m}", r"endpoint\.base_url: .*not shown"),

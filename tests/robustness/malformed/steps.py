@@ -195,7 +195,7 @@ STEPS = [
             (
                 "no tokenizer",
                 {"models/tiny-s/provenance.json": '{"config_hash": "a"}', "models/tiny-s/config.json": "{}"},
-                r"tiny-s: expected a tokenizer, found",
+                r"tiny-s: found .*, expected a tokenizer",
             ),
         ]
     ),
@@ -236,7 +236,7 @@ RESULTS = [
     reported("a score that is a list", r"0\.json: expected a JSON object, found list", score="[]"),
     reported(
         "samples that a score is of are gone",
-        r"0/chain3\.jsonl: no such file; expected the samples that results/micro/scores/tiny-s/.*/0\.json is of",
+        r"0/chain3\.jsonl: no such file, expected the samples that results/micro/scores/tiny-s/.*/0\.json is of",
         score='{"benchmarks": {"chain3": {"score": 0.5, "n": 2}}, "dropped": {}}',
     ),
     Case(
