@@ -70,12 +70,12 @@ def main(call: int | None = None) -> None:
     except (UserError, OSError, ModuleNotFoundError) as error:
         if isinstance(error, ModuleNotFoundError):
             error = missing_package(error, next(iter(sys.argv[1:]), None)) or error
-        sentence = disk_error(error) if not isinstance(error, UserError) else str(error)
-        if sentence is None:
+        refusal = error if isinstance(error, UserError) else disk_error(error)
+        if refusal is None:
             raise
         from gdpo.core.terminal import say
         from gdpo.runtime.launch import tell_launcher
 
-        if not tell_launcher(sentence):
-            say(f"gdpo: {sentence}")
+        if not tell_launcher(str(refusal)):
+            say(f"gdpo: {refusal}")
         sys.exit(2)

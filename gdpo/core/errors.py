@@ -76,16 +76,17 @@ def sentence(
     """The one sentence of an error with these fields (DescribedError)."""
     place = ", ".join(str(part) for part in (path, line and f"line {line}", key) if part)
     body = [problem, None if found is None else f"found {found}", expected and f"expected {expected}"]
-    said = ", ".join(part for part in body if part)
-    return "; ".join(part for part in (f"{place}: {said}" if place and said else place or said, hint) if part)
+    statement = ", ".join(part for part in body if part)
+    start = f"{place}: {statement}" if place and statement else place or statement
+    return "; ".join(part for part in (start, hint) if part)
 
 
 class Unreachable(UserError):
-    """What could not be downloaded: nothing is wrong with what was asked for, as far as is known."""
+    """A download failed. Nothing is wrong with the request, as far as is known."""
 
 
-# What the place of a file is to blame for, and no code of ours.
-_OF_THE_DISK = {
+# Errors that come from where a file is, rather than from a mistake in the code.
+_DISK_ERRORS = {
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM,
     errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP,
 }  # fmt: skip
@@ -100,41 +101,41 @@ _EXPECTED = {
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Raises UserError naming `path`, or the file that the system names, where the block meets a disk that fails."""
+    """Within the block, a disk that fails raises UserError naming the system's file, or `path` where it names none."""
     try:
         yield
     except Exception as error:
-        if (sentence := disk_error(error, path)) is None:
+        if (refusal := disk_error(error, path)) is None:
             raise
-        raise UserError(sentence) from error
+        raise refusal from error
 
 
-def disk_error(error: Exception, path: Path | str = "a file") -> str | None:
-    """What a full, read-only or forbidden disk did to `path`, in a sentence; None where no disk is to blame."""
-    said, expected = None, "a disk with room and the rights to it"
+def disk_error(error: Exception, path: Path | str = "a file") -> UserError | None:
+    """What a full, read-only or forbidden disk did to `path`; None where no disk is to blame."""
+    message, expected = None, "a disk with room and the rights to it"
     if isinstance(error, OSError):
         expected = _EXPECTED.get(error.errno or 0, expected)
-        said = os.strerror(error.errno) if error.errno in _OF_THE_DISK else None
+        message = os.strerror(error.errno) if error.errno in _DISK_ERRORS else None
         path = error.filename or path
     elif type(error).__name__ == "SafetensorError" and "os error" in str(error):
-        said = first_line(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
-    elif isinstance(error, RuntimeError) and "inline_container" in str(error):  # how torch says that it could not write
-        said = first_line(error)
-    return said and f"{path}: found '{said}', expected {expected}"
+        message = first_line(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+    elif isinstance(error, RuntimeError) and "inline_container" in str(error):  # torch could not write
+        message = first_line(error)
+    return UserError(path=path, found=f"'{message}'", expected=expected) if message else None
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says, on one line."""
+    """The first line of another library's error."""
     return next(iter(scrubbed(str(error)).strip().splitlines()), type(error).__name__)
 
 
-def last_line(said: str) -> str:
-    """What a command that failed said last, to quote in a sentence."""
-    return next(iter(reversed(scrubbed(said).strip().splitlines())), "nothing")
+def last_line(output: str) -> str:
+    """The last line that a failed command wrote, to quote in a sentence."""
+    return next(iter(reversed(scrubbed(output).strip().splitlines())), "nothing")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """`known` in words, led by the closest match to a misspelt `name`."""
+    """A hint for a misspelt `name`: the closest of `known`, where one is close, and all of `known`."""
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""

@@ -24,45 +24,45 @@ from gdpo.core.errors import UserError, first_line, writing
 from gdpo.core.progress import report
 from gdpo.core.terminal import say
 
-LONE_SURROGATE = re.compile(
-    r"\\u[dD][89a-fA-F]"
-)  # how JSON spells halves of characters, of which two in a row are a whole one
+# How JSON spells half of a character. Two halves in a row are a whole one.
+LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+REMAKE = "delete the file to make all of it again"
 
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` on success, remove it on failure.
+    """Yield a temporary path beside `path`. Rename it to `path` on success, remove it on failure.
 
-    Works for files and directories; an existing directory at `path` is replaced. Raises UserError where the disk is
-    full or read-only.
+    `path` may be a file or a directory; a directory that exists is replaced. Raises UserError where the disk is full
+    or read-only.
     """
     path = Path(path)
     temporary, old = (path.with_name(f".{path.name}.{os.getpid()}.{end}") for end in ("partial", "old.partial"))
     try:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove(temporary)  # of a killed process that had this one's number
+            _remove(temporary)  # left by a killed process that had this one's number
             yield temporary
-            _by_umask(temporary)
+            _apply_umask(temporary)
             if temporary.is_dir() and path.exists():
                 _remove(old)
-                os.replace(path, old)  # removed in place, a kill would leave half of it
+                os.replace(path, old)  # a kill while it is removed in place would leave half of it
             os.replace(temporary, path)
     finally:
         _remove(temporary)
         _remove(old)
 
 
-def _by_umask(directory: Path) -> None:
-    """Let whoever may read a directory's files read all of them: safetensors writes weights for their owner alone."""
-    closed = [p for p in directory.rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_mode & 0o077 == 0]
-    if not closed:
+def _apply_umask(directory: Path) -> None:
+    """Give a directory's private files the permissions of others: safetensors writes weights for their owner alone."""
+    private = [p for p in directory.rglob("*") if not p.is_symlink() and p.is_file() and p.stat().st_mode & 0o077 == 0]
+    if not private:
         return
-    probe = directory / ".by-umask"  # asking for the umask would change it, for other threads too
+    probe = directory / ".by-umask"  # reading the umask would change it, for other threads too
     probe.touch()
     mode = stat.S_IMODE(probe.stat().st_mode)
     probe.unlink()
-    for path in closed:
+    for path in private:
         path.chmod(mode)
 
 
@@ -99,11 +99,11 @@ def write_csv(path: Path | str, columns: list[str], rows: Iterable[dict]) -> Non
 
 def read_json(path: Path | str) -> Any:
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        return json.loads(Path(path).read_text(encoding="utf-8"), object_pairs_hook=_unique_keys)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected a JSON file") from None
+        raise UserError("no such file", path=path, expected="a JSON file") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: expected JSON, found {_unread(error)}") from None
+        raise UserError(path=path, found=_json_error(error), expected="JSON") from None
 
 
 def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
@@ -119,28 +119,30 @@ def read_jsonl(path: Path | str) -> Iterator[tuple[int, dict]]:
                 if not line.strip():
                     continue
                 try:
-                    row = json.loads(line, object_pairs_hook=_each_once)
+                    row = json.loads(line, object_pairs_hook=_unique_keys)
                 except (ValueError, RecursionError) as error:
-                    raise UserError(f"{path}, line {number}: expected a JSON object, found {_unread(error)}") from None
+                    found = _json_error(error)
+                    raise UserError(path=path, line=number, found=found, expected="a JSON object") from None
                 if not isinstance(row, dict):
                     found = type(row).__name__
-                    raise UserError(f"{path}, line {number}: expected a JSON object, found {found}")
+                    raise UserError(path=path, line=number, found=found, expected="a JSON object")
                 if LONE_SURROGATE.search(line) and not _encodable(row):
-                    raise UserError(f"{path}, line {number}: expected UTF-8, found half of a character (\\ud800 alone)")
+                    found = "half of a character (\\ud800 alone)"
+                    raise UserError(path=path, line=number, found=found, expected="UTF-8")
                 yield number, row
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected JSON Lines") from None
+        raise UserError("no such file", path=path, expected="JSON Lines") from None
     except (UnicodeDecodeError, EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise UserError(f"{path}: expected UTF-8 JSON Lines, found {error}") from None
+        raise UserError(path=path, found=error, expected="UTF-8 JSON Lines") from None
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; a key that occurs twice is an error, since the first entry would be lost without a word."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. A key that occurs twice is an error, since its first entry would be lost in silence."""
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
         keys = [key for key, _ in pairs]
         raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' a second time")
-    return found
+    return entries
 
 
 def _encodable(row: dict) -> bool:
@@ -150,40 +152,40 @@ def _encodable(row: dict) -> bool:
         return False
 
 
-def _unread(error: ValueError | RecursionError) -> str:
-    """What JSON's reader met: broken JSON, too deep a nesting, or a number of thousands of digits."""
+def _json_error(error: ValueError | RecursionError) -> str:
+    """What stopped the JSON reader: broken JSON, too deep a nesting, or a number of thousands of digits."""
     return "brackets nested too deeply" if isinstance(error, RecursionError) else first_line(error)
 
 
 def finished_rows(path: Path) -> list[dict]:
     """The rows of a JSON Lines file that a killed process may have been appending to; none where there is no file.
 
-    A line cut off by the kill is removed, so that appending stays safe, in place, since the disk may be full. Raises
-    UserError naming any other line that is no JSON object, since nobody can tell what it was.
+    A line that the kill cut off is removed, so that appending stays safe; in place, since the disk may be full. Raises
+    UserError naming any other line that is no JSON object, since nothing tells what it was.
     """
     if not path.exists():
         return []
-    *whole, torn = path.read_bytes().split(b"\n")
+    *lines, torn = path.read_bytes().split(b"\n")
     if torn:
         with writing(path):
             os.truncate(path, path.stat().st_size - len(torn))
-    return [_whole(line, f"{path}, line {number}") for number, line in enumerate(whole, start=1)]
+    return [_finished_row(line, path, number) for number, line in enumerate(lines, start=1)]
 
 
-def _whole(line: bytes, where: str) -> dict:
+def _finished_row(line: bytes, path: Path, number: int) -> dict:
     try:
         row = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        found = _unread(error)
+        found = _json_error(error)
     else:
         if isinstance(row, dict):
             return row
         found = type(row).__name__
-    raise UserError(f"{where}: expected a JSON object, found {found}; delete the file to make all of it again")
+    raise UserError(path=path, line=number, found=found, expected="a JSON object", hint=REMAKE)
 
 
 class State(Protocol):
-    """What a batch is made from beside its number: where the random numbers stand."""
+    """The state of the random numbers that a batch is drawn from."""
 
     def save(self) -> str: ...
 
@@ -197,59 +199,57 @@ def resumable_batches(
     batches: Callable[[int], Iterable[tuple[list[int], list[Any]]]],
     state: State | None = None,
 ) -> list[Any]:
-    """`count` entries that are made batch by batch, in order; what a killed process had finished is not made again.
+    """`count` entries, in order, made batch by batch. Batches that a killed process had finished are not made again.
 
-    `batches(done)` yields (indices, their entries) of each batch but the first `done`. `path` is a JSON Lines file that
-    is appended to as batches finish; entries stand under `key`, and beside them the `state` that the next batch begins
-    with. Without a path nothing is kept. Raises UserError where the file holds something else.
+    `batches(done)` yields (indices, their entries) of each batch but the first `done`. `path` is a JSON Lines file,
+    appended to as batches finish: `indices`, the entries under `key`, and the `state` that the next batch begins with.
+    Without a path nothing is stored. Raises UserError where the file holds something else.
     """
-    found: dict[int, Any] = {}
+    made: dict[int, Any] = {}
     what = key.replace("_", " ")
     if path is None:
         for indices, entries in batches(0):
-            found.update(zip(indices, entries, strict=True))
-            report(len(found), count, what)
-        return [found[index] for index in range(count)]
+            made.update(zip(indices, entries, strict=True))
+            report(len(made), count, what)
+        return [made[index] for index in range(count)]
     finished = finished_rows(path)
     for number, batch in enumerate(finished, start=1):
         try:
-            found.update(zip(batch["indices"], batch[key], strict=True))
+            made.update(zip(batch["indices"], batch[key], strict=True))
         except (KeyError, TypeError, ValueError):
-            expected = f"expected 'indices' and as many '{key}'"
-            raise UserError(
-                f"{path}, line {number}: {expected}, found other entries; delete the file to make all of it again"
-            ) from None
+            expected = f"'indices' and as many '{key}'"
+            raise UserError(path=path, line=number, found="other entries", expected=expected, hint=REMAKE) from None
     if finished:
-        say(f"{path} holds {len(found):,} of {count:,} {what}, which are not made again")
-    if len(found) < count:
+        say(f"{path} holds {len(made):,} of {count:,} {what}, which are not made again")
+    if len(made) < count:
         if finished and state is not None:
-            _load(state, finished[-1], f"{path}, line {len(finished)}")
+            _load(state, finished[-1], path, len(finished))
         path.parent.mkdir(parents=True, exist_ok=True)
         with writing(path), path.open("a", encoding="utf-8") as file:
             for indices, entries in batches(len(finished)):
-                found.update(zip(indices, entries, strict=True))
-                left = {} if state is None else {"state": state.save()}
-                file.write(json.dumps({"indices": indices, key: entries, **left}, ensure_ascii=False) + "\n")
+                made.update(zip(indices, entries, strict=True))
+                after = {} if state is None else {"state": state.save()}
+                file.write(json.dumps({"indices": indices, key: entries, **after}, ensure_ascii=False) + "\n")
                 file.flush()
-                report(len(found), count, what)
-    return [found[index] for index in range(count)]
+                report(len(made), count, what)
+    return [made[index] for index in range(count)]
 
 
-def _load(state: State, row: dict, where: str) -> None:
+def _load(state: State, row: dict, path: Path, line: int) -> None:
     try:
         state.load(row["state"])
     except (KeyError, TypeError, ValueError, RuntimeError):
-        raise UserError(
-            f"{where}: expected the 'state' of random numbers, found none; delete the file to make all of it again"
-        ) from None
+        expected = "the 'state' of random numbers"
+        raise UserError(path=path, line=line, found="none", expected=expected, hint=REMAKE) from None
 
 
 def sha256(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected one to hash") from None
+        raise UserError("no such file", path=path, expected="one to hash") from None
 
 
 def read_csv(path: Path | str, *columns: str) -> list[dict[str, str]]:
@@ -262,13 +262,14 @@ def read_csv(path: Path | str, *columns: str) -> list[dict[str, str]]:
             reader = csv.DictReader(file, strict=True)
             rows = list(reader)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected CSV") from None
+        raise UserError("no such file", path=path, expected="CSV") from None
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: expected UTF-8 CSV, found {error}") from None
+        raise UserError(path=path, found=error, expected="UTF-8 CSV") from None
     fields = reader.fieldnames or ()
     if missing := [column for column in columns if column not in fields]:
-        raise UserError(f"{path}: found no column '{missing[0]}', expected {', '.join(columns)}")
+        raise UserError(path=path, found=f"no column '{missing[0]}'", expected=", ".join(columns))
     for number, row in enumerate(rows, start=1):
         if None in row or None in row.values():
-            raise UserError(f"{path}, row {number}: expected {len(fields)} fields, found another number")
+            expected = f"{len(fields)} fields"
+            raise UserError(path=path, key=f"row {number}", found="another number", expected=expected)
     return rows

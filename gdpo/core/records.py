@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,15 +20,15 @@ from pydantic import (
     model_validator,
 )
 
-from gdpo.core.errors import UserError
+from gdpo.core.errors import ArgumentError, DescribedError, UserError
 from gdpo.core.files import read_jsonl, write_jsonl
 
 Domain = Literal["math", "general", "safety"]
 Grader = Literal["exact", "math", "letter", "refusal"]
 Verdict = Literal["right", "wrong", "ungradable"]
 
-LETTERS = "ABCDEFGHIJ"  # of choices, as they are asked
-DROPPED = re.compile(r"(?:[^\w+\-*/<>=^()|!]|_|(?<![\d)\]}])!)+")  # what `normalised` takes for spelling, not meaning
+LETTERS = "ABCDEFGHIJ"  # of choices, in the order in which they are asked
+DROPPED = re.compile(r"(?:[^\w+\-*/<>=^()|!]|_|(?<![\d)\]}])!)+")  # what `normalised` drops: spelling, not meaning
 ALONE = re.compile(r"(_|frac)(\d)(?=\d)")  # TeX takes one digit: \log_381 is \log_3 81, \frac12 is \frac{1}{2}
 
 
@@ -63,10 +63,10 @@ class Question(Record):
         if self.grader == "refusal":
             return self
         if not self.answer.strip():
-            raise ValueError(f"answer: found none, expected one for grader '{self.grader}'")
+            raise ArgumentError(key="answer", found="none", expected=f"one for grader '{self.grader}'")
         letters = LETTERS[: len(self.choices)]
         if self.grader == "letter" and letters and self.answer not in tuple(letters):
-            raise ValueError(f"answer: found '{self.answer}', expected one of {', '.join(letters)}")
+            raise ArgumentError(key="answer", found=f"'{self.answer}'", expected=f"one of {', '.join(letters)}")
         return self
 
 
@@ -126,7 +126,7 @@ class Group(Record):
     def _aligned(self) -> Group:
         sizes = {len(self.completions), len(self.rewards), len(self.parts or self.rewards)}
         if len(sizes) != 1:
-            raise ValueError(f"expected a reward per completion, found lengths {sorted(sizes)}")
+            raise ArgumentError(found=f"lengths {sorted(sizes)}", expected="a reward per completion")
         return self
 
 
@@ -139,25 +139,37 @@ def read_records(path: Path | str, kind: type[R]) -> list[R]:
     Raises UserError naming file, line and field where a line is not a valid `kind`, or has the `id` of an earlier one.
     """
     records = []
-    lines: dict[str, int] = {}  # where each id stands
+    lines: dict[str, int] = {}  # the line of each id
     for number, row in read_jsonl(path):
         try:
             record = kind.model_validate(row)
         except ValidationError as error:
-            raise UserError(f"{path}, line {number}, {first_validation_error(error, kind)}") from None
+            raise UserError(path=path, line=number, **validation_fields(error, kind)) from None
         if (name := getattr(record, "id", None)) is not None and lines.setdefault(name, number) != number:
-            raise UserError(f"{path}, line {number}, id: found '{name}', expected another than line {lines[name]} has")
+            expected = f"another than line {lines[name]} has"
+            raise UserError(path=path, line=number, key="id", found=f"'{name}'", expected=expected)
         records.append(record)
     return records
 
 
+def validation_fields(error: ValidationError, kind: type[BaseModel]) -> dict[str, Any]:
+    """The fields of the error (`gdpo.core.errors`) that made pydantic refuse a `kind`; of several, the first."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    cause = first.get("ctx", {}).get("error")
+    if isinstance(cause, DescribedError):
+        fields = {name: value for name, value in cause.fields.items() if value is not None}
+        key = ".".join(part for part in (key, fields.get("key")) if part)
+        return fields | ({"key": key} if key else {})
+    problem = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and not key:
+        return {"problem": problem}
+    return {"problem": problem, "key": key or kind.__name__}
+
+
 def first_validation_error(error: ValidationError, kind: type[BaseModel]) -> str:
     """The first field that made pydantic refuse a `kind`, and why."""
-    first = error.errors()[0]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error" and not first["loc"]:
-        return message
-    return f"{'.'.join(str(part) for part in first['loc']) or kind.__name__}: {message}"
+    return str(DescribedError(**validation_fields(error, kind)))
 
 
 def write_records(path: Path | str, records: Iterable[Record]) -> None:
@@ -165,7 +177,7 @@ def write_records(path: Path | str, records: Iterable[Record]) -> None:
 
 
 def chat(question: Question) -> list[dict[str, str]]:
-    """The conversation that asks `question`; choices are lettered below it."""
+    """The conversation that asks `question`, its choices in lettered lines below it."""
     text = question.question
     if question.choices:
         lettered = [f"{letter}. {choice}" for letter, choice in zip(LETTERS, question.choices, strict=False)]
@@ -176,7 +188,7 @@ def chat(question: Question) -> list[dict[str, str]]:
 def gold_of(question: Question) -> str | None:
     """The gold completion of `question`: its solution, or else its right choice by letter and text; None without any.
 
-    Where refusing is right and no solution shows how, there is none: any refusal of ours would be a made-up answer.
+    A question that is right to refuse, without a solution that shows how, has none: a refusal would be made up.
     """
     if question.solution:
         return question.solution
@@ -188,9 +200,9 @@ def gold_of(question: Question) -> str | None:
 def normalised(text: str) -> str:
     """`text` as contamination is compared: lower case; only letters, digits and signs that carry meaning.
 
-    Operators, brackets and bars stay, since questions that differ in them alone are different questions; so does the
-    `!` of a factorial, behind a digit or a closing bracket. A comma stands for whatever parts two digits: 22.5 is not
+    Operators, brackets and bars are kept, since questions that differ in them alone are different questions. So is the
+    `!` of a factorial, after a digit or a closing bracket. Whatever separates two digits becomes a comma: 22.5 is not
     225, nor 1, 2 the same as 12.
     """
-    parted = DROPPED.sub(" ", ALONE.sub(r"\1\2 ", text.lower()))
-    return re.sub(r"(?<=\d) (?=\d)", ",", parted).replace(" ", "")
+    separated = DROPPED.sub(" ", ALONE.sub(r"\1\2 ", text.lower()))
+    return re.sub(r"(?<=\d) (?=\d)", ",", separated).replace(" ", "")

@@ -1,7 +1,7 @@
-"""What steps read again of the results of others: sample rows, scores, provenance and logs, checked as they are read.
+"""Results as later steps read them: sample rows, scores, provenance and logs, checked as they are read.
 
-Ours. Results may lie there for months, be copied, cut off or edited: what does not fit is one sentence that names the
-file and the key. What nobody asks for may be absent; asked for all the same, it is that sentence, too.
+Results may be months old, copied, cut off or edited. What does not fit raises UserError naming the file and the key.
+A key that is not declared here may be absent; reading it then raises the same error.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from typing import Any, NoReturn
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gdpo.core.errors import UserError
+from gdpo.core.errors import ArgumentError, UserError
 from gdpo.core.files import read_json, read_jsonl
-from gdpo.core.records import Verdict, first_validation_error
+from gdpo.core.records import Verdict, validation_fields
+
+REMAKE = "make the result again"
 
 
 class Stored(BaseModel):
-    """The keys of a result as far as they are read again; others may stand beside them."""
+    """The keys of a result that are read again; it may have others."""
 
     model_config = ConfigDict(extra="ignore")
 
@@ -35,9 +37,9 @@ class Sample(Stored):
     @model_validator(mode="after")
     def _judged(self) -> Sample:
         if (self.verdict is None) == (self.verdicts is None):
-            raise ValueError("expected either a verdict or several")
+            raise ArgumentError(expected="either a verdict or several")
         if self.outputs is not None and len(self.outputs) != len(self.verdicts or ()):
-            raise ValueError("expected as many outputs as verdicts")
+            raise ArgumentError(expected="as many outputs as verdicts")
         return self
 
 
@@ -118,46 +120,58 @@ class Row(Stored):
     gold: int = 0
 
 
-class _Kept(dict[str, Any]):
-    """A mapping of `path` that says so where a key is asked for that it does not have."""
+class _StoredMapping(dict[str, Any]):
+    """A mapping of a result, which raises UserError where a key is read that it does not have.
 
-    def __init__(self, path: str, value: dict[str, Any]):
+    `path` and `line` are of its file, `key` is the mapping's own key in it.
+    """
+
+    def __init__(self, value: dict[str, Any], path: Path, line: int | None = None, key: str = ""):
         super().__init__(value)
-        self.path = path
+        self.path, self.line, self.key = path, line, key
 
     def __missing__(self, key: str) -> NoReturn:
-        raise UserError(f"{self.path}, {key}: found none, expected one; make the result again")
+        raise UserError(
+            path=self.path, line=self.line, key=_below(self.key, key), found="none", expected="one", hint=REMAKE
+        )
 
 
 def read_stored(path: Path, kind: type[Stored]) -> dict[str, Any]:
     """The JSON object at `path`, every key of it. Raises UserError where it is none, or a key does not fit `kind`."""
-    found = _fitting(str(path), read_json(path), kind)
+    result = _validated(read_json(path), kind, path)
     try:
-        return _Kept(str(path), {key: _below(f"{path}, {key}", value) for key, value in found.items()})
+        wrapped: dict[str, Any] = _wrapped(result, path, "")
     except RecursionError:
-        raise UserError(f"{path}: expected a result, found brackets nested too deeply") from None
+        raise UserError(path=path, found="brackets nested too deeply", expected="a result") from None
+    return wrapped
 
 
 def read_rows(path: Path, kind: type[Stored]) -> Iterator[dict[str, Any]]:
     """The objects of a JSON Lines file, as `read_stored` reads one."""
     for number, row in read_jsonl(path):
-        yield _fitting(f"{path}, line {number}", row, kind)
+        yield _StoredMapping(_validated(row, kind, path, number), path, number)
 
 
-def _below(where: str, value: Any) -> Any:
-    """`value` with each of its mappings as one that names itself where it lacks a key."""
+def _wrapped(value: Any, path: Path, key: str) -> Any:
+    """`value` with each of its mappings, at any depth, as a `_StoredMapping`."""
     if isinstance(value, dict):
-        return _Kept(where, {key: _below(f"{where}.{key}", entry) for key, entry in value.items()})
+        entries = {name: _wrapped(entry, path, _below(key, name)) for name, entry in value.items()}
+        return _StoredMapping(entries, path, key=key)
     if isinstance(value, list):
-        return [_below(f"{where}.{at}", entry) for at, entry in enumerate(value)]
+        return [_wrapped(entry, path, _below(key, number)) for number, entry in enumerate(value)]
     return value
 
 
-def _fitting(where: str, value: Any, kind: type[Stored]) -> dict[str, Any]:
+def _below(key: str, name: object) -> str:
+    return f"{key}.{name}" if key else str(name)
+
+
+def _validated(value: Any, kind: type[Stored], path: Path, line: int | None = None) -> dict[str, Any]:
+    """`value`, unchanged. Raises UserError where it is no JSON object, or does not fit `kind`."""
     if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
+        raise UserError(path=path, line=line, found=type(value).__name__, expected="a JSON object")
     try:
         kind.model_validate(value, strict=True)
     except ValidationError as error:
-        raise UserError(f"{where}, {first_validation_error(error, kind)}; make the result again") from None
-    return _Kept(where, value)
+        raise UserError(path=path, line=line, **validation_fields(error, kind), hint=REMAKE) from None
+    return value

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from gdpo.core.errors import UserError
 from gdpo.core.files import finished_rows, read_jsonl, replacing, write_text
 from gdpo.core.records import Question, Skills, normalised, read_records
+from tests.refusal import refused
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
@@ -67,24 +67,27 @@ GOOD = '{"id": "1", "domain": "math", "source": "s", "question": "x", "answer": 
 
 
 @pytest.mark.parametrize(
-    ("line", "sentence"),
+    ("line", "fields"),
     [
-        ("{", "line 2: expected a JSON object, found"),
-        ("[1]", "line 2: expected a JSON object, found list"),
-        ('{"id": "q"}', "line 2, domain: Field required"),
-        (GOOD, "line 2, id: found '1', expected another than line 1 has"),
-        (GOOD.replace('"answer": "1"', '"answer": " "'), "line 2, answer: found none, expected one for grader 'exact'"),
+        ("{", {"found": "Expecting property name", "expected": "a JSON object"}),
+        ("[1]", {"found": "list", "expected": "a JSON object"}),
+        ('{"id": "q"}', {"key": "domain", "problem": "Field required"}),
+        (GOOD, {"key": "id", "found": "'1'", "expected": "another than line 1 has"}),
+        (
+            GOOD.replace('"answer": "1"', '"answer": " "'),
+            {"key": "answer", "found": "none", "expected": "one for grader 'exact'"},
+        ),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, sentence):
+def test_a_bad_line_is_named(tmp_path, line, fields):
     path = tmp_path / "q.jsonl"
     path.write_text(f"{GOOD}\n{line}\n")
-    with pytest.raises(UserError, match=sentence):
+    with refused(path=path, line=2, **fields):
         read_records(path, Question)
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.jsonl: no such file"):
+    with refused(path="none.jsonl", problem="no such file"):
         list(read_jsonl(tmp_path / "none.jsonl"))
 
 

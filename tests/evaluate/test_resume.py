@@ -106,7 +106,7 @@ def test_a_line_that_a_kill_has_torn_is_made_again_and_a_broken_one_named(
     assert f"{path} holds {held} of 33 answers, which are not made again" in capsys.readouterr().err
     for broken in (b'{"indices": [0]}\n', b"nothing\n"):
         path.write_bytes(lines[0] + broken + lines[2])
-        with pytest.raises(UserError, match=r"answers-\w+\.jsonl, line 2: expected .*; delete the file to make all"):
+        with refused(path="answers-", line=2, hint="delete the file to make all of it again"):
             evaluated(speaker, asked, tmp_path)
 
 
@@ -122,7 +122,7 @@ def test_random_numbers_that_were_not_kept_are_one_sentence(tmp_path):
     path.write_text('{"indices": [0], "answers": ["a"]}\n')
     for line in ('{"indices": [0], "answers": ["a"]}', '{"indices": [0], "answers": ["a"], "state": "?"}'):
         path.write_text(f"{line}\n")
-        with pytest.raises(UserError, match=r"kept\.jsonl, line 1: expected the 'state' of random numbers"):
+        with refused(path="kept.jsonl", line=1, found="none", expected="the 'state' of random numbers"):
             resumable_batches(path, "answers", 2, lambda done: [([1], ["b"])], State())
 
 

@@ -24,6 +24,7 @@ from gdpo.core.project import PROJECT
 from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
 from gdpo.models import checkpoints
 from gdpo.models.request_log import Entry, Journal
+from tests.refusal import refused
 from tests.robustness.test_hostile import copied
 
 FULL = r"found 'No space left on device', expected a disk with room and the rights to it"
@@ -286,13 +287,13 @@ def test_a_damaged_line_of_a_cache_is_named_and_its_end_is_made_again(tmp_path, 
     assert resumable_batches(path, "completions", 3, batches) == [["0"], ["1"], ["2"]]
     assert path.read_text().count("\n") == 3
     path.write_bytes(b"\n".join([lines[0], damage(lines[1]), lines[2], b""]))
-    with pytest.raises(UserError, match=r"cache\.jsonl, line 2: expected .*delete the file to make all of it again"):
+    with refused(path="cache.jsonl", line=2, hint="delete the file to make all of it again"):
         resumable_batches(path, "completions", 3, batches)
 
 
 def test_a_cache_of_something_else_is_named(tmp_path):
     write_jsonl(tmp_path / "cache.jsonl", [{"question": "?"}])
-    with pytest.raises(UserError, match=r"line 1: expected 'indices' and as many 'completions', found other entries"):
+    with refused(line=1, found="other entries", expected="'indices' and as many 'completions'"):
         resumable_batches(tmp_path / "cache.jsonl", "completions", 1, lambda done: [])
 
 

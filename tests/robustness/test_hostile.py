@@ -46,6 +46,7 @@ from gdpo.report.rendered_table import (
 )
 from gdpo.teach.steps import respond
 from tests.fault_server import CANARY, FaultServer, endpoint
+from tests.refusal import refused
 
 ESCAPES = {
     "title": "\x1b]0;owned\x07",
@@ -143,7 +144,7 @@ def test_json_that_no_reader_can_hold_is_one_sentence(tmp_path, text, read):
 def test_half_a_character_is_refused_where_it_is_read(tmp_path):
     row = {"id": "q", "domain": "math", "source": "s", "question": "\ud800", "answer": "1", "grader": "exact"}
     (tmp_path / "f").write_text(json.dumps(row))
-    with pytest.raises(UserError, match=r"line 1: expected UTF-8, found half of a character"):
+    with refused(line=1, found="half of a character", expected="UTF-8"):
         read_records(tmp_path / "f", Question)
 
 

@@ -30,7 +30,7 @@ STEPS = [
     at_step(
         "groups: unequal",
         f"train {RUN}",
-        r"line 1, expected a reward per completion",
+        r"line 1: found lengths \[1, 2\], expected a reward per completion",
         **{"groups/metakl.jsonl": lines({**GROUP, "rewards": [1, 2]})},
     ),
     at_step(
@@ -54,7 +54,7 @@ STEPS = [
     at_step(
         "pool: cut off",
         "metakl annotate",
-        r"decontaminated\.jsonl, line 1: expected a JSON object",
+        r"decontaminated\.jsonl, line 1: found .*, expected a JSON object",
         **{"decontaminated.jsonl": '{"id": "a'},
     ),
     at_step(
@@ -94,7 +94,7 @@ STEPS = [
     at_step(
         "proficiency: not UTF-8",
         "metakl select --trainset metakl",
-        r"proficiency\.csv: expected UTF-8 CSV",
+        r"proficiency\.csv: found .*, expected UTF-8 CSV",
         **{"annotated.jsonl": lines(QUESTION), "proficiency.csv": b"id,average\n\xe9,1\n"},
     ),
     at_step(
@@ -154,7 +154,7 @@ STEPS = [
     *(
         at_step(f"pool: {name}", "metakl annotate", says, **{"decontaminated.jsonl": content})
         for name, content, says in [
-            ("UTF-16", lines(QUESTION).encode("utf-16"), r"decontaminated\.jsonl: expected UTF-8 JSON Lines, found"),
+            ("UTF-16", lines(QUESTION).encode("utf-16"), r"decontaminated\.jsonl: found .*, expected UTF-8 JSON Lines"),
             (
                 "no number for a difficulty",
                 lines({**QUESTION, "difficulty": float("nan")}),
@@ -186,7 +186,7 @@ STEPS = [
                 r"tiny-s/provenance\.json: found 'Not a directory', expected directories",
             ),
             ("no hash", {"models/tiny-s/provenance.json": "{}"}, r"provenance\.json, config_hash: found none"),
-            ("a list for provenance", {"models/tiny-s/provenance.json": "[]"}, r"expected a JSON object, found list"),
+            ("a list for provenance", {"models/tiny-s/provenance.json": "[]"}, r"found list, expected a JSON object"),
             (
                 "a hash that is a number",
                 {"models/tiny-s/provenance.json": '{"config_hash": 3}'},
@@ -216,7 +216,7 @@ def reported(name: str, says: str, arguments: str = "table --name table2", **fil
 
 RESULTS = [
     reported("samples of another kind", r"chain2\.jsonl, line 1, id: Field required", samples=lines({"a": 1})),
-    reported("samples without a verdict", r"line 1, expected either a verdict or several", samples=lines({"id": "a"})),
+    reported("samples without a verdict", r"line 1: expected either a verdict or several", samples=lines({"id": "a"})),
     reported(
         "an unknown verdict",
         r"line 1, verdict: Input should be 'right', 'wrong' or 'ungradable'",
@@ -224,16 +224,16 @@ RESULTS = [
     ),
     reported(
         "more outputs than verdicts",
-        r"line 1, expected as many outputs as verdicts",
+        r"line 1: expected as many outputs as verdicts",
         samples=lines({"id": "a", "outputs": ["1", "2"], "verdicts": ["right"]}),
     ),
-    reported("samples cut off", r"chain2\.jsonl, line 1: expected a JSON object", samples='{"id": "a", "out'),
+    reported("samples cut off", r"chain2\.jsonl, line 1: found .*, expected a JSON object", samples='{"id": "a", "out'),
     reported(
         "a score of text",
         r"0\.json, benchmarks\.chain3\.score: .*number",
         score='{"benchmarks": {"chain3": {"score": "x", "n": 1}}}',
     ),
-    reported("a score that is a list", r"0\.json: expected a JSON object, found list", score="[]"),
+    reported("a score that is a list", r"0\.json: found list, expected a JSON object", score="[]"),
     reported(
         "samples that a score is of are gone",
         r"0/chain3\.jsonl: no such file, expected the samples that results/micro/scores/tiny-s/.*/0\.json is of",
@@ -258,7 +258,7 @@ RESULTS = [
     ),
     reported(
         "a record nested too deeply",
-        r"provenance\.json: expected a result, found brackets nested too deeply",
+        r"provenance\.json: found brackets nested too deeply, expected a result",
         "cost",
         **{"pool.jsonl.provenance.json": f'{{"step": "sources", "settings": {"[" * 800}{"]" * 800}}}'},
     ),
