@@ -68,7 +68,7 @@ def train_run(
     common.quiet()
     set_seed(seed)
     try:
-        fitting = common.fitting(groups, Path(base), method)
+        fitting = common.fitting_groups(groups, Path(base), method)
         run = common.Run(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:

@@ -1,4 +1,4 @@
-"""What the methods share: the start, the optimizer's settings, the tokenized groups, the saved checkpoint."""
+"""What all methods share: the initial policy, the optimizer's settings, the tokenized groups, the saved checkpoint."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def padding_tokenizer(base: Path) -> PreTrainedTokenizerBase:
 
 
 def quiet() -> None:
-    """No progress bars where nobody watches, and no warning of the name TRL still gives to checkpointing."""
+    """Show no progress bars outside a terminal, and no warning of the name that TRL still gives to checkpointing."""
     warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     if not sys.stderr.isatty():
         datasets.disable_progress_bars()
@@ -83,7 +83,7 @@ def quiet() -> None:
 
 
 def policy(run: Run) -> PreTrainedModel:
-    """The student as it starts: at these learning rates bfloat16 weights would not move, so they are float32."""
+    """The student before training. Its weights are float32: bfloat16 would round these learning rates' steps away."""
     check_whole(run.base)
     dtype = torch.float64 if run.dtype == "float64" else torch.float32
     return AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
@@ -105,23 +105,25 @@ def lora_config(lora: Lora | None) -> Any:
 
 
 def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
-    """TrainingArguments' settings of a run over `items`, each of `sequences` to a TRL batch.
+    """TrainingArguments' settings of a run over `items` items, each of `sequences` sequences in a TRL batch.
 
-    Linear decay after a linear warmup and AdamW without weight decay: ours, the same for every method. A step's batch
-    is cut evenly into parts, so that it is `batch_size` exactly.
+    The optimizer is AdamW without weight decay, the schedule a linear warmup and a linear decay, for every method. Both
+    are ours. A step's batch is cut evenly into parts, so that it is `batch_size` exactly.
     """
     method, processes = run.method, process_group.processes()
-    # TRL's rollouts leave out a batch that is not full, so a batch of rollouts must not be larger than the data.
+    # TRL drops a batch of rollouts that is not full, so a batch of them must not be larger than the data.
     batch = min(method.batch_size, max(items // processes, 1) * processes) if sequences > 1 else method.batch_size
     if batch % processes:
-        expected = f"expected a batch_size that is a multiple of the {processes} processes"
-        raise UserError(f"{method.display}: {expected}, found {batch}")
+        expected = f"a batch_size that is a multiple of the {processes} processes"
+        raise UserError(key=method.display, found=batch, expected=expected)
     cuda = torch.cuda.is_available()
-    if cuda and processes == 1 and torch.cuda.device_count() > 1:  # over which Trainer would deal out a larger batch
-        expected = "expected launch.processes to say so, or CUDA_VISIBLE_DEVICES to name one"
-        raise UserError(f"{method.display}: found {torch.cuda.device_count()} GPUs for one process, {expected}")
-    own = batch // processes
-    micro = max(size for size in range(1, min(method.micro_batch_size, own) + 1) if own % size == 0)
+    if cuda and processes == 1 and torch.cuda.device_count() > 1:  # Trainer would deal out a larger batch to them
+        found = f"{torch.cuda.device_count()} GPUs for one process"
+        expected = "launch.processes to say so, or CUDA_VISIBLE_DEVICES to name one"
+        raise UserError(key=method.display, found=found, expected=expected)
+    per_process = batch // processes
+    sizes = range(1, min(method.micro_batch_size, per_process) + 1)
+    micro_batch = max(size for size in sizes if per_process % size == 0)
     steps = math.ceil(method.epochs * math.ceil(items / batch))
     return {
         "output_dir": str(run.work),
@@ -132,9 +134,9 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
         "weight_decay": 0.0,
         "max_grad_norm": method.max_grad_norm,
         "num_train_epochs": method.epochs,
-        "per_device_train_batch_size": micro * sequences,
-        "gradient_accumulation_steps": own // micro,
-        "gradient_checkpointing": cuda,  # memory binds there, and time on a CPU
+        "per_device_train_batch_size": micro_batch * sequences,
+        "gradient_accumulation_steps": per_process // micro_batch,
+        "gradient_checkpointing": cuda,  # memory is scarce on a GPU, time on a CPU
         "bf16": autocasts(run.dtype, cuda),
         "use_cpu": not cuda,
         "dataloader_pin_memory": cuda,
@@ -148,42 +150,42 @@ def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
     }
 
 
-def fitting(groups: list[Group], base: Path, method: Method) -> list[Group]:
+def fitting_groups(groups: list[Group], base: Path, method: Method) -> list[Group]:
     """The groups whose prompt, by the tokenizer at `base`, leaves room for an answer in the method's `max_length`.
 
     Raises DataError where there is none.
     """
     tokenizer = padding_tokenizer(base)
     lengths = [len(prompt_ids(tokenizer, group.prompt)) for group in groups]
-    kept = [group for group, length in zip(groups, lengths, strict=True) if length <= method.longest_prompt]
-    if not kept:
-        found = f"{min(lengths)} or more" if lengths else "no prompt"
-        room = f"max_length={method.max_length} leaves to a prompt {method.longest_prompt} tokens"
-        raise DataError(f"{room}, found {found}")
-    return kept
+    fitting = [group for group, length in zip(groups, lengths, strict=True) if length <= method.longest_prompt]
+    if not fitting:
+        found = f"prompts of {min(lengths)} or more tokens" if lengths else "no prompt"
+        expected = f"one of up to {method.longest_prompt}, which max_length={method.max_length} leaves to a prompt"
+        raise DataError(found=found, expected=expected)
+    return fitting
 
 
-def rows(run: Run, smallest: int) -> list[dict[str, Any]]:
-    """GDPOTrainer's rows: groups without their blank completions; at least `smallest` remain."""
-    kept = []
+def group_rows(run: Run, smallest: int) -> list[dict[str, Any]]:
+    """GDPOTrainer's rows: the groups with at least `smallest` completions that are not blank, and those alone."""
+    rows = []
     for group in run.groups:
         pairs = zip(group.completions, group.rewards, strict=True)
         written = [(completion, reward) for completion, reward in pairs if completion.strip()]
         if len(written) >= smallest:
             completions, rewards = zip(*written, strict=True)
-            kept.append({"prompt": group.prompt, "completions": completions, "rewards": rewards})
-    if not kept:
-        raise DataError(f"expected groups of at least {smallest} completions, found none")
-    return kept
+            rows.append({"prompt": group.prompt, "completions": completions, "rewards": rewards})
+    if not rows:
+        raise DataError(found="none", expected=f"groups of at least {smallest} completions")
+    return rows
 
 
-def tokenized(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> list[dict[str, Any]]:
-    """`rows` as GDPOTrainer tokenizes them, so that every method sees the same ids."""
-    return tokenize_groups(rows(run, smallest), tokenizer, run.method.max_length, smallest)
+def tokenized_groups(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> list[dict[str, Any]]:
+    """`group_rows` as GDPOTrainer tokenizes them, so that every method sees the same ids."""
+    return tokenize_groups(group_rows(run, smallest), tokenizer, run.method.max_length, smallest)
 
 
-class Told(TrainerCallback):
-    """Tells which step training is at, before the first one and after each."""
+class StepProgress(TrainerCallback):
+    """Reports which step training is at, before the first one and after each."""
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -195,55 +197,55 @@ class Told(TrainerCallback):
 
 
 def fit(trainer: Trainer, run: Run) -> None:
-    """Train to the end, from the last whole checkpoint in `work` where there is one.
+    """Train to the end, from the last complete checkpoint in `work` where there is one.
 
-    Raises UserError where weights were to be sharded and are not, which accelerate does in silence without a GPU.
+    Raises UserError where weights should be sharded and are not: without a GPU accelerate does not shard, in silence.
     """
     if compat.fsdp_requested() and not trainer.is_fsdp_enabled:
         raise UserError(key="launch.strategy", found="fsdp2 where there is no GPU", expected="ddp")
     trainer.remove_callback(PrinterCallback)
-    for callback in (*run.callbacks, Told()):
+    for callback in (*run.callbacks, StepProgress()):
         trainer.add_callback(callback)
-    # The state is a checkpoint's last file, so a checkpoint that has it is whole. One of shares cannot be read whole.
-    whole = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
-    whole = [path for path in whole if compat.is_sharded_checkpoint(path) == trainer.is_fsdp_enabled]
-    last = max(whole, key=lambda path: int(path.name.split("-")[-1]), default=None)
+    # The state is a checkpoint's last file, so a checkpoint that has it is complete. Sharded and whole ones do not mix.
+    complete = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
+    usable = [path for path in complete if compat.is_sharded_checkpoint(path) == trainer.is_fsdp_enabled]
+    last = max(usable, key=lambda path: int(path.name.split("-")[-1]), default=None)
     if last:
-        say(f"goes on from {last}")
+        say(f"Resuming from {last}")
     with writing(run.work):
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
 
 
 def _readable(state: Path) -> bool:
-    """Whether a checkpoint's state was written to its end, which on a full disk it is not."""
+    """Whether a checkpoint's state was written to its end; on a full disk it is not."""
     try:
         return bool(read_json(state))
     except UserError:
         return False
 
 
-def merged(trainer: Trainer, run: Run, state: dict[str, Any]) -> dict[str, Any]:
-    """The state dict of a model whose adapter is merged into it; `state` is the whole one of the two."""
+def merged_state(trainer: Trainer, run: Run, state: dict[str, Any]) -> dict[str, Any]:
+    """The state dict of the model with its adapter merged into it; `state` is that of model and adapter."""
     trained = trainer.accelerator.unwrap_model(trainer.model)
-    if isinstance(trained, FSDPModule):  # which cannot be changed any more: another one takes its place
+    if isinstance(trained, FSDPModule):  # it cannot be changed any more, so another model takes its weights
         from peft import get_peft_model
 
         trained = get_peft_model(policy(run), lora_config(run.method.lora))
         trained.load_state_dict(state)
-    merged_in: PreTrainedModel = trained.merge_and_unload()
-    return merged_in.state_dict()
+    merged: PreTrainedModel = trained.merge_and_unload()
+    return merged.state_dict()
 
 
 def save(trainer: Trainer, run: Run, out: Path) -> None:
     """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer.
 
-    Every process calls this, since each may hold a share of the weights; the first one writes.
+    Every process must call this, since each may hold a share of the weights. The first one writes.
     """
     state = whole_state(trainer)
     if not process_group.is_main_process():
         return
     if run.method.lora is not None:
-        state = merged(trainer, run, state)
+        state = merged_state(trainer, run, state)
     dtype = getattr(torch, weights_dtype(run.dtype))
     model = AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
     model.load_state_dict(state)

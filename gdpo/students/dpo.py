@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 from gdpo.core import process_group
 from gdpo.core.device import to_device
-from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized_groups
 from gdpo.trainer.compat import DPOHooks
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel
@@ -111,7 +111,7 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
     assert run.method.beta is not None  # gdpo.config.models.Method
     tokenizer = run.tokenizer()
     rows = []
-    for group in tokenized(run, tokenizer, smallest=2):
+    for group in tokenized_groups(run, tokenizer, smallest=2):
         rewards, sequences = group["rewards"], [group["sequences"][place] for place in group["index"]]
         best, worst = rewards.index(max(rewards)), rewards.index(min(rewards))
         if best != worst:
@@ -123,7 +123,7 @@ def train(run: Run) -> tuple[DPOTrainer, int]:
                 }
             )
     if not rows:
-        raise DataError("expected a group with two different rewards, found none")
+        raise DataError(found="none", expected="a group with two different rewards")
     trainer = PairTrainer(
         model=policy(run),
         args=DPOConfig(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gdpo.students.common import Run, arguments, fit, lora_config, policy, rows
+from gdpo.students.common import Run, arguments, fit, group_rows, lora_config, policy
 from gdpo.trainer.dataset import drop_tied_groups
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
@@ -10,10 +10,10 @@ from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 def train(run: Run) -> tuple[GDPOTrainer, int]:
     """Train on the groups with two different rewards; returns the trainer and how many they are.
 
-    The trainer leaves out those whose rewards differ no more once completions of the same tokens share theirs.
+    The trainer also drops groups whose rewards become equal when completions of the same tokens share theirs.
     """
     assert run.method.objective is not None  # gdpo.config.models.Method
-    groups = drop_tied_groups(rows(run, smallest=2))
+    groups = drop_tied_groups(group_rows(run, smallest=2))
     trainer = GDPOTrainer(
         model=policy(run),
         args=GDPOConfig(

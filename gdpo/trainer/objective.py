@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from gdpo.core.errors import ArgumentError
+
 Pairs = Literal["adjacent", "all"]
 Link = Literal["sigmoid", "logsigmoid"]
 Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
@@ -50,14 +52,13 @@ def gdpo_loss(
         link: "sigmoid" as printed, or DPO's "logsigmoid".
         advantage: how A_i weighs l_i; see `completion_weights`.
 
-    A group without two different rewards adds 0 to the mean and has no gradient. Raises ValueError on a reward that
-    is not finite, on shapes that differ and on an unknown name; a log-ratio that is NaN makes the loss NaN.
+    A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
+    on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
     """
     _check_name("link", link, Link)
     if log_ratios.shape != rewards.shape:
-        raise ValueError(
-            f"log_ratios: found shape {tuple(log_ratios.shape)}, expected that of rewards, {tuple(rewards.shape)}"
-        )
+        found, expected = f"shape {tuple(log_ratios.shape)}", f"that of rewards, {tuple(rewards.shape)}"
+        raise ArgumentError(key="log_ratios", found=found, expected=expected)
     dtype = torch.promote_types(log_ratios.dtype, torch.float32)
     scale = completion_weights(rewards, mask, advantage).to(dtype)
     weights = pair_weights(rewards, mask, pairs, by_gap=advantage == "gap").to(dtype)
@@ -155,12 +156,13 @@ def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     group, so that it changes neither a group's range nor its levels."""
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
     if mask.shape != rewards.shape:
-        raise ValueError(f"mask: found shape {tuple(mask.shape)}, expected that of rewards, {tuple(rewards.shape)}")
+        found, expected = f"shape {tuple(mask.shape)}", f"that of rewards, {tuple(rewards.shape)}"
+        raise ArgumentError(key="mask", found=found, expected=expected)
     wrong = mask & ~rewards.isfinite()
     if wrong.any():
         place = wrong.nonzero()[0].tolist()
-        group, value = ", ".join(map(str, place[:-1])), rewards[tuple(place)].item()
-        raise ValueError(f"rewards, group {group}, completion {place[-1]}: found {value}, expected a finite number")
+        key = f"rewards, group {', '.join(map(str, place[:-1]))}, completion {place[-1]}"
+        raise ArgumentError(key=key, found=rewards[tuple(place)].item(), expected="a finite number")
     rewards = rewards.detach().to(torch.promote_types(rewards.dtype, torch.float32))
     lowest = rewards.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
     return torch.where(mask, rewards, lowest.masked_fill(lowest.isinf(), 0.0)), mask
@@ -168,4 +170,4 @@ def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
 
 def _check_name(argument: str, found: str, known: object) -> None:
     if found not in get_args(known):
-        raise ValueError(f"{argument}: found {found!r}, expected one of {', '.join(get_args(known))}")
+        raise ArgumentError(key=argument, found=repr(found), expected=f"one of {', '.join(get_args(known))}")

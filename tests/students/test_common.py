@@ -9,8 +9,8 @@ from pydantic import ValidationError
 
 from gdpo.config.models import Forward, Method, Objective
 from gdpo.core import process_group
-from gdpo.core.errors import UserError
 from gdpo.students import common
+from tests.refusal import refused
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
 
@@ -56,7 +56,7 @@ def test_a_process_that_sees_several_gpus_is_refused(monkeypatch):
     """Trainer would take them all, and so many batches at once."""
     monkeypatch.setattr(common.torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(common.torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(UserError, match="GDPO: found 2 GPUs for one process, expected"):
+    with refused(key="GDPO", found="2 GPUs for one process"):
         cut()
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert cut() == (4, 1)
@@ -90,7 +90,7 @@ def test_processes_share_a_step(monkeypatch):
     assert cut(micro_batch_size=3) == (2, 2)
     assert cut(items=5) == (4, 1)
     monkeypatch.setenv("WORLD_SIZE", "3")
-    with pytest.raises(UserError, match="GDPO: expected a batch_size that is a multiple of the 3 processes, found 8"):
+    with refused(key="GDPO", found=8, expected="a batch_size that is a multiple of the 3 processes"):
         cut()
 
 
@@ -105,7 +105,7 @@ def test_what_runs_in_one_process(step, monkeypatch):
     from gdpo.students import steps
 
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match=f"{step}: found 2 processes, expected one"):
+    with refused(key=step, found="2 processes", expected="one"):
         getattr(steps, step)(None, None)
 
 

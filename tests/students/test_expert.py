@@ -10,12 +10,12 @@ from safetensors.torch import load_file
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
 from gdpo.config.models import Model, Tuned
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, write_json
 from gdpo.core.records import Question, write_records
 from gdpo.students import common, sft
 from gdpo.students.expert import draw
 from gdpo.students.steps import model as make_model
+from tests.refusal import refused
 from tests.students.test_students import method
 
 
@@ -53,7 +53,7 @@ def test_what_is_drawn_has_a_gold_completion_and_comes_from_its_sources():
 
 
 def test_a_pool_without_gold_is_one_sentence():
-    with pytest.raises(UserError, match=r"tuned\.sources: found no question with a gold solution in refused"):
+    with refused(key="tuned.sources", found="no question with a gold solution in refused"):
         draw(POOL, tuned(sources=["refused"]))
 
 
@@ -122,7 +122,7 @@ def test_a_killed_expert_goes_on(scale, monkeypatch):
 
 def test_what_has_no_gold_names_the_expert(scale):
     write_records(Layout(scale).decontaminated, POOL[-1:])
-    with pytest.raises(UserError, match=r"^models\.expert\.tuned\.sources: found no question"):
+    with refused(key="models.expert.tuned.sources", found="no question"):
         make_model(scale, "expert")
 
 

@@ -108,11 +108,10 @@ def test_a_missing_directory_is_refused():
     ids=["pretrain", "world", "mix"],
 )
 def test_a_model_of_another_world_or_pretraining_is_refused(changes):
-    with pytest.raises(UserError) as refused:
+    with refused(path="workflow/bases/tiny-s/provenance.json", key="models.tiny-s", expected="the same") as caught:
         make_model(own(**changes), "tiny-s")
-    told = str(refused.value)
-    assert told.startswith("models.tiny-s: ") and "workflow/bases/tiny-s/provenance.json has another 'pretrain'" in told
-    assert "or another 'world' than this scale, expected the same; 'reference: null' pretrains" in told
+    assert caught.value.found == "another 'pretrain' or another 'world' than this scale has"
+    assert caught.value.hint == "'reference: null' pretrains the model here"
 
 
 def test_what_only_the_pool_has_is_no_other_world():

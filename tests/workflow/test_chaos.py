@@ -166,9 +166,9 @@ def test_violations_are_named(tmp_path):
     findings.check_again(["model --log m.log"])
     with pytest.raises(AssertionError, match="recorded as done, but run again: train"):
         findings.check_again([TRAIN])
-    assert findings.check_resumed("goes on from results/work/checkpoint-50\n") == ["checkpoint-50"]
+    assert findings.check_resumed("Resuming from results/work/checkpoint-50\n") == ["checkpoint-50"]
     with pytest.raises(AssertionError, match="checkpoint-100: read, though half-written"):
-        findings.check_resumed("goes on from results/work/checkpoint-100\n")
+        findings.check_resumed("Resuming from results/work/checkpoint-100\n")
     with pytest.raises(AssertionError, match=r"told to have finished, but not recorded: results/logs/t\.log"):
         findings.note(tmp_path, LOG, True)
 

@@ -14,7 +14,7 @@ APART = ("logs", "work", ".snakemake", ".cache")
 TIMED = ("provenance.json", "train.json")
 FINISHED = re.compile(r"^Finished jobid: (\d+)", re.MULTILINE)
 JOB = re.compile(r"^(?:local)?rule \S+:\n((?: +.*\n)+)", re.MULTILINE)
-GOES_ON = re.compile(r"goes on from (\S*/(checkpoint-\d+))")
+GOES_ON = re.compile(r"Resuming from (\S*/(checkpoint-\d+))")
 
 
 def finals(directory: Path) -> dict[Path, bytes]:
