@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from gdpo.core.device import held, peak
+from gdpo.core.device import memory_held, peak_memory
 
 MIB = 2**20
 
@@ -38,14 +38,14 @@ def metered(device: str, since_now: bool = False) -> Iterator[dict[str, float]]:
     if device == "cuda":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
-    before = held(device) if since_now else _floor
+    before = memory_held(device) if since_now else _floor
     started, cpu = time.perf_counter(), time.process_time()
     yield measured
     if device == "cuda":
         torch.cuda.synchronize()
     measured["seconds"] = time.perf_counter() - started
     measured["cpu_seconds"] = time.process_time() - cpu
-    measured["peak_mib"] = (peak(device) - before) / MIB
+    measured["peak_mib"] = (peak_memory(device) - before) / MIB
 
 
 def isolated(
@@ -81,7 +81,7 @@ def begin(device: str) -> None:
     """Warm up, and let `metered` count memory above what this process holds now; a part of its own calls it once."""
     global _floor
     _warm_up(device)
-    _floor = held(device)
+    _floor = memory_held(device)
 
 
 def _child(sender, function, device: str, threads: int | None, log: Path, work: Path, settings: dict) -> None:

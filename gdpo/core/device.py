@@ -25,7 +25,7 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def name(device: str) -> str:
+def device_name(device: str) -> str:
     """Whose memory it is: the GPU's name, or `cpu`."""
     if device == "cuda":
         import torch
@@ -34,7 +34,7 @@ def name(device: str) -> str:
     return device
 
 
-def held(device: str) -> int:
+def memory_held(device: str) -> int:
     """Bytes held now; where the system does not say, the peak so far."""
     if device == "cuda":
         import torch
@@ -45,10 +45,10 @@ def held(device: str) -> int:
 
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
     except (ImportError, OSError):
-        return peak(device)
+        return peak_memory(device)
 
 
-def reset(device: str) -> None:
+def reset_peak_memory(device: str) -> None:
     """Let the peak count from here; the system's own, of a process on a CPU, cannot."""
     if device == "cuda":
         import torch
@@ -56,7 +56,7 @@ def reset(device: str) -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
-def peak(device: str) -> int:
+def peak_memory(device: str) -> int:
     """The most bytes held at once, since the process began or its CUDA peak was reset; 0 where the system is silent."""
     if device == "cuda":
         import torch

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gdpo import __version__
-from gdpo.core.device import peak
+from gdpo.core.device import peak_memory
 from gdpo.core.files import write_json
 from gdpo.core.hashing import fingerprint
 from gdpo.core.project import PACKAGE
@@ -70,7 +70,7 @@ def recorded(result: Path, step: str, settings: Any, seeds: dict[str, int] | Non
             "hardware": _hardware(),
             "wall_seconds": round(time.monotonic() - started, 2),
             "cpu_seconds": round(time.process_time() - cpu, 2),
-            "peak_memory_mb": peak("cpu") // 2**20,
+            "peak_memory_mb": peak_memory("cpu") // 2**20,
             "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             **extra,
         },

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
-SECRET = 12  # ours: a shorter key is the placeholder of a local server, and may be a word of a reply
+MIN_KEY_LENGTH = 12  # ours: a shorter key is the placeholder of a local server, and may be a word of a reply
 MASK = "***"
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")  # of environment variables that hold one
 _USER = re.compile(r"(?<=://)[^/\s]+@")  # a password may hold an @ itself
@@ -23,10 +23,10 @@ _QUERY = re.compile(rf"(?<=[?&]){_NAMED}=[^&\s#]+", re.IGNORECASE)
 
 def masked(text: str, key: str) -> str:
     """`text` without `key`, its URL and base64 forms, and any SECRET characters in a row of them."""
-    if len(key) < SECRET:
+    if len(key) < MIN_KEY_LENGTH:
         return text
     for form in _forms(key):
-        pieces = {form[at : at + SECRET] for at in range(len(form) - SECRET + 1)}
+        pieces = {form[at : at + MIN_KEY_LENGTH] for at in range(len(form) - MIN_KEY_LENGTH + 1)}
         if any(piece in text for piece in pieces):
             text = _without(text, form)
     return text
@@ -52,7 +52,7 @@ def _forms(key: str) -> Iterator[str]:
         data = b"\0" * before + key.encode()
         # Six bits a character: the first ones mix with what stands before the key, the last with what follows.
         form = base64.b64encode(data).decode()[(8 * before + 5) // 6 : 8 * len(data) // 6]
-        if len(form) >= SECRET:
+        if len(form) >= MIN_KEY_LENGTH:
             yield form
 
 
@@ -60,7 +60,7 @@ def _without(text: str, form: str) -> str:
     """`text` with each longest stretch of it that `form` has, from SECRET characters on, masked."""
     kept, at = [], 0
     while at < len(text):
-        end = at + SECRET
+        end = at + MIN_KEY_LENGTH
         if text[at:end] not in form or end > len(text):
             kept.append(text[at])
             at += 1

@@ -43,17 +43,17 @@ class Sample(Stored):
         return self
 
 
-class Scored(Stored):
+class BenchmarkScore(Stored):
     """A benchmark's score: shares of the items that are right and that could not be graded, and how many there are."""
 
     score: float = Field(ge=0, le=1)
     n: int = 0
 
 
-class Score(Stored):
+class RunScores(Stored):
     """A run's scores; `dropped`: benchmark -> why the run may not be scored on it."""
 
-    benchmarks: dict[str, Scored] = {}
+    benchmarks: dict[str, BenchmarkScore] = {}
     dropped: dict[str, str] = {}
 
 
@@ -72,7 +72,7 @@ class Provenance(Stored):
     sources: dict[str, Any] = {}
 
 
-class Watched(Stored):
+class WatchedReward(Stored):
     """A run's reward on validation items while it was trained."""
 
     step: int
@@ -81,7 +81,7 @@ class Watched(Stored):
     completions: float = 0
 
 
-class Log(Stored):
+class TrainLog(Stored):
     """train.json: what a run took and how it went; a number may be null where it could not be measured."""
 
     steps: float | None = None
@@ -89,11 +89,11 @@ class Log(Stored):
     tokens: float | None = None
     groups: float | None = None
     memory_mb: dict[str, float | None] = {}
-    watch: list[Watched] | None = None
+    watch: list[WatchedReward] | None = None
     log: list[dict[str, Any]] = []
 
 
-class Noise(Stored):
+class NoiseResult(Stored):
     """How much a method's gradient differs between mini-batches, with its interval; null with too few groups."""
 
     noise: float | None = None
@@ -101,7 +101,7 @@ class Noise(Stored):
     noise_high: float | None = None
 
 
-class Drift(Stored):
+class DriftResult(Stored):
     kl: float = 0.0
 
 
@@ -109,7 +109,7 @@ class Graded(Stored):
     verdict: Verdict
 
 
-class Row(Stored):
+class QuestionOrGroup(Stored):
     """A question, or a group of answers to one."""
 
     domain: str = ""

@@ -14,7 +14,7 @@ from typing import Any
 from gdpo.config.layout import Layout
 from gdpo.config.tables import Cell, Table
 from gdpo.core.provenance import provenance_path
-from gdpo.core.result_files import Log, Noise, Provenance, Row, read_rows, read_stored
+from gdpo.core.result_files import NoiseResult, Provenance, QuestionOrGroup, TrainLog, read_rows, read_stored
 from gdpo.report.bootstrap import interval
 from gdpo.report.columns import averaged, left_out, paper
 from gdpo.report.rendered_table import RenderedTable, TableCell, number
@@ -146,7 +146,7 @@ def _taught(layout: Layout, cell: Cell) -> Values:
         return {"teacher_completions": spread([0]), "teacher_seconds": spread([0])}
     if (asked := layout.response_file(cell)) is None:
         return {"teacher_completions": None, "teacher_seconds": None}
-    sampled = sum(len(row["completions"]) - row.get("gold", 0) for row in read_rows(asked, Row))
+    sampled = sum(len(row["completions"]) - row.get("gold", 0) for row in read_rows(asked, QuestionOrGroup))
     return {"teacher_completions": spread([sampled]), "teacher_seconds": _wall(provenance_path(asked))}
 
 
@@ -157,7 +157,7 @@ def _wall(record: Path) -> Value | None:
 def _noise(path: Path) -> Value | None:
     if not path.exists():
         return None
-    found = read_stored(path, Noise)
+    found = read_stored(path, NoiseResult)
     if found["noise"] is None:  # too few groups
         return None
     return Value(found["noise"], found["noise_low"], found["noise_high"])
@@ -183,7 +183,7 @@ def rendered(scores: Scores, name: str) -> RenderedTable:
     rows, body, targets = [], [], []
     for student in scale.student_set(table.students):
         logs = {
-            title: [read_stored(layout.run(run) / "train.json", Log) for run in layout.cell_runs(student, cell)]
+            title: [read_stored(layout.run(run) / "train.json", TrainLog) for run in layout.cell_runs(student, cell)]
             for title, cell in cells.items()
         }
         reward = target([[log.get("watch") or [] for log in found] for found in logs.values()])

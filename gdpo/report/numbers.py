@@ -20,7 +20,7 @@ from gdpo.config.models import Method, Model, TrainSet
 from gdpo.config.scale import Scale
 from gdpo.core.files import read_csv, read_json, read_jsonl
 from gdpo.core.provenance import provenance_below
-from gdpo.core.result_files import Provenance, Row, read_rows, read_stored
+from gdpo.core.result_files import Provenance, QuestionOrGroup, read_rows, read_stored
 from gdpo.report import trained_runs
 from gdpo.report.bootstrap import LEVEL
 from gdpo.report.columns import title
@@ -132,7 +132,7 @@ def _trainset(layout: Layout, name: str) -> dict[str, Any]:
     path = layout.groups(name)
     if not path.exists():
         return row
-    groups = list(read_rows(path, Row))
+    groups = list(read_rows(path, QuestionOrGroup))
     verdicts = [part["verdict"] for group in groups for part in group.get("parts", [])]
     row |= {
         "questions": len(groups),

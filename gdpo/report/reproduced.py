@@ -16,7 +16,7 @@ from gdpo.config.scale import Scale
 from gdpo.config.tables import Table
 from gdpo.core.errors import UserError
 from gdpo.core.markdown import MARKUP, escape, table_lines
-from gdpo.core.result_files import Score, read_stored
+from gdpo.core.result_files import RunScores, read_stored
 from gdpo.report import score_tables, trained_runs
 from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
 from gdpo.report.rendered_table import number
@@ -137,7 +137,7 @@ def _why(layout: Layout, line: TableRow, names: Sequence[str]) -> str:
         for path in (layout.score(run, "test") for run in line.runs):
             if not path.exists():
                 return "not made yet"
-            if name in (dropped := read_stored(path, Score).get("dropped", {})):
+            if name in (dropped := read_stored(path, RunScores).get("dropped", {})):
                 why: str = dropped[name]
                 return why
     return "not made yet"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.tables import Cell, Table
-from gdpo.core.result_files import Score, read_stored
+from gdpo.core.result_files import RunScores, read_stored
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
 from gdpo.report.columns import notes as column_notes
 from gdpo.report.rendered_table import RenderedTable, TableCell, number
@@ -244,7 +244,7 @@ def dropped(layout: Layout, table: Table) -> list[str]:
     reasons, empty = {}, layout.unavailable()
     for run in layout.selected_runs(table):
         path = layout.score(run, "test")
-        for benchmark, why in (read_stored(path, Score).get("dropped", {}) if path.exists() else {}).items():
+        for benchmark, why in (read_stored(path, RunScores).get("dropped", {}) if path.exists() else {}).items():
             if benchmark not in empty:
                 reasons[(run.student, run.trainset, benchmark)] = why
     return [f"{s}, {t}: column {b} left empty: {why}" for (s, t, b), why in reasons.items()]

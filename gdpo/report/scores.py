@@ -14,7 +14,7 @@ import numpy as np
 
 from gdpo.config.layout import Layout, Run, Split
 from gdpo.core.errors import UserError
-from gdpo.core.result_files import Sample, Score, read_rows, read_stored
+from gdpo.core.result_files import RunScores, Sample, read_rows, read_stored
 from gdpo.evaluate.samples import RIGHT_BEFORE, SampleRow, share_right
 from gdpo.report.bootstrap import bootstrap_means
 
@@ -51,7 +51,7 @@ class Scores:
         if path.exists():
             return list(read_rows(path, Sample))
         score = self.layout.score(run, self.split)
-        if score.exists() and benchmark in read_stored(score, Score).get("benchmarks", {}):
+        if score.exists() and benchmark in read_stored(score, RunScores).get("benchmarks", {}):
             raise UserError("no such file", path=path, expected=f"the samples that {score} is of")
         return None
 

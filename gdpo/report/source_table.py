@@ -9,7 +9,7 @@ from typing import get_args
 from gdpo.config.layout import Layout
 from gdpo.config.tables import Study
 from gdpo.core.records import Domain
-from gdpo.core.result_files import Row, read_rows
+from gdpo.core.result_files import QuestionOrGroup, read_rows
 from gdpo.metakl.published_sources import PUBLISHED
 from gdpo.report.rendered_table import RenderedTable, TableCell
 from gdpo.report.scores import Scores
@@ -43,7 +43,7 @@ def _file(layout: Layout, trainset: str) -> Path:
 
 def counts(path: Path, title: str) -> Counter[DomainSource]:
     """Questions by source; those that name none, as groups do, are counted under `title`."""
-    return Counter((row["domain"], row.get("source", title)) for row in read_rows(path, Row))
+    return Counter((row["domain"], row.get("source", title)) for row in read_rows(path, QuestionOrGroup))
 
 
 def texts(scores: Scores, name: str, part: str) -> dict[str, str]:

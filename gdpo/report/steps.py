@@ -13,7 +13,7 @@ from gdpo.core.errors import UserError, suggest
 from gdpo.core.files import read_csv, replacing, write_csv, write_json, write_text
 from gdpo.core.project import require_checkout
 from gdpo.core.provenance import provenance_below, provenance_path, recorded
-from gdpo.core.result_files import Provenance, Score, read_stored
+from gdpo.core.result_files import Provenance, RunScores, read_stored
 from gdpo.core.terminal import display, say
 from gdpo.report import score_display, tables
 from gdpo.report.columns import averaged
@@ -110,7 +110,7 @@ def sweep(scale: Scale) -> None:
 
 def _validation_mean(layout: Layout, run: Run) -> float:
     known = averaged(layout)
-    found = read_stored(layout.score(run, "validation"), Score)["benchmarks"]
+    found = read_stored(layout.score(run, "validation"), RunScores)["benchmarks"]
     scores: list[float] = [entry["score"] for name, entry in found.items() if name in known]
     if not scores:
         raise UserError(path=layout.score(run, "validation"), found="no benchmark", expected="validation scores")

@@ -9,7 +9,7 @@ from typing import Any
 from gdpo.config.layout import Layout, Run
 from gdpo.config.tables import Study, Table
 from gdpo.core.provenance import provenance_path
-from gdpo.core.result_files import Log, Provenance, read_stored
+from gdpo.core.result_files import Provenance, TrainLog, read_stored
 
 COLUMNS = [
     "student", "trainset", "method", "seed", "groups", "skipped_groups", "too_long", "steps", "tokens", "seconds",
@@ -47,7 +47,7 @@ def rows(layout: Layout) -> list[dict[str, str]]:
 
 
 def _row(layout: Layout, run: Run) -> dict[str, str]:
-    log, record = read_stored(layout.run(run) / "train.json", Log), train_record(layout, run)
+    log, record = read_stored(layout.run(run) / "train.json", TrainLog), train_record(layout, run)
     memory = log.get("memory_mb", {})
     found = {**run.__dict__, **{key: log.get(key) for key in LOGGED}}
     found |= {"memory_before_mb": memory.get("before"), "memory_peak_mb": memory.get("peak")}

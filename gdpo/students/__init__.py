@@ -55,13 +55,13 @@ def train_run(
     from gdpo.trainer.dataset import DataError
 
     if method.group_size and method.trainer != "grpo":
-        groups = [first_of(group, method.group_size) for group in groups]
+        groups = [first_completions(group, method.group_size) for group in groups]
     rollouts = Rollouts(reward_fn) if reward_fn else None
     if watch and rollouts:
         watch.rollouts = lambda: rollouts.count
     callbacks = [watch] if watch else []
-    device.reset(device.default_device())
-    before = device.held(device.default_device())
+    device.reset_peak_memory(device.default_device())
+    before = device.memory_held(device.default_device())
     start = time.perf_counter()
     if watch:
         watch.start_clock()
@@ -69,7 +69,7 @@ def train_run(
     set_seed(seed)
     try:
         fitting = common.fitting_groups(groups, Path(base), method)
-        run = common.Run(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
+        run = common.TrainingRun(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:
         key = ", ".join(part for part in (method.display, error.key) if part)
@@ -78,10 +78,12 @@ def train_run(
     process_group.barrier()
     seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)
     counts = {"groups": trained, "skipped_groups": len(fitting) - trained, "too_long": len(groups) - len(fitting)}
-    return measures(trainer, seconds, counts, rollouts.count if rollouts else 0, before)
+    return run_metrics(trainer, seconds, counts, rollouts.count if rollouts else 0, before)
 
 
-def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completions: int, before: int) -> dict[str, Any]:
+def run_metrics(
+    trainer: Trainer, seconds: float, counts: dict[str, int], completions: int, before: int
+) -> dict[str, Any]:
     """What a finished run tells of itself; `before` is the memory, in bytes, that was held when it began.
 
     `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`; `counts`, which are `groups`
@@ -91,9 +93,9 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
     process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
     """
     from gdpo.core import device
-    from gdpo.students.watch import entries
+    from gdpo.students.watch import split_log
 
-    (*log, summary), watched = entries(trainer.state.log_history)
+    (*log, summary), watched = split_log(trainer.state.log_history)
     return {
         "train_loss": summary["train_loss"],
         "steps": trainer.state.global_step,
@@ -102,15 +104,18 @@ def measures(trainer: Trainer, seconds: float, counts: dict[str, int], completio
         **counts,
         "processes": process_group.processes(),
         "completions": completions,
-        "device": device.name(device.default_device()),
+        "device": device.device_name(device.default_device()),
         # A system counts the pages held only roughly, and may see more than at its own peak.
-        "memory_mb": {"before": before // 2**20, "peak": max(before, device.peak(device.default_device())) // 2**20},
+        "memory_mb": {
+            "before": before // 2**20,
+            "peak": max(before, device.peak_memory(device.default_device())) // 2**20,
+        },
         **({"watch": watched} if watched else {}),
         "log": log,
     }
 
 
-def first_of(group: Group, size: int) -> Group:
+def first_completions(group: Group, size: int) -> Group:
     """`group` with its first `size` completions, as if no more had been sampled."""
     kept = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
     return group.model_copy(update=kept)

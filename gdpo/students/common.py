@@ -48,7 +48,7 @@ CHECKPOINT_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One student, trained once: `train_run`'s arguments."""
 
     base: Path
@@ -82,7 +82,7 @@ def quiet() -> None:
         os.environ["TQDM_DISABLE"] = "1"
 
 
-def policy(run: Run) -> PreTrainedModel:
+def policy(run: TrainingRun) -> PreTrainedModel:
     """The student before training. Its weights are float32: bfloat16 would round these learning rates' steps away."""
     check_whole(run.base)
     dtype = torch.float64 if run.dtype == "float64" else torch.float32
@@ -104,7 +104,7 @@ def lora_config(lora: Lora | None) -> Any:
     )
 
 
-def arguments(run: Run, items: int, sequences: int = 1) -> dict[str, Any]:
+def arguments(run: TrainingRun, items: int, sequences: int = 1) -> dict[str, Any]:
     """TrainingArguments' settings of a run over `items` items, each of `sequences` sequences in a TRL batch.
 
     The optimizer is AdamW without weight decay, the schedule a linear warmup and a linear decay, for every method. Both
@@ -165,7 +165,7 @@ def fitting_groups(groups: list[Group], base: Path, method: Method) -> list[Grou
     return fitting
 
 
-def group_rows(run: Run, smallest: int) -> list[dict[str, Any]]:
+def group_rows(run: TrainingRun, smallest: int) -> list[dict[str, Any]]:
     """GDPOTrainer's rows: the groups with at least `smallest` completions that are not blank, and those alone."""
     rows = []
     for group in run.groups:
@@ -179,7 +179,7 @@ def group_rows(run: Run, smallest: int) -> list[dict[str, Any]]:
     return rows
 
 
-def tokenized_groups(run: Run, tokenizer: PreTrainedTokenizerBase, smallest: int) -> list[dict[str, Any]]:
+def tokenized_groups(run: TrainingRun, tokenizer: PreTrainedTokenizerBase, smallest: int) -> list[dict[str, Any]]:
     """`group_rows` as GDPOTrainer tokenizes them, so that every method sees the same ids."""
     return tokenize_groups(group_rows(run, smallest), tokenizer, run.method.max_length, smallest)
 
@@ -196,7 +196,7 @@ class StepProgress(TrainerCallback):
         report(state.global_step, state.max_steps, "steps")
 
 
-def fit(trainer: Trainer, run: Run) -> None:
+def fit(trainer: Trainer, run: TrainingRun) -> None:
     """Train to the end, from the last complete checkpoint in `work` where there is one.
 
     Raises UserError where weights should be sharded and are not: without a GPU accelerate does not shard, in silence.
@@ -224,7 +224,7 @@ def _readable(state: Path) -> bool:
         return False
 
 
-def merged_state(trainer: Trainer, run: Run, state: dict[str, Any]) -> dict[str, Any]:
+def merged_state(trainer: Trainer, run: TrainingRun, state: dict[str, Any]) -> dict[str, Any]:
     """The state dict of the model with its adapter merged into it; `state` is that of model and adapter."""
     trained = trainer.accelerator.unwrap_model(trainer.model)
     if isinstance(trained, FSDPModule):  # it cannot be changed any more, so another model takes its weights
@@ -236,7 +236,7 @@ def merged_state(trainer: Trainer, run: Run, state: dict[str, Any]) -> dict[str,
     return merged.state_dict()
 
 
-def save(trainer: Trainer, run: Run, out: Path) -> None:
+def save(trainer: Trainer, run: TrainingRun, out: Path) -> None:
     """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer.
 
     Every process must call this, since each may hold a share of the weights. The first one writes.

@@ -14,7 +14,7 @@ from trl import DPOConfig, DPOTrainer
 
 from gdpo.core import process_group
 from gdpo.core.device import to_device
-from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized_groups
+from gdpo.students.common import TrainingRun, arguments, fit, lora_config, policy, tokenized_groups
 from gdpo.trainer.compat import DPOHooks
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel
@@ -103,7 +103,7 @@ def shared_dataset(rows: list[dict[str, Any]], directory: Path) -> Dataset:
     return load_from_disk(path)
 
 
-def train(run: Run) -> tuple[DPOTrainer, int]:
+def train(run: TrainingRun) -> tuple[DPOTrainer, int]:
     """Train on one pair per group, groups of equal rewards left out.
 
     Returns the trainer and how many groups it used.

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from gdpo.students.common import Run, arguments, fit, group_rows, lora_config, policy
+from gdpo.students.common import TrainingRun, arguments, fit, group_rows, lora_config, policy
 from gdpo.trainer.dataset import drop_tied_groups
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
 
-def train(run: Run) -> tuple[GDPOTrainer, int]:
+def train(run: TrainingRun) -> tuple[GDPOTrainer, int]:
     """Train on the groups with two different rewards; returns the trainer and how many they are.
 
     The trainer also drops groups whose rewards become equal when completions of the same tokens share theirs.

@@ -10,12 +10,12 @@ from transformers import PreTrainedTokenizerBase
 from trl import GRPOConfig, GRPOTrainer
 
 from gdpo.core.errors import UserError
-from gdpo.students.common import Run, arguments, fit, lora_config, policy
+from gdpo.students.common import TrainingRun, arguments, fit, lora_config, policy
 from gdpo.trainer.chat_template import rendered, restore_think
 from gdpo.trainer.dataset import RewardFunc, prompt_ids
 
 
-def train(run: Run) -> tuple[GRPOTrainer, int]:
+def train(run: TrainingRun) -> tuple[GRPOTrainer, int]:
     """Train on rollouts of every prompt, a group's size of them; returns the trainer and the prompts' number.
 
     The rollouts per prompt are `method.group_size`, else as many as the offline groups have. Loss as in the

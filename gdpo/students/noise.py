@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from gdpo.students.common import Run
+from gdpo.students.common import TrainingRun
 from gdpo.trainer.dataset import DataError
 
 STILL = 1e-12  # a learning rate that moves no weight
@@ -45,7 +45,7 @@ class GradientRecorder(TrainerCallback):
         self.rows.append(flat)
 
 
-def gradients(run: Run, batches: int, size: int) -> Tensor:
+def gradients(run: TrainingRun, batches: int, size: int) -> Tensor:
     """(batches, weights): the gradient on `batches` mini-batches of `size` in one epoch, at the untrained student.
 
     Raises DataError where the groups fill fewer than four mini-batches. The last of them is left out, and two would be
@@ -54,7 +54,7 @@ def gradients(run: Run, batches: int, size: int) -> Tensor:
     recorder = GradientRecorder(run.seed)
     changes = {"learning_rate": STILL, "max_grad_norm": UNCLIPPED, "epochs": 1, "batch_size": size}
     still = run.method.model_copy(update=changes)
-    measured = Run(**{**run.__dict__, "method": still, "callbacks": [recorder]})
+    measured = TrainingRun(**{**run.__dict__, "method": still, "callbacks": [recorder]})
     import_module(f"gdpo.students.{run.method.trainer}").train(measured)
     # The epoch's last batch may be smaller than the others, and so noisier.
     rows = recorder.rows[:-1][:batches]

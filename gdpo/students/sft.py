@@ -6,7 +6,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from gdpo.core import process_group
-from gdpo.students.common import Run, arguments, fit, lora_config, policy, tokenized_groups
+from gdpo.students.common import TrainingRun, arguments, fit, lora_config, policy, tokenized_groups
 from gdpo.trainer.distributed import Parallel
 
 IGNORED = -100  # the label of a token without a loss, as torch and TRL have it
@@ -16,7 +16,7 @@ class ExampleTrainer(Parallel, SFTTrainer):
     """SFTTrainer on examples that are tokenized already; its loss is the mean over the tokens of a step's examples."""
 
 
-def train(run: Run) -> tuple[ExampleTrainer, int]:
+def train(run: TrainingRun) -> tuple[ExampleTrainer, int]:
     """Train on the `method.completions` best of each group, the first of equals.
 
     Returns the trainer and how many groups it used.

@@ -18,7 +18,7 @@ from gdpo.core.files import read_json, replacing, write_json
 from gdpo.core.hashing import fingerprint
 from gdpo.core.provenance import provenance_path, recorded
 from gdpo.core.records import Group, Question, chat, read_records
-from gdpo.core.result_files import Log, Provenance, read_stored
+from gdpo.core.result_files import Provenance, TrainLog, read_stored
 from gdpo.core.terminal import say
 from gdpo.trainer.chat_template import rendered
 
@@ -161,7 +161,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     if process_group.is_main_process():
         with replacing(layout.run(run)) as out:
             shutil.copytree(finished, out, copy_function=os.link)
-        metrics = read_stored(finished / "train.json", Log)
+        metrics = read_stored(finished / "train.json", TrainLog)
         say(f"train {run}: lr {method.learning_rate:g}, {metrics['steps']} steps, {metrics['seconds']:.0f} s")
     return work
 
@@ -238,7 +238,7 @@ def noise(scale: Scale, runs: list[Run]) -> None:
             work = layout.work / "noise" / fingerprint([run.__dict__, method])
             base = layout.model(run.student)
             try:
-                start = common.Run(
+                start = common.TrainingRun(
                     base, method, common.fitting_groups(groups, base, method), work, run.seed,
                     scale.model(run.student).dtype, _online_reward(scale, run), layout.work / "reference",
                 )  # fmt: skip

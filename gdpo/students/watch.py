@@ -27,7 +27,7 @@ from gdpo.trainer.chat_template import restore_think
 PREFIX = "watch_"
 
 
-class Answerer(Protocol):
+class GeneratingModel(Protocol):
     """A model that generates: one of transformers', or one with an adapter around it."""
 
     training: bool
@@ -83,7 +83,7 @@ class ValidationReward(TrainerCallback):
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
             self._look(state, model)
 
-    def _look(self, state: TrainerState, model: Answerer) -> None:
+    def _look(self, state: TrainerState, model: GeneratingModel) -> None:
         assert self.started is not None  # since training began
         now = time.perf_counter()
         entry = {"step": state.global_step, f"{PREFIX}seconds": now - self.started - self._stopped}
@@ -94,7 +94,7 @@ class ValidationReward(TrainerCallback):
         self.paused += spent
 
     @torch.no_grad()  # not inference_mode, whose tensors sharded weights cannot be gathered into for training again
-    def _mean_reward(self, model: Answerer) -> float:
+    def _mean_reward(self, model: GeneratingModel) -> float:
         training = model.training
         model.eval()
         rewards: list[float] = []
@@ -105,7 +105,7 @@ class ValidationReward(TrainerCallback):
         model.train(training)
         return sum(rewards) / len(rewards)
 
-    def _answers(self, model: Answerer, prompts: list[str]) -> list[str]:
+    def _answers(self, model: GeneratingModel, prompts: list[str]) -> list[str]:
         inputs = self.tokenizer(
             prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         ).to(model.device)
@@ -123,7 +123,7 @@ class ValidationReward(TrainerCallback):
         return [restore_think(prompt, text).strip() for prompt, text in zip(prompts, texts, strict=True)]
 
 
-def entries(log: list[dict]) -> tuple[list[dict], list[dict]]:
+def split_log(log: list[dict]) -> tuple[list[dict], list[dict]]:
     """A trainer's log without what was watched, and what was watched: step, seconds, completions, reward."""
     watched = [entry for entry in log if f"{PREFIX}seconds" in entry]
     rest = [entry for entry in log if f"{PREFIX}seconds" not in entry]

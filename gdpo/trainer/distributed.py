@@ -20,7 +20,7 @@ from transformers import Trainer
 
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
-from gdpo.trainer.samplers import Filled, Order
+from gdpo.trainer.samplers import EpochSampler, FilledSampler
 
 
 class Parallel(compat.TrainerHooks, Trainer):
@@ -56,11 +56,11 @@ class Parallel(compat.TrainerHooks, Trainer):
         processes = self.accelerator.num_processes
         if processes == 1 or self.args.train_sampling_strategy != "random":
             return super().train_sampler(train_dataset)
-        return Filled(self.order(len(self.train_dataset) - 1), self.batch_size_per_process * processes)
+        return FilledSampler(self.order(len(self.train_dataset) - 1), self.batch_size_per_process * processes)
 
-    def order(self, items: int) -> Order:
+    def order(self, items: int) -> EpochSampler:
         """The order in which one process takes its items: accelerate's, from the seed that is set."""
-        order: Order = compat.seedable_sampler(items, self.args.data_seed)
+        order: EpochSampler = compat.seedable_sampler(items, self.args.data_seed)
         return order
 
 

@@ -39,7 +39,7 @@ from gdpo.trainer.model_setup import check_trainable, choose_collator, disable_d
 from gdpo.trainer.objective import gdpo_loss, pair_weights
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
-from gdpo.trainer.samplers import Shuffle, append_dummy_group
+from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
 
 logger = logging.get_logger(__name__)
 
@@ -182,8 +182,8 @@ class GDPOTrainer(Parallel):
             return super().train_sampler(train_dataset)
         return self.order(len(self.train_dataset))
 
-    def order(self, items: int) -> Shuffle:
-        return Shuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
+    def order(self, items: int) -> SeededShuffle:
+        return SeededShuffle(items, self.args.seed if self.args.data_seed is None else self.args.data_seed)
 
     def after_load(self, checkpoint: str, model: nn.Module | None = None) -> None:
         policy = self.accelerator.unwrap_model(model or self.model)

@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Row:
+class PackedRow:
     """A prompt and completions of it, with each completion's number in the batch."""
 
     prompt: list[int]
@@ -65,7 +65,7 @@ class Packing:
         seen by no token. `sources` (K,) are the flat positions whose hidden states predict the tokens `targets` (K,)
         of the completions `owners` (K,), numbered as they come.
         """
-        rows: list[Row] = []
+        rows: list[PackedRow] = []
         number = 0
         for prompt, completions in groups:
             rows += self._rows(prompt, completions, number)
@@ -76,7 +76,7 @@ class Packing:
             made += [self._forward(part, several) for part in self._buckets(alike)]
         return sum(map(len, rows)), made
 
-    def _rows(self, prompt: list[int], completions: Sequence[list[int]], first: int) -> list[Row]:
+    def _rows(self, prompt: list[int], completions: Sequence[list[int]], first: int) -> list[PackedRow]:
         """A group's rows, as many completions to a row as is cheapest; `first` is the first completion's number."""
         order = sorted(range(len(completions)), key=lambda i: -len(completions[i]))
         longest = len(prompt) + max(map(len, completions))
@@ -92,12 +92,15 @@ class Packing:
             # A mask is computed in full, plain causal attention by half.
             return sum(n + n * n / self.attention_tokens * (1.0 if size > 1 else 0.5) for n, size in lengths)
 
-        return [Row(prompt, [completions[i] for i in part], [first + i for i in part]) for part in min(deals, key=cost)]
+        return [
+            PackedRow(prompt, [completions[i] for i in part], [first + i for i in part])
+            for part in min(deals, key=cost)
+        ]
 
-    def _buckets(self, rows: list[Row]) -> list[list[Row]]:
+    def _buckets(self, rows: list[PackedRow]) -> list[list[PackedRow]]:
         if self.bucket:
             rows = sorted(rows, key=len, reverse=True)
-        buckets: list[list[Row]] = []
+        buckets: list[list[PackedRow]] = []
         real = width = 0
         for row in rows:
             wider = max(width, len(row))
@@ -113,7 +116,7 @@ class Packing:
                 real = width = len(row)
         return buckets
 
-    def _forward(self, rows: list[Row], several: bool) -> dict[str, Tensor]:
+    def _forward(self, rows: list[PackedRow], several: bool) -> dict[str, Tensor]:
         width = sum(map(len, rows)) if self.padding_free else max(map(len, rows))
         ids: list[int] = []
         positions: list[int] = []

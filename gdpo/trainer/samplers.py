@@ -14,7 +14,7 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import Sampler
 
 
-class Shuffle(Sampler[int]):
+class SeededShuffle(Sampler[int]):
     """0 to size - 1 in an order drawn from seed and epoch."""
 
     def __init__(self, size: int, seed: int):
@@ -32,7 +32,7 @@ class Shuffle(Sampler[int]):
         self.epoch = epoch
 
 
-class Order(Protocol):
+class EpochSampler(Protocol):
     """A sampler that knows its length and its epoch: a `Shuffle`, or accelerate's."""
 
     def __len__(self) -> int: ...
@@ -42,10 +42,10 @@ class Order(Protocol):
     def set_epoch(self, epoch: int) -> None: ...
 
 
-class Filled(Sampler[int]):
+class FilledSampler(Sampler[int]):
     """What `order` yields of its n items, then n, the place of a blank, up to a multiple of `multiple`."""
 
-    def __init__(self, order: Order, multiple: int):
+    def __init__(self, order: EpochSampler, multiple: int):
         self.order, self.blanks = order, -len(order) % multiple
 
     def __len__(self) -> int:

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import pytest
 import yaml
 
-from gdpo.core.redaction import MASK, SECRET, masked, scrubbed
+from gdpo.core.redaction import MASK, MIN_KEY_LENGTH, masked, scrubbed
 from tests.fault_server import CANARY, FaultServer
 
 pytestmark = pytest.mark.outcome("key nowhere")
@@ -33,7 +33,7 @@ def forms(key: str) -> list[bytes]:
     """Any SECRET characters of the key, its last ten, and what base64 makes of those at each place of three bytes."""
     part = key[-10:].encode()
     inner = [base64.b64encode(b"\0" * n + part)[(8 * n + 5) // 6 : 8 * (n + len(part)) // 6] for n in range(3)]
-    pieces = [key[at : at + SECRET].encode() for at in range(len(key) - SECRET + 1)]
+    pieces = [key[at : at + MIN_KEY_LENGTH].encode() for at in range(len(key) - MIN_KEY_LENGTH + 1)]
     return [part, *pieces, quote(key, safe="").encode(), *inner]
 
 

@@ -26,7 +26,17 @@ from gdpo.config.yaml_loader import parsed
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
 from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
-from gdpo.core.result_files import Drift, Log, Noise, Provenance, Row, Sample, Score, read_rows, read_stored
+from gdpo.core.result_files import (
+    DriftResult,
+    NoiseResult,
+    Provenance,
+    QuestionOrGroup,
+    RunScores,
+    Sample,
+    TrainLog,
+    read_rows,
+    read_stored,
+)
 from gdpo.ops.verify.findings import Findings
 from gdpo.ops.verify.outputs import Outputs
 from gdpo.ops.verify.records import Records
@@ -173,18 +183,18 @@ def check_lines(directory: Path, examples: int) -> None:
 
 STORED = {
     Sample: {"id": "a", "doc_hash": "h", "prompt_hash": "p", "outputs": ["1", "2"], "verdicts": ["right", "wrong"]},
-    Score: {"run": {}, "split": "test", "benchmarks": {"b": {"score": 0.5, "ungradable": 0.0, "n": 2}}, "dropped": {}},
+    RunScores: {"run": {}, "split": "test", "benchmarks": {"b": {"score": 0.5, "ungradable": 0.0, "n": 2}}, "dropped": {}},
     Provenance: {
         "step": "train", "result": "r", "config_hash": "h", "settings": {}, "wall_seconds": 1.5, "cpu_seconds": 1,
         "peak_memory_mb": 3, "hardware": {"cpus": 2}, "packages": {"torch": "2"}, "code": "c",
     },
-    Log: {
+    TrainLog: {
         "run": {}, "steps": 2, "seconds": 1.0, "groups": 3, "memory_mb": {"peak": 1.0}, "log": [{"loss": 1.0}],
         "watch": [{"step": 1, "reward": 0.5, "seconds": 1.0, "completions": 0}],
     },
-    Noise: {"noise": 1.0, "noise_low": 0.5, "noise_high": None},
-    Drift: {"kl": 0.1},
-    Row: {"domain": "math", "completions": ["1"], "rewards": [1.0], "parts": [{"verdict": "right"}]},
+    NoiseResult: {"noise": 1.0, "noise_low": 0.5, "noise_high": None},
+    DriftResult: {"kl": 0.1},
+    QuestionOrGroup: {"domain": "math", "completions": ["1"], "rewards": [1.0], "parts": [{"verdict": "right"}]},
 }  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def method(**changes) -> Method:
 
 def cut(items: int = 100, sequences: int = 1, **changes) -> tuple[int, int]:
     """(how many at once, how often) of one step and process."""
-    run = common.Run(Path("base"), method(**changes), [], Path("work"), 0, "float32", None, None)
+    run = common.TrainingRun(Path("base"), method(**changes), [], Path("work"), 0, "float32", None, None)
     given = common.arguments(run, items, sequences)
     return given["per_device_train_batch_size"], given["gradient_accumulation_steps"]
 
@@ -127,7 +127,7 @@ def test_forward_reaches_the_trainer(student, groups, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(gdpo, "fit", lambda trainer, run: seen.append(trainer))
     forward = {"max_forward_tokens": 64, "max_logits": 5, "share_prompts": "never", "bucket_by_length": False}
-    run = common.Run(student, method(forward=forward), groups, tmp_path, 0, "float64", None, None)
+    run = common.TrainingRun(student, method(forward=forward), groups, tmp_path, 0, "float64", None, None)
     gdpo.train(run)
     packing, args = seen[0].data_collator.packing, seen[0].args
     assert (packing.max_tokens, packing.share, packing.bucket, args.max_logits) == (64, "never", False, 5)

@@ -189,7 +189,7 @@ def test_mixed_computes_in_bfloat16_on_a_gpu(student, groups, tmp_path, monkeypa
     for cuda in (False, True):
         monkeypatch.setattr(torch.cuda, "is_available", lambda cuda=cuda: cuda)
         for dtype in ("float32", "bfloat16", "mixed"):
-            run = common.Run(student, method("sft"), groups, tmp_path, 0, dtype, None, None)
+            run = common.TrainingRun(student, method("sft"), groups, tmp_path, 0, dtype, None, None)
             found[cuda, dtype] = common.arguments(run, 8)["bf16"]
     assert found == {
         (False, "float32"): False, (False, "bfloat16"): True, (False, "mixed"): False,

@@ -12,10 +12,10 @@ from gdpo.config.layout import Layout
 from gdpo.config.layout import Run as Named
 from gdpo.config.loader import load_scale
 from gdpo.core.files import read_json, write_jsonl
-from gdpo.students import first_of, steps
-from gdpo.students.common import Run
+from gdpo.students import first_completions, steps
+from gdpo.students.common import TrainingRun
 from gdpo.students.noise import gradients, interval, noise
-from gdpo.students.watch import ValidationReward, entries
+from gdpo.students.watch import ValidationReward, split_log
 from gdpo.trainer.dataset import DataError
 from tests.refusal import refused
 from tests.students.test_students import method, reward_even, train
@@ -87,7 +87,7 @@ def test_the_clock_stands_while_the_student_is_watched(student, groups, tmp_path
 
 def test_what_was_watched_is_told_from_the_log():
     log = [{"step": 0, "watch_seconds": 1.0, "watch_completions": 0, "watch_reward": 0.5}, {"step": 1, "loss": 2.0}]
-    assert entries(log) == ([log[1]], [{"step": 0, "seconds": 1.0, "completions": 0, "reward": 0.5}])
+    assert split_log(log) == ([log[1]], [{"step": 0, "seconds": 1.0, "completions": 0, "reward": 0.5}])
 
 
 def test_noise_by_hand():
@@ -117,7 +117,7 @@ def test_noise_of_drawn_gradients_is_the_true_one():
 
 @pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])
 def test_gradients_are_those_of_mini_batches_at_the_untrained_student(trainer, student, groups, tmp_path):
-    run = Run(student, method(trainer), groups, tmp_path / "work", 0, "float32", reward_even, None)
+    run = TrainingRun(student, method(trainer), groups, tmp_path / "work", 0, "float32", reward_even, None)
     rows = gradients(run, batches=3, size=1)
     assert rows.shape[0] == 3
     assert not torch.equal(rows[0], rows[1])
@@ -126,7 +126,7 @@ def test_gradients_are_those_of_mini_batches_at_the_untrained_student(trainer, s
 
 
 def test_too_few_groups_for_noise_are_named(student, groups, tmp_path):
-    run = Run(student, method("gdpo"), groups[:3], tmp_path / "work", 0, "float32", None, None)
+    run = TrainingRun(student, method("gdpo"), groups[:3], tmp_path / "work", 0, "float32", None, None)
     with refused(DataError, found=2, expected="groups for 4 mini-batches of 2"):
         gradients(run, batches=8, size=2)
 
@@ -153,7 +153,7 @@ def test_a_scale_with_too_few_groups_goes_on_without_noise(student, groups, tmp_
 
 def test_a_group_may_be_seen_in_part(student, groups, tmp_path):
     """Trained on the first two of four completions, as on groups of two; rollouts are another matter."""
-    halved = [first_of(group, 2) for group in groups]
+    halved = [first_completions(group, 2) for group in groups]
     assert halved[1].completions == groups[1].completions[:2]
     _, whole = train(student, groups, tmp_path, method("gdpo"))
     _, part = train(student, groups, tmp_path, method("gdpo", group_size=2), "part")

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, Trainer, TrainingArguments
 from trl import DPOConfig, DPOTrainer, GRPOTrainer, SFTTrainer
 
 from gdpo.trainer import compat
-from gdpo.trainer.samplers import Filled, Shuffle
+from gdpo.trainer.samplers import FilledSampler, SeededShuffle
 
 ROOMS = ("trainer", "students")
 
@@ -193,7 +193,7 @@ def test_dpo_hooks_are_called_in_place_of_the_private_methods(student, tmp_path)
 def test_accelerate_finds_the_sampler_of_a_prepared_loader(rank):
     """Seven items and a dummy, four a batch over two processes: the second epoch has another order than the first."""
     name = "accelerate.data_loader.BatchSamplerShard"
-    sampler = Filled(Shuffle(7, seed=3), 4)
+    sampler = FilledSampler(SeededShuffle(7, seed=3), 4)
     items = Dataset.from_dict({"x": range(8)})
     loader = DataLoader(items, batch_sampler=BatchSampler(sampler, 2, drop_last=False), collate_fn=lambda rows: rows)
     accelerate.PartialState(cpu=True)

@@ -11,7 +11,7 @@ from gdpo.core.errors import FIELDS, ArgumentError
 from gdpo.trainer.dataset import DataError, completion_ids, prompt_ids
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 from gdpo.trainer.objective import gdpo_loss
-from gdpo.trainer.samplers import Filled, Shuffle, append_dummy_group
+from gdpo.trainer.samplers import FilledSampler, SeededShuffle, append_dummy_group
 from tests.refusal import refused
 
 ROWS = [
@@ -376,16 +376,16 @@ def test_no_group_with_a_pair(student, tmp_path):
 
 def test_an_order_for_all_processes():
     """Seven groups and batches of four: an order for each seed and epoch, which a blank, 7, fills up."""
-    order = Shuffle(7, seed=3)
+    order = SeededShuffle(7, seed=3)
     first, again = list(order), list(order)
     assert len(order) == len(first) == 7 and first == again and sorted(first) == list(range(7))
-    filled = Filled(order, 4)
+    filled = FilledSampler(order, 4)
     assert len(filled) == 8 and list(filled) == [*first, 7]
     filled.set_epoch(1)
-    assert len({tuple(order), tuple(first), tuple(Shuffle(7, seed=4))}) == 3 and list(filled) == [*order, 7]
-    assert first == list(Shuffle(7, seed=3))
-    assert 8 not in list(Filled(Shuffle(8, seed=3), 4))
-    assert list(Filled(range(3), 5)) == [0, 1, 2, 3, 3]
+    assert len({tuple(order), tuple(first), tuple(SeededShuffle(7, seed=4))}) == 3 and list(filled) == [*order, 7]
+    assert first == list(SeededShuffle(7, seed=3))
+    assert 8 not in list(FilledSampler(SeededShuffle(8, seed=3), 4))
+    assert list(FilledSampler(range(3), 5)) == [0, 1, 2, 3, 3]
 
 
 def test_weights_that_only_the_first_process_reads_are_refused(student, tmp_path, monkeypatch):

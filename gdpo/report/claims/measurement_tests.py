@@ -13,7 +13,7 @@ import numpy as np
 from gdpo.config.layout import Layout, Run
 from gdpo.core.files import read_csv
 from gdpo.core.provenance import provenance_path
-from gdpo.core.result_files import Log, Noise, Provenance, Stored, read_stored
+from gdpo.core.result_files import NoiseResult, Provenance, Stored, TrainLog, read_stored
 from gdpo.report import comparison
 from gdpo.report.bootstrap import interval, p_value
 from gdpo.report.claims import claim_runs
@@ -93,7 +93,7 @@ def measure(layout: Layout, claim: Measure) -> Finding:
         name = layout.scale.model(student).display
         if claim.quantity == "noise":
             paths = [layout.noise(runs[0].student, runs[0].trainset, runs[0].method) for runs in pair]
-            parts += noise_ratio(name, *(_read(path, Noise) for path in paths))
+            parts += noise_ratio(name, *(_read(path, NoiseResult) for path in paths))
             continue
         ours, theirs = QUANTITIES[claim.quantity](layout, *pair)
         both = [(run.seed, x, y) for run, x, y in zip(pair[0], ours, theirs, strict=False) if x is not None and y]
@@ -123,7 +123,7 @@ def _read(path: Path, kind: type[Stored]) -> dict[str, Any]:
 
 
 def _logs(layout: Layout, runs: list[Run]) -> list[dict[str, Any]]:
-    return [_read(layout.run(run) / "train.json", Log) for run in runs]
+    return [_read(layout.run(run) / "train.json", TrainLog) for run in runs]
 
 
 def _of_key(key: str) -> Quantities:

@@ -9,7 +9,7 @@ from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
 from gdpo.core.provenance import provenance_path
-from gdpo.core.result_files import Log, Provenance, read_stored
+from gdpo.core.result_files import Provenance, TrainLog, read_stored
 from gdpo.report.columns import averaged
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
@@ -61,7 +61,7 @@ def data(layout: Layout) -> list[dict]:
                     "student": scale.model(student).display,
                     "row": cell.row,
                     "seeds": len(runs),
-                    "seconds": mean([read_stored(layout.run(run) / "train.json", Log)["seconds"] for run in runs]),
+                    "seconds": mean([read_stored(layout.run(run) / "train.json", TrainLog)["seconds"] for run in runs]),
                     "teacher_seconds": taught["wall_seconds"],
                     **measured(scores, runs, names, "score"),
                     "origin": before,

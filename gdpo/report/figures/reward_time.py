@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
-from gdpo.core.result_files import Log, read_stored
+from gdpo.core.result_files import TrainLog, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, validates
 from gdpo.report.figures.settings import load
@@ -36,7 +36,7 @@ def data(layout: Layout) -> list[dict]:
     for student in scale.student_set(table.students):
         for cell in table.rows:
             runs = [run for run in layout.cell_runs(student, cell) if not run.is_origin]
-            watched = [read_stored(layout.run(run) / "train.json", Log)["watch"] for run in runs]
+            watched = [read_stored(layout.run(run) / "train.json", TrainLog)["watch"] for run in runs]
             seeds = [{entry["step"]: entry for entry in watch} for watch in watched]
             for step in sorted(set.intersection(*map(set, seeds)) if seeds else []):
                 found = [seed[step] for seed in seeds]

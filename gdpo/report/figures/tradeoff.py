@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Study
-from gdpo.core.result_files import Drift, read_stored
+from gdpo.core.result_files import DriftResult, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored, validated, validates
 from gdpo.report.figures.settings import load
@@ -57,7 +57,10 @@ def data(layout: Layout) -> list[dict]:
             for rate in scale.sweep.learning_rates:
                 runs = [Run(student, cell.trainset, f"{cell.method}~{rate:g}", seed) for seed in scale.sweep.seeds]
                 point = {"student": scale.model(student).display, "row": cell.row, "learning_rate": rate}
-                point |= {"seeds": len(runs), "kl": mean([read_stored(layout.drift(run), Drift)["kl"] for run in runs])}
+                point |= {
+                    "seeds": len(runs),
+                    "kl": mean([read_stored(layout.drift(run), DriftResult)["kl"] for run in runs]),
+                }
                 gain, forgetting = _gain(scores, runs, before, names), _forgetting(scores, runs, before, known)
                 places.append((forgetting["forgetting"], gain["gain"]))
                 found.append(point | gain | forgetting | {"benchmarks": len(names), "retained": len(known)})
