@@ -18,7 +18,6 @@ from gdpo.config.benchmarks import Judge
 from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, resumable_batches
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import write_records

@@ -183,7 +183,9 @@ def check_lines(directory: Path, examples: int) -> None:
 
 STORED = {
     Sample: {"id": "a", "doc_hash": "h", "prompt_hash": "p", "outputs": ["1", "2"], "verdicts": ["right", "wrong"]},
-    RunScores: {"run": {}, "split": "test", "benchmarks": {"b": {"score": 0.5, "ungradable": 0.0, "n": 2}}, "dropped": {}},
+    RunScores: {
+        "run": {}, "split": "test", "benchmarks": {"b": {"score": 0.5, "ungradable": 0.0, "n": 2}}, "dropped": {},
+    },
     Provenance: {
         "step": "train", "result": "r", "config_hash": "h", "settings": {}, "wall_seconds": 1.5, "cpu_seconds": 1,
         "peak_memory_mb": 3, "hardware": {"cpus": 2}, "packages": {"torch": "2"}, "code": "c",

@@ -149,7 +149,7 @@ def test_so_it_is_by_the_command_itself(case: Case, tmp_path, record_property, p
     ("text", "says"),
     [
         ("respond: {temprature: 1}", r"^gdpo: own\.yaml, respond\.temprature: unknown key; did you mean 'temperature'"),
-        ("models: {tiny-s: {reference: 'dir:m', pretrain: null}}", r"^gdpo: .*m/config\.json: no such file; expected"),
+        ("models: {tiny-s: {reference: 'dir:m', pretrain: null}}", r"^gdpo: .*m/config\.json: no such file, expected"),
     ],
     ids=["before any job", "in a job"],
 )

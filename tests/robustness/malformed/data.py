@@ -134,7 +134,7 @@ SOURCES = [
         manifest='{"entries": [{"file": "own.jsonl", "sha256": 3}]}',
     ),
     source("no manifest", r"mirror: found no manifest\.json in 'm'", manifest=None),
-    source("manifest is no JSON", r"m/manifest\.json: expected JSON", manifest="{"),
+    source("manifest is no JSON", r"m/manifest\.json: found .*, expected JSON", manifest="{"),
     source("manifest without entries", r"m/manifest\.json: found no list 'entries'", manifest="[]"),
     source("manifest of numbers", r"m/manifest\.json, entries\.0: found 3", manifest='{"entries": [3]}'),
     source(

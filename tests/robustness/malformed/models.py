@@ -37,7 +37,7 @@ MODELS = [
     model(
         "config.json is no JSON",
         "dir:m",
-        r"m/config\.json: expected JSON",
+        r"m/config\.json: found .*, expected JSON",
         **{"m/config.json": "{", "m/a.safetensors": b""},
     ),
     model(
@@ -67,7 +67,7 @@ MODELS = [
     model(
         "broken tokenizer settings",
         "dir:m",
-        r"m/tokenizer_config\.json: expected JSON",
+        r"m/tokenizer_config\.json: found .*, expected JSON",
         **{"m/config.json": "{}", "m/model.safetensors": b"\x02\0\0\0\0\0\0\0{}", "m/tokenizer_config.json": "{"},
     ),
     model(

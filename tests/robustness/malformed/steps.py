@@ -114,7 +114,7 @@ STEPS = [
     at_step(
         "card: a row too short",
         "metakl card",
-        r"contamination\.csv, row 1: expected 5 fields",
+        r"contamination\.csv, row 1: found another number, expected 5 fields",
         **CARD,
         **{"contamination.csv": "source,benchmark,exact,ngram,dropped\ns,all\n"},
     ),
@@ -129,7 +129,7 @@ STEPS = [
     at_step(
         "card: broken units",
         "metakl card",
-        r"units\.json: expected JSON",
+        r"units\.json: found .*, expected JSON",
         **CARD,
         **{"contamination.csv": CONTAMINATION, "units.json": "{"},
     ),
@@ -143,7 +143,10 @@ STEPS = [
         },
     ),
     at_step(
-        "summary: broken provenance", "summary", r"provenance\.json: expected JSON", **{"models/x/provenance.json": "{"}
+        "summary: broken provenance",
+        "summary",
+        r"provenance\.json: found .*, expected JSON",
+        **{"models/x/provenance.json": "{"},
     ),
     at_step(
         "summary: other provenance",
@@ -272,7 +275,7 @@ RESULTS = [
         Case(f"verify: {name}", "verify results/table2.csv", says, {"results/table2.csv.provenance.json": text})
         for name, text, says in [
             ("provenance that is a list", "[]", r"provenance\.json, result: found 'None', expected results/SCALE/"),
-            ("provenance cut off", '{"result": ', r"table2\.csv\.provenance\.json: expected JSON"),
+            ("provenance cut off", '{"result": ', r"table2\.csv\.provenance\.json: found .*, expected JSON"),
             (
                 "an unknown scale",
                 '{"result": "results/tiyn/tables/table2.csv"}',
