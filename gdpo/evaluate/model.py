@@ -21,7 +21,7 @@ from gdpo.config.models import Dtype
 from gdpo.core.device import default_device
 from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
-from gdpo.models.choice_likelihood import Choices, batches_by_length
+from gdpo.models.choice_likelihood import Choices, question_batches
 from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_hf import neutral_generation_config
 from gdpo.trainer.chat_template import restore_think, skip_thinking
@@ -125,7 +125,7 @@ class Student(HFLM):
             room = self.max_length - max(len(requests[i][2]) for i in indices)
             encoded.append([(list(prompt[-room:]), requests[i][2]) for i in indices])
         places = list(by_prompt.values())
-        batches = batches_by_length(encoded, self.rows)
+        batches = question_batches(encoded, self.rows)
 
         def scored(done: int) -> Iterator[tuple[list[int], list[float]]]:
             choices = Choices(self.model, self.tokenizer.eos_token_id or 0)

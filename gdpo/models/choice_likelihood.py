@@ -89,12 +89,12 @@ class Scorer:
         A batch holds up to `batch_size` choices, of questions of like length, longest first.
         """
         encoded = [self.encode(entry) for entry in questions]
-        batches = batches_by_length(encoded, batch_size)
+        batches = question_batches(encoded, batch_size)
         for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
             yield batches[number], self.choices.batch([encoded[i] for i in batches[number]])
 
 
-def batches_by_length(encoded: Sequence[Sequence[tuple[list[int], list[int]]]], batch_size: int) -> list[list[int]]:
+def question_batches(encoded: Sequence[Sequence[tuple[list[int], list[int]]]], batch_size: int) -> list[list[int]]:
     """Questions in batches of up to `batch_size` choices, those of like length together, longest first."""
     order = longest_first([max(len(before) + len(ids) for before, ids in pairs) for pairs in encoded])
     return list(batch_by_size(order, lambda i: len(encoded[i]), batch_size))

@@ -62,7 +62,7 @@ class Generator(Completer):
         """See Completer. Prompts are batched by length, longest first: padding is small, memory peaks first."""
         prompts = self.prompts(conversations)
         lengths = [len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
-        batches = prompts_by_length(lengths, sampling.batch_size, sampling.samples)
+        batches = prompt_batches(lengths, sampling.batch_size, sampling.samples)
         for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
             indices = batches[number]
             torch.manual_seed(int(fingerprint([sampling.seed, number]), 16) % 2**63)
@@ -92,7 +92,7 @@ class Generator(Completer):
         return [[restore_think(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
 
 
-def prompts_by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
+def prompt_batches(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
     """Prompts in batches by their `lengths` in tokens, longest first: up to `batch_size` completions a batch.
 
     Each prompt has `samples` completions. The rows of a batch, all as long as its longest prompt, hold up to
