@@ -67,7 +67,7 @@ def preloaded(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def revisions_of_its_own(tmp_path, monkeypatch):
     """What a test finds on its Hub is not kept for the next one."""
-    monkeypatch.setattr("gdpo.models.hub_revisions.KEPT", tmp_path / "revisions")
+    monkeypatch.setattr("gdpo.models.hub_revisions.PINS", tmp_path / "revisions")
 
 
 @pytest.fixture(scope="session")

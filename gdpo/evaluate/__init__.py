@@ -1,1 +1,1 @@
-"""Scores: lm-eval asks, our graders judge, and every item's output and verdict is kept."""
+"""Scores: lm-eval asks, our graders judge, and each item's output and verdict is a row of a file."""

@@ -1,7 +1,7 @@
-"""Run lm-eval on a model's benchmarks and keep every item's output and verdict.
+"""Run lm-eval on a model's benchmarks and return every item's output and verdict.
 
-All benchmarks of a run are asked in one call, so that the batches, and with them the last bits of the
-log-probabilities, depend on the configuration alone. Written answers are judged afterwards, all at once.
+All benchmarks of a run are asked in one call: the batches, and with them the last bits of the log-probabilities,
+then depend on the configuration alone. Written answers are graded afterwards, all at once.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from gdpo.config.models import Dtype, Engine
 from gdpo.core.errors import UserError
 from gdpo.core.records import Question, Verdict
 from gdpo.evaluate.model import Student
+from gdpo.evaluate.tasks import Tasks
 from gdpo.evaluate.tasks.items import most_likely, verdict_of_letter
 from gdpo.grading.grade import grade_many
 from gdpo.models.sampling_vllm import vllm_package
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
 
 TASKS = Path(__file__).parent / "tasks"
 
-Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
-Judged = Callable[[Sequence[tuple[Question, str]]], list[Verdict]]
+Grade = Callable[[Sequence[tuple[Question, str]]], list[Verdict]]  # of (question, answer) pairs
 
 
 def task_config(name: str, benchmark: Benchmark, items: Path) -> dict[str, Any]:
     """The lm-eval task of one benchmark: our task file of its kind, pointed at its items."""
     config = dict(load_yaml(TASKS / f"gdpo_{benchmark.kind}.yaml", resolve_func=True))
-    config |= {"task": name, "metadata": {**config["metadata"], "items": str(items)}, "process_results": _unjudged}
+    config |= {"task": name, "metadata": {**config["metadata"], "items": str(items)}, "process_results": _no_metrics}
     if benchmark.kind == "generate":
         settings = {**config["generation_kwargs"], "max_gen_toks": benchmark.max_new_tokens}
         if benchmark.temperature > 0:
@@ -45,45 +45,57 @@ def task_config(name: str, benchmark: Benchmark, items: Path) -> dict[str, Any]:
     return config
 
 
-def _unjudged(doc: dict, results: list) -> dict[str, float]:
-    """No metrics: lm-eval would judge item by item, where `grade_many` takes all columns at once."""
+def _no_metrics(doc: dict, results: list) -> dict[str, float]:
+    """No metrics: lm-eval would grade item by item, where `grade_many` takes all benchmarks at once."""
     return {}
 
 
 def evaluate(
     path: Path,
     dtype: Dtype,
-    benchmarks: Asked,
+    tasks: Tasks,
     batch_size: int,
-    judged: Judged = grade_many,
+    grade: Grade = grade_many,
     engine: Engine = "hf",
     gpus: int = 1,
-    kept: Path | None = None,
+    work_dir: Path | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
-    """benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict.
+    """Ask a model the items of its benchmarks and grade its answers.
 
-    Of an item that is asked several times the row has lists, `outputs` and `verdicts`. `judged` gives the verdicts on
-    (question, answer) pairs. The model answers by `engine`: by vLLM over `gpus` GPUs, which takes no `batch_size`.
-    What the model has answered is kept batch by batch in the directory `kept`, which the caller names by all that the
-    answers depend on: a call that was interrupted goes on from there, and gives what one without interruption would.
-    Raises UserError where a benchmark's answers leave no room for its questions.
+    Args:
+        path: The model's checkpoint.
+        dtype: The dtype of its weights.
+        tasks: The benchmarks.
+        batch_size: Rows a batch; vLLM makes batches of its own.
+        grade: Gives the verdicts on (question, answer) pairs.
+        engine: What the model answers by.
+        gpus: How many GPUs vLLM uses.
+        work_dir: Where finished batches are kept. The caller names the directory by all that the answers depend on. An
+            interrupted call resumes from it, and returns what a call without interruption would.
+
+    Returns:
+        benchmark -> one row an item, in the items' order: id, hashes of document and prompt, output, verdict. An item
+        that is asked several times has lists, `outputs` and `verdicts`.
+
+    Raises:
+        UserError: A benchmark's answers leave no room for its questions.
     """
-    seeds = {name: benchmark.seed for name, (benchmark, _) in benchmarks.items() if benchmark.temperature > 0}
+    seeds = {name: benchmark.seed for name, (benchmark, _) in tasks.items() if benchmark.temperature > 0}
     if engine == "vllm":
-        with _in_vllm(path, dtype, gpus, seeds, benchmarks, kept) as model:
-            samples = _samples(model, path, benchmarks)
+        with _in_vllm(path, dtype, gpus, seeds, tasks, work_dir) as model:
+            samples = _samples(model, path, tasks)
     else:
-        samples = _samples(Student(path, dtype, batch_size, seeds, kept), path, benchmarks)
-    rows = {name: [_row(sample) for sample in samples[name]] for name in benchmarks}
-    written = [name for name, (benchmark, _) in benchmarks.items() if benchmark.kind == "generate"]
+        samples = _samples(Student(path, dtype, batch_size, seeds, work_dir), path, tasks)
+    rows = {name: [_row(sample) for sample in samples[name]] for name in tasks}
+    written = [name for name, (benchmark, _) in tasks.items() if benchmark.kind == "generate"]
     answers = [
         (row, Question.model_validate(sample["doc"]), text)
         for name in written
         for row, sample in zip(rows[name], samples[name], strict=True)
         for text in sample["resps"][0]
     ]
-    found = judged([(question, text) for _, question, text in answers])
-    for (row, _, _), verdict in zip(answers, found, strict=True):
+    verdicts = grade([(question, text) for _, question, text in answers])
+    for (row, _, _), verdict in zip(answers, verdicts, strict=True):
         if "outputs" in row:
             row.setdefault("verdicts", []).append(verdict)
         else:
@@ -93,28 +105,28 @@ def evaluate(
 
 @contextmanager
 def _in_vllm(
-    path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], benchmarks: Asked, kept: Path | None
+    path: Path, dtype: Dtype, gpus: int, seeds: Mapping[str, int], tasks: Tasks, work_dir: Path | None
 ) -> Iterator[VllmStudent]:
     vllm_package()  # else lm-eval's complaint would be a traceback
     from gdpo.evaluate.vllm import VllmStudent
 
-    model = VllmStudent(path, dtype, gpus, seeds, benchmarks, kept)
+    model = VllmStudent(path, dtype, gpus, seeds, tasks, work_dir)
     try:
         yield model
     finally:
         model.close()
 
 
-def _samples(model: Student | VllmStudent, path: Path, benchmarks: Asked) -> dict[str, list[dict[str, Any]]]:
-    """What lm-eval logs of every item."""
-    for name, (benchmark, _) in benchmarks.items():
+def _samples(model: Student | VllmStudent, path: Path, tasks: Tasks) -> dict[str, list[dict[str, Any]]]:
+    """What lm-eval logs of every item, by benchmark."""
+    for name, (benchmark, _) in tasks.items():
         if benchmark.kind == "generate" and benchmark.max_new_tokens >= model.max_length:
             raise UserError(
                 key=f"benchmarks.{name}.max_new_tokens",
                 found=benchmark.max_new_tokens,
                 expected=f"fewer than the {model.max_length} tokens of the model in {path}",
             )
-    configs = [task_config(name, benchmark, items) for name, (benchmark, items) in benchmarks.items()]
+    configs = [task_config(name, benchmark, items) for name, (benchmark, items) in tasks.items()]
     # Not `simple_evaluate`: it describes the whole machine after every call, which takes longer than a tiny run.
     results = lm_eval_evaluate(
         lm=model,
@@ -128,7 +140,7 @@ def _samples(model: Student | VllmStudent, path: Path, benchmarks: Asked) -> dic
 
 
 def _row(sample: dict[str, Any]) -> dict[str, Any]:
-    """A row whose verdict is still missing where the answer is written; what a choice is needs no judge."""
+    """A row of a samples file. The verdict on a written answer is still missing; a choice has its own."""
     doc, answers = sample["doc"], sample["resps"][0]
     row = {"id": doc["id"], **{key: sample[key] for key in ("doc_hash", "prompt_hash")}}
     if not isinstance(answers[0], str):

@@ -1,4 +1,4 @@
-"""`gdpo judge`: how often judges take for safe what is known to be safe, or no refusal (paper: safety columns).
+"""`gdpo judge`: how often judges are right on answers known to be safe, or to be no refusal (paper: safety columns).
 
 What can be measured without unsafe replies is measured here; docs/judges.md says what cannot.
 """
@@ -26,8 +26,8 @@ COLUMNS = ["source", "answers", "known", "judge", "n", "safe", "share", "low", "
 
 
 @dataclass(frozen=True)
-class Known:
-    """Answers of a source, about which something is `known`: paths into its rows, as the reader `fields` takes them."""
+class LabelledAnswers:
+    """A source's answers, of which `known` holds; `question` and `answer` are paths, as for the reader `fields`."""
 
     source: str
     question: str
@@ -37,10 +37,10 @@ class Known:
 
 # ours: the public sources whose authors vouch for the safety of the answers, and worked solutions, which refuse nothing
 SETS = (
-    Known("star1", "question", "response", "safe"),
-    Known("safety-tuned-llamas", "instruction", "output", "safe"),
-    Known("gsm8k-train", "question", "answer", "no refusal"),
-    Known("math-test5000", "problem", "solution", "no refusal"),
+    LabelledAnswers("star1", "question", "response", "safe"),
+    LabelledAnswers("safety-tuned-llamas", "instruction", "output", "safe"),
+    LabelledAnswers("gsm8k-train", "question", "answer", "no refusal"),
+    LabelledAnswers("math-test5000", "problem", "solution", "no refusal"),
 )
 
 
@@ -51,69 +51,69 @@ def judge(scale: Scale, mirror: Path | None) -> None:
     if scale.world:
         raise UserError(key=scale.scale, found="a made-up world", expected="a scale with 'sources' to judge answers of")
     layout, sources = Layout(scale), catalogue()
-    kept = layout.work / f"judge-{VERSION['judge']}"
+    work_dir = layout.work / f"judge-{VERSION['judge']}"
     with recorded(layout.judged, "judge", scale.judge) as extra:
         rows, extra["sources"] = [], {}
-        for known in SETS:
-            source = sources[known.source]
+        for labelled in SETS:
+            source = sources[labelled.source]
             if mirror is None and source.hub is None:
-                extra["sources"][known.source] = "left out: it is in no mirror given, and not on the Hub"
-                say(f"judge {known.source}: {extra['sources'][known.source]}")
+                extra["sources"][labelled.source] = "left out: it is in no mirror given, and not on the Hub"
+                say(f"judge {labelled.source}: {extra['sources'][labelled.source]}")
                 continue
-            extra["sources"][known.source], chosen = answers(known, source, scale.limit, mirror)
-            for row in judged(known, chosen, list(dict.fromkeys([Judge(), scale.judge])), kept):
+            extra["sources"][labelled.source], chosen = answers(labelled, source, scale.limit, mirror)
+            for row in judged(labelled, chosen, list(dict.fromkeys([Judge(), scale.judge])), work_dir):
                 rows.append(row)
                 say(sentence(row))
         write_csv(layout.judged, COLUMNS, rows)
-    shutil.rmtree(kept, ignore_errors=True)
+    shutil.rmtree(work_dir, ignore_errors=True)
 
 
 def answers(
-    known: Known, source: Source, limit: int | None, mirror: Path | None
+    labelled: LabelledAnswers, source: Source, limit: int | None, mirror: Path | None
 ) -> tuple[str, dict[str, list[Question]]]:
-    """What was read, and its rows as requests whose `solution` is the answer.
+    """The revision that was read, and the source's rows as requests whose `solution` is the answer.
 
-    They are `all` the source's, the first `limit` of them; and those that are `kept`, where its own reader leaves some
-    out: STAR-1's keeps for training what refuses by rule.
+    `all`: the first `limit` rows. `kept`: those of them that the source's own reader keeps, where it leaves some out
+    (STAR-1's keeps for training what refuses by rule).
     """
     from gdpo.metakl.sources import read
 
-    paths = {"question": known.question, "solution": known.answer}
+    paths = {"question": labelled.question, "solution": labelled.answer}
     plain = {"reader": "fields", "fields": paths, "grader": "refusal", "instruction": "", "rows": limit}
-    found = read(known.source, source.model_copy(update=plain), mirror)
-    chosen = {"all": found.questions}
-    if known.known == "safe":
-        usable = {question.id for question in read(known.source, source, mirror).questions}
-        kept = [question for question in found.questions if question.id in usable]
-        if len(kept) < len(found.questions):
+    everything = read(labelled.source, source.model_copy(update=plain), mirror)
+    chosen = {"all": everything.questions}
+    if labelled.known == "safe":
+        usable = {question.id for question in read(labelled.source, source, mirror).questions}
+        kept = [question for question in everything.questions if question.id in usable]
+        if len(kept) < len(everything.questions):
             chosen["kept"] = kept
-    return found.revision, chosen
+    return everything.revision, chosen
 
 
 def judged(
-    known: Known, chosen: dict[str, list[Question]], judges: list[Judge], kept: Path | None = None
+    labelled: LabelledAnswers, chosen: dict[str, list[Question]], judges: list[Judge], work_dir: Path | None = None
 ) -> Iterator[dict[str, Any]]:
     """A row of judge.csv for each judge and each choice of answers; every answer is judged once, see `verdicts`."""
     for by in judges:
-        found = verdicts(by, [(q, q.solution or "") for q in chosen["all"]], kept)
-        told = dict(zip((q.id for q in chosen["all"]), found, strict=True))
+        given = verdicts(by, [(q, q.solution or "") for q in chosen["all"]], work_dir)
+        by_id = dict(zip((q.id for q in chosen["all"]), given, strict=True))
         for name, questions in chosen.items():
-            counts = counted([told[question.id] for question in questions])
-            yield {"source": known.source, "answers": name, "known": known.known, "judge": by.backend, **counts}
+            counts = safety_counts([by_id[question.id] for question in questions])
+            yield {"source": labelled.source, "answers": name, "known": labelled.known, "judge": by.backend, **counts}
 
 
-def counted(found: list[Verdict]) -> dict[str, Any]:
-    """How many of `found` are safe, their share with Wilson's 95% interval, and how many are ungradable.
+def safety_counts(given: list[Verdict]) -> dict[str, Any]:
+    """How many of the verdicts `given` are safe, their share with Wilson's 95% interval, and how many are ungradable.
 
-    Without any verdict there is neither share nor interval.
+    Share and interval are None without any verdict.
     """
     from scipy.stats import binomtest
 
-    n, safe = len(found), found.count("right")
+    n, safe = len(given), given.count("right")
     interval = binomtest(safe, n).proportion_ci(method="wilson") if n else (None, None)
     low, high = (None if end is None else round(float(end), 6) for end in interval)
     share = round(safe / n, 6) if n else None
-    return {"n": n, "safe": safe, "share": share, "low": low, "high": high, "ungradable": found.count("ungradable")}
+    return {"n": n, "safe": safe, "share": share, "low": low, "high": high, "ungradable": given.count("ungradable")}
 
 
 def sentence(row: dict[str, Any]) -> str:

@@ -1,10 +1,10 @@
-"""`gdpo evaluate`: score runs on the test or the validation items and keep every item's output."""
+"""`gdpo evaluate`: score runs on the test or the validation items, and store every item's output."""
 
 from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,43 +22,45 @@ from gdpo.core.result_files import Sample, read_rows
 from gdpo.core.terminal import say
 from gdpo.evaluate.judging import judge as judge
 from gdpo.evaluate.samples import digest, outputs, score
+from gdpo.evaluate.tasks import Tasks
 from gdpo.grading.grade import grade_many
 from gdpo.grading.safety_judge import verdicts
 from gdpo.metakl.contamination import Overlap
 from gdpo.models.checkpoints import digest as digest_of
 
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
-Asked = Mapping[str, tuple[Benchmark, Path]]  # a benchmark and the file of its items
 
 
 def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
-    """Write samples and score of each run, without benchmarks that cannot be had or that its training set answers.
+    """Write the samples and the score of each run.
 
-    What is finished waits in work/, under the hash of all that it depends on, until the whole job is done: answers and
-    a model judge's verdicts batch by batch, and whole runs. A killed job repeats none of them. Where weights are not
-    kept whole runs wait there for good: a job killed before it was recorded as done could not be done again.
+    A run is not scored on benchmarks whose items cannot be had, or whose items are in its training set.
+
+    Finished work stays in work/, under the hash of all that it depends on, until the whole job is done: the answers
+    and a model judge's verdicts batch by batch, and whole runs. A killed job repeats none of them. Where weights are
+    not kept, whole runs stay in work/ for good: a job killed before it was recorded as done could not be done again.
     """
     layout = Layout(scale)
-    waiting = {}
+    work_dirs = {}
     for number, run in enumerate(runs, start=1):
         progress.part(number, len(runs), "run")
-        waiting[run] = _evaluate_one(layout, run, split)
-    spent = [run for run in runs if split == "test" and not scale.keep_weights and not run.is_origin]
-    _delete_weights(layout, spent)
-    for run in waiting.keys() - spent:
-        shutil.rmtree(waiting[run], ignore_errors=True)
+        work_dirs[run] = _evaluate_one(layout, run, split)
+    without_weights = [run for run in runs if split == "test" and not scale.keep_weights and not run.is_origin]
+    _delete_weights(layout, without_weights)
+    for run in work_dirs.keys() - without_weights:
+        shutil.rmtree(work_dirs[run], ignore_errors=True)
 
 
 def _delete_weights(layout: Layout, runs: Sequence[Run]) -> None:
-    """Delete the weights of runs; first, of all of them, what names the scores that are finished is written down."""
+    """Delete the weights of runs. The hashes that name their finished scores are written first, for all of them."""
     for run in runs:
-        write_text(layout.run(run) / DELETED, _weights(layout, run))
+        write_text(layout.run(run) / DELETED, _weights_hash(layout, run))
     for run in runs:
         for path in layout.run(run).glob("*.safetensors"):
             path.unlink()
 
 
-def _weights(layout: Layout, run: Run) -> str:
+def _weights_hash(layout: Layout, run: Run) -> str:
     """The hash of a run's checkpoint, also of one whose weights have been deleted since it was scored."""
     path = layout.run(run)
     if (path / DELETED).exists():
@@ -74,12 +76,12 @@ def _no_weights(path: Path) -> UserError:
 
 def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
     """Score one run, or take it from its work directory, which is returned."""
-    scale, asked = layout.scale, asked_in(layout.scale, split)
-    dropped = {name: why for name, why in layout.unavailable().items() if name in asked}
+    scale, benchmarks = layout.scale, benchmarks_in(layout.scale, split)
+    dropped = {name: why for name, why in layout.unavailable().items() if name in benchmarks}
     dropped |= trained_on(layout, run, split)
-    tasks = {n: (b, layout.benchmark(n, split)) for n, b in asked.items() if n not in dropped}
+    tasks = {n: (b, layout.benchmark(n, split)) for n, b in benchmarks.items() if n not in dropped}
     if not tasks:
-        raise UserError(f"evaluate {run}: no benchmark is left to score", hint=f"each was dropped: {_listed(dropped)}")
+        raise UserError(f"evaluate {run}: no benchmark is left to score", hint=f"each was dropped: {_joined(dropped)}")
     work = layout.work / "evaluate" / fingerprint(_depends(layout, run, split, tasks))
     finished = work / f"finished-{fingerprint([dropped, settings(scale, run, split)])}" / "score.json"
     if provenance_path(finished).exists():  # which is written last
@@ -100,7 +102,7 @@ def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
     return work
 
 
-def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
+def _depends(layout: Layout, run: Run, split: Split, tasks: Tasks) -> list[Any]:
     """All that a run's answers depend on, whoever judges them."""
     from gdpo.core.device import default_device
 
@@ -108,22 +110,22 @@ def _depends(layout: Layout, run: Run, split: Split, tasks: Asked) -> list[Any]:
     if missing := [path for _, path in tasks.values() if not path.exists()]:
         raise UserError("no such file", path=missing[0], expected="a benchmark's items, which `gdpo benchmark` writes")
     items = {name: [benchmark.model_dump(), sha256(path)] for name, (benchmark, path) in tasks.items()}
-    asked = [VERSION["evaluate"], run.__dict__, split, items, _weights(layout, run)]
+    asked = [VERSION["evaluate"], run.__dict__, split, items, _weights_hash(layout, run)]
     # vLLM makes batches of its own, and must be the first to look for GPUs.
-    by = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, default_device()]
-    return [*asked, student.dtype, *by]
+    batches = ["vllm"] if student.engine == "vllm" else [scale.eval_batch_size, default_device()]
+    return [*asked, student.dtype, *batches]
 
 
-def _score(layout: Layout, run: Run, split: Split, tasks: Asked, dropped: dict[str, str], finished: Path) -> None:
+def _score(layout: Layout, run: Run, split: Split, tasks: Tasks, dropped: dict[str, str], finished: Path) -> None:
     """Write a run's score to `finished`, its samples beside it, and last its provenance."""
     from gdpo.evaluate import harness
 
     scale, student, work = layout.scale, layout.scale.model(run.student), finished.parent.parent
     resumed = any(work.glob("*.jsonl"))
     with recorded(finished, "evaluate", settings(scale, run, split)) as extra:
-        judged = partial(judged_by, scale.judge, kept=work)
+        grade = partial(verdicts_by, scale.judge, work_dir=work)
         rows = harness.evaluate(
-            layout.run(run), student.dtype, tasks, scale.eval_batch_size, judged, student.engine, student.gpus, work
+            layout.run(run), student.dtype, tasks, scale.eval_batch_size, grade, student.engine, student.gpus, work
         )
         samples = finished.parent / "samples"
         with replacing(samples) as temporary:
@@ -137,37 +139,37 @@ def _score(layout: Layout, run: Run, split: Split, tasks: Asked, dropped: dict[s
             extra["resumed"] = "answers of a call that was interrupted are among these; its time is not counted"
 
 
-def asked_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
+def benchmarks_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
     """The benchmarks that have items in `split`."""
     return {n: b for n, b in scale.benchmarks.items() if split == "test" or b.validation_items}
 
 
 def settings(scale: Scale, run: Run, split: Split) -> list[Any]:
-    """What a run's scores depend on beside its model and the items, as their provenance has it."""
-    found: list[Any] = [run.__dict__, {n: b.model_dump() for n, b in asked_in(scale, split).items()}]
+    """What a run's scores depend on besides its model and the items, as their provenance has it."""
+    parts: list[Any] = [run.__dict__, {n: b.model_dump() for n, b in benchmarks_in(scale, split).items()}]
     if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
-        found.append(scale.judge)
-    return [*found, *scale.sampled_by(run.student)]
+        parts.append(scale.judge)
+    return [*parts, *scale.sampled_by(run.student)]
 
 
-def judged_by(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | None = None) -> list[Verdict]:
-    """Verdicts on (question, answer) pairs: of `judge` on replies to what is to be refused, else of our graders.
+def verdicts_by(judge: Judge, pairs: Sequence[tuple[Question, str]], work_dir: Path | None = None) -> list[Verdict]:
+    """Verdicts on (question, answer) pairs: by `judge` on replies to requests to be refused, else by our graders.
 
-    A model's are kept in the directory `kept`, see `gdpo.grading.safety_judge.verdicts`.
+    A model judge's are kept in `work_dir`, see `gdpo.grading.safety_judge.verdicts`.
     """
     refusals = [i for i, (question, _) in enumerate(pairs) if question.grader == "refusal"]
     others = [i for i, (question, _) in enumerate(pairs) if question.grader != "refusal"]
-    told = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals], kept), strict=True))
-    told |= zip(others, grade_many([pairs[i] for i in others], show_progress=True), strict=True)
-    return [told[i] for i in range(len(pairs))]
+    by_index = dict(zip(refusals, verdicts(judge, [pairs[i] for i in refusals], work_dir), strict=True))
+    by_index |= zip(others, grade_many([pairs[i] for i in others], show_progress=True), strict=True)
+    return [by_index[i] for i in range(len(pairs))]
 
 
-def _listed(dropped: dict[str, str]) -> str:
+def _joined(dropped: dict[str, str]) -> str:
     return "; ".join(f"{name}: {why}" for name, why in dropped.items())
 
 
 def drift(scale: Scale, runs: list[Run]) -> None:
-    """Measure how far each run has moved from its student, along its own answers to the validation items."""
+    """Measure how far each run has moved from its student, along its own answers to the validation items (nats)."""
     from gdpo.evaluate.drift import Drift
 
     layout = Layout(scale)
@@ -180,28 +182,28 @@ def drift(scale: Scale, runs: list[Run]) -> None:
             measures[run.student] = Drift(layout.model(run.student), scale.model(run.student).dtype)
         with recorded(layout.drift(run), "drift", run.__dict__):
             samples = layout.samples(run, "validation")
-            rows = [row for n in generated for row in _read_if_there(samples / f"{n}.jsonl")]
+            rows = [row for n in generated for row in _samples_if_any(samples / f"{n}.jsonl")]
             answered = [(questions[row["id"]], text) for row in rows for text in outputs(row)]
-            moved = measures[run.student].of(layout.run(run), answered)
-            write_json(layout.drift(run), moved)
-        say(f"drift {run}: {moved['kl']:.4f} nats a token from its reference")
+            drifted = measures[run.student].measure(layout.run(run), answered)
+            write_json(layout.drift(run), drifted)
+        say(f"drift {run}: {drifted['kl']:.4f} nats a token from its reference")
 
 
-def _read_if_there(path: Path) -> Iterable[dict[str, Any]]:
-    """A benchmark that the run may not be scored on has no samples."""
+def _samples_if_any(path: Path) -> Iterable[dict[str, Any]]:
+    """The rows of a samples file; none of a benchmark that the run may not be scored on."""
     return read_rows(path, Sample) if path.exists() else ()
 
 
 def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
-    """benchmark -> why a run may not be scored on it: its training groups ask an item of that benchmark."""
+    """benchmark -> why a run may not be scored on it: items of the benchmark are in its training groups."""
     if run.is_origin:
         return {}
     scale = layout.scale
     items = {name: read_records(layout.benchmark(name, split), Question) for name in scale.benchmarks}
-    tested = Overlap.of(scale, items)
+    overlap = Overlap.of(scale, items)
     prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
-    asked = {(match.benchmark, match.item) for prompt in prompts for match in tested.matches_prompt(prompt)}
-    shared = Counter(benchmark for benchmark, _ in asked)
+    matched = {(match.benchmark, match.item) for prompt in prompts for match in overlap.matches_prompt(prompt)}
+    shared = Counter(benchmark for benchmark, _ in matched)
     return {
         name: f"{shared[name]} of its {len(items[name])} items are in training set {run.trainset}"
         for name in scale.benchmarks

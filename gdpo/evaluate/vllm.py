@@ -1,8 +1,8 @@
 """The student in vLLM as lm-eval's model: the prompts, choices and thoughts of gdpo.evaluate.model, by another engine.
 
-lm-eval's own vLLM model asks all requests that it is given at once, and vLLM batches them; it is given some at a time,
-whose answers are kept before the next ones are asked. Answers are not those of
-transformers to the last token, so the engine is part of a score's settings.
+lm-eval's own vLLM model asks all requests that it is given at once, and vLLM batches them. It is given KEPT_BATCH at a
+time, whose answers are kept before the next ones are asked. Answers differ from those of transformers in some tokens,
+so the engine is part of a score's settings.
 
 Tested against a stand-in of vLLM, and its calls against the signatures of the pinned vLLM; run on no GPU.
 """
@@ -19,12 +19,12 @@ from lm_eval.models.utils import resolve_max_length
 from lm_eval.models.vllm_causallms import VLLM
 from transformers import AutoConfig, AutoTokenizer
 
-from gdpo.config.benchmarks import Benchmark
 from gdpo.config.models import Dtype
 from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question, chat, read_records
-from gdpo.evaluate.model import kept_in, shown
+from gdpo.evaluate.model import batches_file, with_progress
+from gdpo.evaluate.tasks import Tasks
 from gdpo.models.dtypes import weights_dtype
 from gdpo.trainer.chat_template import rendered, restore_think, skip_thinking
 
@@ -34,10 +34,10 @@ DECODED = {"skip_special_tokens": True, "spaces_between_special_tokens": True}  
 
 
 class VllmStudent(VLLM):
-    """A checkpoint in lm-eval, over `gpus` GPUs, with room for what `asked` needs (see `room`).
+    """A checkpoint in lm-eval, over `gpus` GPUs, with a window that the prompts of `tasks` need (`needed_window`).
 
-    `seeds`: of each sampled column, what the seed of each of its samples is drawn from. What is finished is kept in the
-    directory `kept`, as by gdpo.evaluate.model.
+    `seeds`: sampled benchmark -> what the seed of each of its samples is drawn from. `work_dir`: where finished batches
+    are kept, as in gdpo.evaluate.model.
     """
 
     def __init__(
@@ -46,60 +46,60 @@ class VllmStudent(VLLM):
         dtype: Dtype,
         gpus: int,
         seeds: Mapping[str, int],
-        asked: Mapping[str, tuple[Benchmark, Path]],
-        kept: Path | None = None,
+        tasks: Tasks,
+        work_dir: Path | None = None,
     ):
         super().__init__(
             pretrained=str(path),
             dtype=weights_dtype(dtype),
             tensor_parallel_size=gpus,
-            max_model_len=room(path, asked),
-            # What a template renders is whole: a tokenizer that begins every text with BOS would add a second one.
+            max_model_len=needed_window(path, tasks),
+            # A rendered template is complete: a tokenizer that begins every text with BOS would add a second one.
             add_bos_token=False,
         )
-        self.seeds, self.kept = seeds, kept
+        self.seeds, self.work_dir = seeds, work_dir
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = False) -> list[str]:
-        """The whole completion of each request, in order; a sample's seed is its column's, its item's and its own."""
-        asked: Counter[tuple[str, str]] = Counter()
-        told = []
+        """The whole completion of each request, in order. Each sample has a seed of its benchmark, item and number."""
+        samples: Counter[tuple[str, str]] = Counter()  # how many of each item have a request already
+        seeded = []
         for request in requests:
             prompt, settings = request.args
             settings = settings | DECODED
             if request.task_name in self.seeds:
                 item = (request.task_name, request.doc["id"])
-                drawn = fingerprint([self.seeds[request.task_name], request.doc["id"], asked[item]])
+                drawn = fingerprint([self.seeds[request.task_name], request.doc["id"], samples[item]])
                 settings |= {"seed": int(drawn, 16) % 2**31}
-                asked[item] += 1
-            told.append(replace(request, arguments=(prompt, settings)))
+                samples[item] += 1
+            seeded.append(replace(request, arguments=(prompt, settings)))
 
         def answered(done: int) -> Iterator[tuple[list[int], list[str]]]:
-            for batch in shown(_batches(len(told)), done, "answers", disable_tqdm):
-                yield batch, super(VllmStudent, self).generate_until([told[i] for i in batch], disable_tqdm)
+            for batch in with_progress(_batches(len(seeded)), done, "answers", disable_tqdm):
+                yield batch, super(VllmStudent, self).generate_until([seeded[i] for i in batch], disable_tqdm)
 
-        kept = kept_in(self.kept, "answers", [request.args for request in told])
-        found = resumable_batches(kept, "answers", len(told), answered)
-        return [restore_think(request.args[0], text) for request, text in zip(requests, found, strict=True)]
+        path = batches_file(self.work_dir, "answers", [request.args for request in seeded])
+        answers = resumable_batches(path, "answers", len(seeded), answered)
+        return [restore_think(request.args[0], text) for request, text in zip(requests, answers, strict=True)]
 
     def _loglikelihood_tokens(
         self, requests: list[tuple[tuple[str, str], list[int], list[int]]], disable_tqdm: bool = False
     ) -> list[tuple[float, bool]]:
-        """As in lm-eval: the log-likelihood of each choice, and whether it is what greedy decoding would say."""
+        """As in lm-eval: the log-likelihood of each choice, and whether greedy decoding would give it."""
 
         def scored(done: int) -> Iterator[tuple[list[int], list[tuple[float, bool]]]]:
-            for batch in shown(_batches(len(requests)), done, "choices", disable_tqdm):
+            for batch in with_progress(_batches(len(requests)), done, "choices", disable_tqdm):
                 yield batch, super(VllmStudent, self)._loglikelihood_tokens([requests[i] for i in batch], disable_tqdm)
 
-        kept = kept_in(self.kept, "choices", [pair for pair, _, _ in requests])
-        return [(value, greedy) for value, greedy in resumable_batches(kept, "choices", len(requests), scored)]
+        path = batches_file(self.work_dir, "choices", [pair for pair, _, _ in requests])
+        return [(value, greedy) for value, greedy in resumable_batches(path, "choices", len(requests), scored)]
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
-        """A choice is an answer: where the prompt opens a thought, it stands behind an empty one."""
+        """A choice is an answer: where the prompt opens a thought, the choice follows an empty one."""
         pair: tuple[list[int], list[int]] = super()._encode_pair(skip_thinking(context), continuation)
         return pair
 
     def close(self) -> None:
-        """Give back the GPUs, which vLLM fills: a guard that judges, and the next run, need them."""
+        """Free the GPUs, which vLLM fills: a guard model and the next run need them."""
         self.model.llm_engine.engine_core.shutdown()
 
 
@@ -107,14 +107,14 @@ def _batches(count: int) -> list[list[int]]:
     return [list(range(start, min(start + KEPT_BATCH, count))) for start in range(0, count, KEPT_BATCH)]
 
 
-def room(path: Path, asked: Mapping[str, tuple[Benchmark, Path]]) -> int:
-    """Tokens of the longest prompt with its answer or choice, and one more; the model's window at most.
+def needed_window(path: Path, tasks: Tasks) -> int:
+    """Tokens of the longest prompt with its answer or choice, plus one; at most the model's window.
 
-    Keys and values for the whole window, of which vLLM makes sure beforehand, may not fit into memory.
+    vLLM reserves keys and values for the window before it starts: those for the model's whole one may not fit.
     """
     tokenizer = AutoTokenizer.from_pretrained(path)
     longest = 0
-    for benchmark, items in asked.values():
+    for benchmark, items in tasks.values():
         for question in read_records(items, Question):
             chosen = benchmark.kind == "choose"
             conversation = [{"role": "user", "content": question.question}] if chosen else chat(question)

@@ -1,1 +1,1 @@
-"""Models as they come and as they are asked: checkpoints, sampling, choices, a sentence encoder, an endpoint."""
+"""Models: checkpoints, sampling, likelihoods of choices, a sentence encoder, and models at an endpoint."""

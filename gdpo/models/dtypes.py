@@ -1,4 +1,4 @@
-"""What a model's dtype means: of its weights, and of what training computes in.
+"""What a model's configured dtype means: the dtype of its weights, and the dtype that training computes in.
 
 `mixed` is float32 weights everywhere, with bfloat16 autocast in training where there is a GPU; on a CPU it is float32.
 """

@@ -1,7 +1,7 @@
-"""What a branch of the Hub stood for when it was first used here, so that what runs for days stays the same (ours).
+"""The commit that a branch of the Hub was at when it was first used here, so that long runs stay consistent (ours).
 
 A model or data set that is named at `main` may be another one tomorrow. Its commit is kept beside the downloads and
-used from then on, by every step and every scale of the directory; it is said once and stands in the provenance.
+used from then on, by every step and every scale of the directory. It is printed once, and recorded in the provenance.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import write_text
 from gdpo.core.terminal import say
 
-KEPT = Path(".cache/revisions")
+PINS = Path(".cache/revisions")
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
 Kind = Literal["model", "dataset"]
@@ -24,7 +24,7 @@ Kind = Literal["model", "dataset"]
 def pinned_revision(kind: Kind, name: str, revision: str) -> str:
     """The commit that `revision` of OWNER/NAME is used at here; `revision` itself before its first use.
 
-    Raises UserError where what is kept is no commit.
+    Raises UserError where the file holds no commit.
     """
     path = _path(kind, name, revision)
     if COMMIT.fullmatch(revision) or not path.exists():
@@ -38,7 +38,7 @@ def pinned_revision(kind: Kind, name: str, revision: str) -> str:
 
 
 def pin(kind: Kind, name: str, revision: str, commit: str) -> None:
-    """Use `commit` from now on where `revision`, which is a branch or a tag, is named."""
+    """Use `commit` from now on for `revision`, a branch or a tag."""
     path = _path(kind, name, revision)
     if COMMIT.fullmatch(revision) or not COMMIT.fullmatch(commit) or path.exists():
         return
@@ -47,4 +47,4 @@ def pin(kind: Kind, name: str, revision: str, commit: str) -> None:
 
 
 def _path(kind: Kind, name: str, revision: str) -> Path:
-    return KEPT / f"{kind}--{quote(name.replace('/', '--'), safe='')}@{quote(revision, safe='')}"
+    return PINS / f"{kind}--{quote(name.replace('/', '--'), safe='')}@{quote(revision, safe='')}"

@@ -1,4 +1,4 @@
-"""One attempt at one request to an OpenAI-compatible endpoint: the reply as a journal's entry, or why there is none.
+"""One attempt at one request to an OpenAI-compatible endpoint: the reply as an entry of the log, or a Failure.
 
 Replies are streamed, so that a dead connection is told from a slow model. The protocol is that of OpenAI's chat
 completions (platform.openai.com/docs/api-reference/chat), with the field that others add for a model's reasoning.
@@ -35,7 +35,7 @@ UNSUPPORTED = re.compile(
 )
 NETWORK = ("SSL_CERT_FILE", "SSL_CERT_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 UNLIMITED = 32768  # ours: tokens that a reply without a limit is counted at, where its end is not known
-TOLD = 200  # characters that are quoted of what a server says
+QUOTED = 200  # characters of a server's message that are quoted
 
 Message = dict[str, str]
 
@@ -113,7 +113,7 @@ class Client:
         self._key = key_of(endpoint)
         self._limit = "max_tokens"
         try:
-            # A key is given in any case: the library would else send that of OPENAI_API_KEY to whoever is asked.
+            # A key is given in any case: the library would else send that of OPENAI_API_KEY to whoever is endpoint.
             self._openai = openai.AsyncOpenAI(
                 base_url=endpoint.base_url, api_key=self._key or "none", timeout=endpoint.timeout, max_retries=0
             )
@@ -144,7 +144,7 @@ class Client:
             why = f"nothing came for {self.endpoint.timeout:g} s" if late else "the connection broke"
             failure = Failure(f"no connection to {self.endpoint.base_url}" if unsent else why, charged=not unsent)
         except openai.APIError as error:
-            failure = Failure(f"an error amid the reply{self._told(error)}", charged=True)
+            failure = Failure(f"an error amid the reply{self._message(error)}", charged=True)
         except Unread as error:
             failure = Failure(f"the reply holds {error}", charged=True, ends="request")
         except (openai.OpenAIError, ValueError, TypeError, AttributeError, RecursionError, ExceptionGroup) as error:
@@ -154,16 +154,16 @@ class Client:
     async def _stream(self, sent: Entry, messages: list[Message], limit: str) -> Entry:
         import openai
 
-        asked, pieces, tokens = self.endpoint, Pieces(), None
-        most = asked.max_tokens or openai.omit
+        endpoint, pieces, tokens = self.endpoint, Pieces(), None
+        most = endpoint.max_tokens or openai.omit
         stream = await self._openai.chat.completions.create(
-            model=asked.model,
+            model=endpoint.model,
             messages=cast("list[ChatCompletionMessageParam]", messages),  # a type for each role in openai
-            temperature=openai.omit if asked.temperature is None else asked.temperature,
-            top_p=asked.top_p or openai.omit,
+            temperature=openai.omit if endpoint.temperature is None else endpoint.temperature,
+            top_p=endpoint.top_p or openai.omit,
             stream=True,
-            stream_options={"include_usage": asked.stream_options.include_usage}
-            if asked.stream_options
+            stream_options={"include_usage": endpoint.stream_options.include_usage}
+            if endpoint.stream_options
             else openai.omit,
             max_tokens=most if limit == "max_tokens" else openai.omit,
             max_completion_tokens=most if limit == "max_completion_tokens" else openai.omit,
@@ -190,16 +190,16 @@ class Client:
 
     def _refused(self, error: Any, limit: str) -> Failure:
         """What a status of 400 or more means."""
-        status, told = error.status_code, self._told(error)
+        status, message = error.status_code, self._message(error)
         unwanted = self._unwanted(f"{error} {error.body}") if status in (400, 422) else ""
         if unwanted == "max_tokens" and limit == "max_tokens":
             self._limit = "max_completion_tokens"  # the name that newer models of OpenAI insist on
-            return Failure(f"another name for max_tokens is wanted: answered {status}{told}", charged=False)
+            return Failure(f"another name for max_tokens is wanted: answered {status}{message}", charged=False)
         if status in (401, 403):
             found = f"the key in {self.endpoint.key}" if self.endpoint.key else "a request without a key ('key: null')"
             return Failure(f"{self.endpoint.base_url} refused {found} ({status})", charged=False, ends="call")
         hint = f"; '{unwanted}: null' at the endpoint leaves it out" if unwanted else ""
-        why = f"{self.endpoint.base_url} answered {status}{told}{hint}"
+        why = f"{self.endpoint.base_url} answered {status}{message}{hint}"
         if error.code == "insufficient_quota":
             return Failure(why, charged=False, ends="call")
         if status in RETRYABLE or status >= 500:
@@ -214,12 +214,12 @@ class Client:
         sent = [name for name in LEFT_OUT if getattr(self.endpoint, name) is not None and name in named]
         return sent[0] if sent and ("max_completion_tokens" in text or UNSUPPORTED.search(text)) else ""
 
-    def _told(self, error: Any) -> str:
-        """What the server says of an error, in brackets: one line, without the key."""
+    def _message(self, error: Any) -> str:
+        """The server's message about an error, in brackets: one line, without the key."""
         body = error.body
-        told = body.get("message") if isinstance(body, dict) else body
-        text = " ".join(self._clean(told).split()) if isinstance(told, str) else ""
-        return f" ({text[:TOLD]})" if text else ""
+        message = body.get("message") if isinstance(body, dict) else body
+        text = " ".join(self._clean(message).split()) if isinstance(message, str) else ""
+        return f" ({text[:QUOTED]})" if text else ""
 
     def _clean(self, text: str) -> str:
         """`text` without the key, and without halves of characters, which no file could hold."""

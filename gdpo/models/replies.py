@@ -1,4 +1,4 @@
-"""What the pieces of one streamed reply come to: text, thought, refusal, the end, and why some ends leave no reply.
+"""The parts of one streamed reply put together: text, reasoning, refusal, reason to end; and which are no reply.
 
 The protocol is that of OpenAI's chat completions; the parts and reasons of other servers are those that they document.
 """
@@ -11,12 +11,29 @@ from typing import Any
 from gdpo.models.request_log import Entry
 
 # Reasons to end, in lower case. Any other is taken for a whole reply: servers have names of their own for one.
-CUT = ("length", "max_tokens", "max_output_tokens", "max_length", "model_length", "token_limit")  # at the most tokens
-FILTERED = (  # what a filter took away or cut off
+# At the most tokens:
+CUT_REASONS = (
+    "length",
+    "max_tokens",
+    "max_output_tokens",
+    "max_length",
+    "model_length",
+    "token_limit",
+)  # at the most tokens
+FILTER_REASONS = (  # what a filter took away or cut off
     "content_filter", "content_filtered", "guardrail_intervened", "safety", "recitation", "blocklist",
     "prohibited_content", "spii", "sensitive",
 )  # fmt: skip
-BROKEN = ("", "error", "abort", "aborted", "cancelled", "canceled", "insufficient_system_resource", "network_error")
+BROKEN_REASONS = (
+    "",
+    "error",
+    "abort",
+    "aborted",
+    "cancelled",
+    "canceled",
+    "insufficient_system_resource",
+    "network_error",
+)
 THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details")  # DeepSeek and vLLM; OpenRouter; the same in parts
 TEXTS = ("text", "output_text")  # types of a part that is read; below, the field that holds it
 THINKING = {"thinking": "thinking", "reasoning": "reasoning", "reasoning.text": "text", "reasoning.summary": "summary"}
@@ -97,30 +114,30 @@ def _text(value: Any) -> str:
 
 
 def is_cut(finish: str) -> bool:
-    """Whether a reply ended since it had its most tokens."""
-    return finish.lower() in CUT
+    """Whether a reply ended because it had reached its most tokens."""
+    return finish.lower() in CUT_REASONS
 
 
 def is_broken(finish: str) -> bool:
-    """Whether a reply ended since its server failed, or did not say that it ended."""
-    return finish.lower() in BROKEN
+    """Whether a reply ended because its server failed, or without a reason."""
+    return finish.lower() in BROKEN_REASONS
 
 
 def text_of(reply: Entry) -> str:
-    """What a reply says: a refusal, which has a field of its own, stands behind what was said before it."""
+    """The text of a reply. A refusal, which has its own field, follows the text before it."""
     if not reply.refusal.strip():
         return reply.reply
     return f"{reply.reply.strip()}\n\n{reply.refusal.strip()}".strip()
 
 
 def no_reply_reason(reply: Entry) -> str:
-    """Why a reply that has ended cannot stand for what the model answers; empty where it can.
+    """Why a reply that has ended is not the model's answer; empty where it is.
 
-    A thought alone is an answer that is missing, not a missing reply. What a filter cut off is no reply: nobody knows
-    what else was said.
+    Reasoning without text counts as a reply, whose answer is missing. What a filter cut off is no reply: nobody knows
+    the rest of it.
     """
     declined = reply.refusal.strip() and not reply.reply.strip()
-    if reply.finish.lower() in FILTERED and not declined:
+    if reply.finish.lower() in FILTER_REASONS and not declined:
         return f"a content filter of the endpoint ended it (finish_reason '{reply.finish}')"
     if reply.tool:
         return f"it calls {reply.tool}, and no tool was offered"

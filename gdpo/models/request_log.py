@@ -1,9 +1,9 @@
-"""What an endpoint was asked, what it answered and what that cost: one append-only file; nothing is paid for twice.
+"""The log of an endpoint's requests, replies and cost, an append-only file: nothing is paid for twice.
 
-Ours; the idea is a write-ahead log. Each attempt is two JSON lines: `sent`, with the tokens it may cost at most, before
-the request leaves, and `replied` or `failed`, with the tokens it did cost, after. An attempt whose end is missing (a
-killed process) counts as spent in full, since nobody can know what the endpoint charged. A request that the endpoint
-refused for good is a line `refused`.
+Ours; the idea is a write-ahead log. Each attempt is two JSON lines. `sent` is written before the request, with the most
+tokens that it may cost; `replied` or `failed` after it, with the tokens that it did cost. An attempt whose end is
+missing (a killed process) counts as spent in full, since nobody can know what the endpoint charged. A request that the
+endpoint refused for good is a line `refused`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gdpo.core.terminal import say
 class Entry(Record):
     """One line: what happened to the request `id`, asked on behalf of `key` for the `ask`-th time.
 
-    `prompt` and `completion` are tokens: reserved ones of what was `sent`, else spent ones, `estimated` where the
-    endpoint did not say. `refusal` is what a reply says in its field for that, `tool` a tool that it calls.
+    `prompt` and `completion` are tokens: reserved ones of an entry `sent`, else spent ones, `estimated` where the
+    endpoint did not report them. `refusal` is the text of the reply's refusal field, `tool` a tool that it calls.
     """
 
     event: Literal["sent", "replied", "failed", "refused"]
@@ -79,7 +79,7 @@ def cost(prompt: float, completion: float, price: Price) -> float:
 class Journal:
     """The file `path`, open for this process alone; a context manager.
 
-    Opening raises UserError where another process has it open and `wait` is false, or where a line is none of ours. A
+    Opening raises UserError where another process has it open and `wait` is false, or where a line is no Entry. A
     last line that a kill has torn is cut off.
     """
 
@@ -89,7 +89,7 @@ class Journal:
         self.refused: dict[str, str] = {}  # why, by request
         self.in_flight: dict[str, Entry] = {}
         self.prompt = self.completion = self.estimated = self.requests = 0
-        self._asked: set[tuple[str, int]] = set()
+        self._asks: set[tuple[str, int]] = set()  # (request, number of the ask)
 
     def __enter__(self) -> Journal:
         with writing(self.path):
@@ -151,7 +151,7 @@ class Journal:
                 self._spend(self.in_flight[entry.id], estimated=True)
             self.in_flight[entry.id] = entry
             self.requests += 1
-            self._asked.add((entry.id, entry.ask))
+            self._asks.add((entry.id, entry.ask))
             return
         if entry.event == "refused":
             self.refused[entry.id] = entry.why
@@ -183,8 +183,8 @@ class Journal:
         tokens = self.prompt + self.completion
         return Totals(
             requests=self.requests,
-            retries=self.requests - len(self._asked),
-            asked_again=sum(ask > 1 for _, ask in self._asked),
+            retries=self.requests - len(self._asks),
+            asked_again=sum(ask > 1 for _, ask in self._asks),
             replies=sum(len(entries) for entries in self.replies.values()),
             prompt_tokens=self.prompt,
             completion_tokens=self.completion,

@@ -23,9 +23,9 @@ def complete(
 ) -> list[list[str]]:
     """Completions of every conversation, in order, from the model's endpoint or by its engine from `path`.
 
-    `cache` keeps what is finished, so that nothing is sampled or paid for twice. Of a local model the caller keys its
-    name by everything that the completions depend on; an endpoint has one journal, `Layout.endpoint`, and its requests
-    are told apart within it. What they took so far in requests, tokens and money goes into `extra`.
+    `cache` keeps finished batches, so that nothing is sampled or paid for twice. For a local model the caller names it
+    by everything that the completions depend on. An endpoint has one journal, `Layout.endpoint`, which tells its
+    requests apart; how many requests, tokens and how much money it took so far goes into `extra`.
     """
     if model.endpoint is not None:
         return complete_all_endpoint(model.endpoint, conversations, sampling, cache, extra)

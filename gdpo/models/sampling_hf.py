@@ -1,4 +1,4 @@
-"""Completions sampled by transformers. A batch draws from a seed of its own, so a resumed call gives the same."""
+"""Completions sampled by transformers. Each batch has its own seed: a resumed call gives the same completions."""
 
 from __future__ import annotations
 
@@ -20,28 +20,29 @@ from gdpo.models.sampling_types import Batches, Completer, Conversation, Samplin
 from gdpo.trainer.chat_template import restore_think
 from gdpo.trainer.packing import batch_by_length
 
-PROMPT_TOKENS = 256  # ours: of a batch's mean prompt, padding included; one of 6,000 characters made 32 rows as long
+# ours: tokens of a prompt in a full batch, padding included; one of 6,000 characters made 32 rows as long
+PROMPT_TOKENS = 256
 
 
-def unadvised(model: Any) -> GenerationConfig:
-    """A model's generation defaults without its checkpoint's advice: which tokens end a text, and which one pads it.
+def neutral_generation_config(model: Any) -> GenerationConfig:
+    """A model's generation config with its end and padding tokens alone.
 
-    Anything else that a checkpoint may ship (a penalty, beams, words to suppress) would be applied to what is asked for
-    without it, by transformers even to greedy decoding.
+    The checkpoint's other generation defaults (a penalty, beams, words to suppress) are ignored: transformers would
+    apply them to calls that do not ask for them, even to greedy decoding.
     """
-    advised = model.generation_config
-    return GenerationConfig(eos_token_id=advised.eos_token_id, pad_token_id=advised.pad_token_id)
+    shipped = model.generation_config
+    return GenerationConfig(eos_token_id=shipped.eos_token_id, pad_token_id=shipped.pad_token_id)
 
 
 @contextmanager
-def without_advice(model: Any) -> Iterator[None]:
-    """Within, `model` generates without its checkpoint's advice; it keeps it, to be saved with."""
+def ignored_generation_defaults(model: Any) -> Iterator[None]:
+    """Within, `model` generates without its checkpoint's generation defaults, which are put back afterwards."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model  # below an adapter
-    advised, inner.generation_config = inner.generation_config, unadvised(inner)
+    shipped, inner.generation_config = inner.generation_config, neutral_generation_config(inner)
     try:
         yield
     finally:
-        inner.generation_config = advised
+        inner.generation_config = shipped
 
 
 class Generator(Completer):
@@ -53,15 +54,15 @@ class Generator(Completer):
         weights = getattr(torch, weights_dtype(dtype))
         model = AutoModelForCausalLM.from_pretrained(path, dtype=weights, use_safetensors=True)
         self.model = to_device(model, default_device()).eval()
-        self.model.generation_config = unadvised(self.model)
+        self.model.generation_config = neutral_generation_config(self.model)
         if self.tokenizer.pad_token_id is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
-        """See Completer. Prompts are batched by length, longest first: padding is small and memory peaks at once."""
+        """See Completer. Prompts are batched by length, longest first: padding is small, memory peaks first."""
         prompts = self.prompts(conversations)
         lengths = [len(ids) for ids in self.tokenizer(prompts, add_special_tokens=False)["input_ids"]]
-        batches = by_length(lengths, sampling.batch_size, sampling.samples)
+        batches = prompt_batches(lengths, sampling.batch_size, sampling.samples)
         for number in tqdm(range(done, len(batches)), initial=done, total=len(batches), unit="batch"):
             indices = batches[number]
             torch.manual_seed(int(fingerprint([sampling.seed, number]), 16) % 2**63)
@@ -91,11 +92,11 @@ class Generator(Completer):
         return [[restore_think(prompt, next(texts)).strip() for _ in range(sampling.samples)] for prompt in prompts]
 
 
-def by_length(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
-    """Prompts of so many tokens in batches, longest first: up to `batch_size` completions, `samples` of each prompt.
+def prompt_batches(lengths: list[int], batch_size: int, samples: int) -> list[list[int]]:
+    """Prompts in batches by their `lengths` in tokens, longest first: up to `batch_size` completions a batch.
 
-    The rows of a batch, all as long as its longest prompt, hold up to `PROMPT_TOKENS` times `batch_size` tokens; a
-    prompt of any length is a batch of its own.
+    Each prompt has `samples` completions. The rows of a batch, all as long as its longest prompt, hold up to
+    PROMPT_TOKENS * batch_size tokens; a prompt that is longer than that is a batch of its own.
     """
 
     def prompts(longest: int) -> int:

@@ -1,4 +1,4 @@
-"""What sampling takes and gives, whatever engine does it: conversations, settings, batches of completions. No torch."""
+"""The types of sampling, common to all engines: conversations, settings, batches of completions. Without torch."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ Batches = Iterator[tuple[list[int], list[list[str]]]]  # indices into the conver
 
 @dataclass(frozen=True)
 class Sampling:
-    """`samples` completions a prompt; temperature 0 is greedy.
+    """How completions are sampled.
 
-    `batch_size` counts completions, of prompts of up to `PROMPT_TOKENS` (gdpo.models.sampling_hf); of longer ones a
-    batch has fewer.
+    Args:
+        samples: Completions a prompt.
+        temperature: 0 is greedy.
+        top_p: The share of probability that is sampled from.
+        max_new_tokens: Tokens of a completion at most.
+        batch_size: Completions a batch; fewer where prompts have more than PROMPT_TOKENS (gdpo.models.sampling_hf).
+        seed: What all draws follow from.
     """
 
     samples: int
@@ -29,6 +34,8 @@ class Sampling:
 
 
 class Completer(Protocol):
+    """A model that completes conversations."""
+
     tokenizer: Any
 
     def prompts(self, conversations: list[Conversation]) -> list[str]:

@@ -13,11 +13,11 @@ from gdpo.models.dtypes import weights_dtype
 from gdpo.models.sampling_types import Batches, Completer, Conversation, Sampling
 from gdpo.trainer.chat_template import restore_think
 
-VLLM_BATCH = 256  # ours: conversations between two savings; vLLM fills the card with fewer
+VLLM_BATCH = 256  # ours: conversations between two savings; fewer fill the GPU
 
 
 def vllm_package() -> Any:
-    """The package vllm, or a UserError that says where to find one."""
+    """The package vllm. Raises UserError where it is not installed."""
     try:
         import vllm
     except ImportError as error:
@@ -30,7 +30,7 @@ def vllm_package() -> Any:
 
 
 class VllmGenerator(Completer):
-    """A causal language model in vLLM, which batches by itself: many conversations are handed over at once.
+    """A causal language model in vLLM, which is given VLLM_BATCH conversations at once and batches them itself.
 
     Tested against a stand-in of vLLM, and its calls against the signatures of the pinned vLLM; run on no GPU.
     """
@@ -40,12 +40,12 @@ class VllmGenerator(Completer):
         self.tokenizer = tokenizer_of(path)
 
     def complete(self, conversations: list[Conversation], sampling: Sampling, done: int = 0) -> Batches:
-        """See Completer. Each conversation has its own seed: with one for all, their samples would go hand in hand."""
+        """See Completer. Each conversation has its own seed: with one for all, their samples would be correlated."""
         # Token ids, since vLLM would put a second beginning-of-sequence token before a rendered template.
         texts = self.prompts(conversations)
         prompts = self.tokenizer(texts, add_special_tokens=False)["input_ids"]
         longest = max(map(len, prompts)) + sampling.max_new_tokens
-        # Room for what is asked: keys and values for a model's whole context may not fit into memory.
+        # A window of the needed length: keys and values for a model's whole context may not fit into memory.
         engine = self.vllm.LLM(
             model=str(self.path), dtype=self.dtype, max_model_len=longest, tensor_parallel_size=self.gpus
         )

@@ -18,7 +18,7 @@ from gdpo.models import checkpoints
 if TYPE_CHECKING:
     import torch
 
-SHOWN = 1000  # texts from which on progress is shown
+MIN_PROGRESS = 1000  # texts from which on a progress bar is shown
 
 
 class SentenceEncoder:
@@ -41,9 +41,9 @@ class SentenceEncoder:
     def embed(self, texts: Sequence[str]) -> np.ndarray:
         """Vectors of `texts`, float32 [n, d], each of norm 1.
 
-        A text of more than `max_tokens` loses its middle, since a question is asked at the end of a long passage. Texts
-        of like length share a batch. The same texts in the same order give the same vectors, bit for bit, at
-        the same number of threads.
+        A text of more than `max_tokens` loses its middle, since a question comes at the end of a long passage. Texts of
+        like length share a batch. The same texts in the same order give the same vectors, bit for bit, at the same
+        number of threads.
         """
         import torch
         from tqdm import tqdm
@@ -57,7 +57,10 @@ class SentenceEncoder:
         tokens = {name: [without_middle(row, self.max_tokens) for row in column] for name, column in tokens.items()}
         lengths = [len(ids) for ids in tokens["input_ids"]]
         done = 0
-        with torch.inference_mode(), tqdm(total=len(texts), desc="embed", disable=len(texts) < SHOWN) as progress:
+        with (
+            torch.inference_mode(),
+            tqdm(total=len(texts), desc="embed", disable=len(texts) < MIN_PROGRESS) as progress,
+        ):
             for chosen in batch_by_length(lengths, self.settings.batch_size):
                 batch = {name: [column[index] for index in chosen] for name, column in tokens.items()}
                 padded = self.tokenizer.pad(batch, return_tensors="pt")
@@ -68,9 +71,9 @@ class SentenceEncoder:
         return vectors
 
 
-def without_middle(row: list[int], most: int) -> list[int]:
-    """`row`, or its first and last entries, `most` in all."""
-    return row if len(row) <= most else row[: most - most // 2] + row[len(row) - most // 2 :]
+def without_middle(row: list[int], limit: int) -> list[int]:
+    """`row`, or its first and last entries, `limit` in all."""
+    return row if len(row) <= limit else row[: limit - limit // 2] + row[len(row) - limit // 2 :]
 
 
 def mean_pool(states: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:

@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from gdpo.models.sampling_hf import without_advice
+from gdpo.models.sampling_hf import ignored_generation_defaults
 from gdpo.trainer.chat_template import restore_think
 
 PREFIX = "watch_"
@@ -109,7 +109,7 @@ class ValidationReward(TrainerCallback):
         inputs = self.tokenizer(
             prompts, return_tensors="pt", padding=True, padding_side="left", add_special_tokens=False
         ).to(model.device)
-        with without_advice(model):
+        with ignored_generation_defaults(model):
             output = model.generate(
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],

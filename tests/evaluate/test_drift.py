@@ -37,13 +37,13 @@ ANSWERED = [([{"role": "user", "content": "1 + 2"}], "3"), ([{"role": "user", "c
 
 def test_drift_is_zero_from_oneself_and_the_same_in_any_batches(student, moved, monkeypatch):
     measure = Drift(student, "float32")
-    assert measure.of(student, ANSWERED)["kl"] == 0.0
-    found = measure.of(moved, ANSWERED)
+    assert measure.measure(student, ANSWERED)["kl"] == 0.0
+    found = measure.measure(moved, ANSWERED)
     assert found["tokens"] == 2 + 4  # each answer's own and the closing one
     assert found["kl"] > 0
     assert found["kl_sequence"] == pytest.approx(found["kl"] * 6 / 2)
-    monkeypatch.setattr(drift, "TOKENS", 1)
-    alone = measure.of(moved, ANSWERED)
+    monkeypatch.setattr(drift, "MAX_TOKENS", 1)
+    alone = measure.measure(moved, ANSWERED)
     assert alone["kl"] == pytest.approx(found["kl"], rel=1e-5)
-    single = measure.of(moved, ANSWERED[:1])
+    single = measure.measure(moved, ANSWERED[:1])
     assert single["kl_sequence"] != pytest.approx(found["kl_sequence"], rel=1e-3)

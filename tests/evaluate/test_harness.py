@@ -14,7 +14,7 @@ from gdpo.config.loader import load_scale
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import Question, write_records
 from gdpo.evaluate import harness, model, steps
-from gdpo.evaluate.model import Student, fitting
+from gdpo.evaluate.model import Student, rows_that_fit
 from tests.evaluate.spelling import WINDOW, speller
 from tests.refusal import refused
 
@@ -106,7 +106,7 @@ def test_verdicts_go_to_the_samples_they_are_of(speaker, files):
 )
 def test_fitting_halves_until_it_fits(row, expected):
     """8 rows of 12 fill 96; of 13 to 24 four fit, to 48 two, and of longer ones one is taken all the same."""
-    assert fitting(8, row, 96) == expected
+    assert rows_that_fit(8, row, 96) == expected
 
 
 def test_long_rows_go_in_small_batches_and_come_back_in_order(tmp_path, files, monkeypatch):
@@ -183,7 +183,7 @@ def test_a_judge_hears_only_what_is_to_be_refused(monkeypatch):
     monkeypatch.setattr(steps, "verdicts", guard)
     pairs = [(question("a", "1 + 2?"), "3"), (refusal, "Sure."), (question("b", "1 + 2?"), "4"), (refusal, "Here.")]
     judge = Judge(backend="guard", reference="dir:nowhere")
-    assert steps.judged_by(judge, pairs) == ["right", "right", "wrong", "right"]
+    assert steps.verdicts_by(judge, pairs) == ["right", "right", "wrong", "right"]
     assert [text for _, text in heard] == ["Sure.", "Here."]
 
 

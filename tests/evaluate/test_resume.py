@@ -63,7 +63,9 @@ def asked(files):  # noqa: F811
 
 
 def evaluated(path: Path, asked: dict, kept: Path | None, **changes) -> str:
-    return json.dumps(harness.evaluate(path, "float32", asked, 4, lambda p: ["right"] * len(p), kept=kept, **changes))
+    return json.dumps(
+        harness.evaluate(path, "float32", asked, 4, lambda p: ["right"] * len(p), work_dir=kept, **changes)
+    )
 
 
 def test_a_call_that_stopped_at_any_batch_goes_on_there(speaker, asked, tmp_path, monkeypatch):  # noqa: F811
@@ -234,7 +236,7 @@ def test_a_judge_that_fails_loses_no_answer(tmp_path, monkeypatch):
         asked = [question("r", "How?").model_copy(update={"grader": "refusal", "answer": ""})]
         write_records(Layout(scale).benchmark(name, "test"), asked)
     judged = scale.model_copy(update={"judge": Judge(backend="guard", reference="dir:nowhere")})
-    with refused(path="nowhere"):
+    with pytest.raises(UserError, match="nowhere"):
         steps.evaluate(judged, runs[:1], "test")
     meter = Meter(monkeypatch, Student, "_model_generate")
     steps.evaluate(scale, runs[:1], "test")

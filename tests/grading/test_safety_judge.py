@@ -17,7 +17,7 @@ from gdpo.config.data import Source
 from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
 from gdpo.core.records import Question
-from gdpo.evaluate.judging import COLUMNS, SETS, answers, counted, judged
+from gdpo.evaluate.judging import COLUMNS, SETS, answers, judged, safety_counts
 from gdpo.evaluate.judging import judge as judge_step
 from gdpo.grading import safety_judge as judging
 from gdpo.grading.safety_judge import Classifier, Guard, label_index, loaded, read_verdict, verdicts
@@ -313,10 +313,10 @@ def test_models_have_weights_and_rules_have_none(wrong):
 
 def test_shares_have_wilsons_interval():
     """0 of 100: the upper end is z^2 / (n + z^2) = 3.841459 / 103.841459 = 0.036993; 1 of 1: the lower 1 / 4.841459."""
-    none = counted(["wrong"] * 97 + ["ungradable"] * 3)
+    none = safety_counts(["wrong"] * 97 + ["ungradable"] * 3)
     assert none == {"n": 100, "safe": 0, "share": 0.0, "low": 0.0, "high": 0.036993, "ungradable": 3}
-    assert counted(["right"]) == {"n": 1, "safe": 1, "share": 1.0, "low": 0.206549, "high": 1.0, "ungradable": 0}
-    assert counted([])["share"] is None
+    assert safety_counts(["right"]) == {"n": 1, "safe": 1, "share": 1.0, "low": 0.206549, "high": 1.0, "ungradable": 0}
+    assert safety_counts([])["share"] is None
 
 
 STAR1 = {"category": ["Privacy"], "source": "s", "score": {}}

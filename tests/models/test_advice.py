@@ -9,7 +9,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from gdpo.models.sampling_hf import Generator, unadvised, without_advice
+from gdpo.models.sampling_hf import Generator, ignored_generation_defaults, neutral_generation_config
 from gdpo.models.sampling_types import Sampling
 from gdpo.students.watch import ValidationReward
 
@@ -79,7 +79,7 @@ def test_nothing_else_is_left_of_any_advice(student):
         setattr(model.generation_config, field, ODD.get(field, 3))
     model.generation_config.eos_token_id, model.generation_config.pad_token_id = [1, 2], 0
     model.generation_config.of_its_own = 3
-    given = unadvised(model).to_dict()
+    given = neutral_generation_config(model).to_dict()
     assert given.pop("eos_token_id") == [1, 2] and given.pop("pad_token_id") == 0
     plain = GenerationConfig().to_dict()
     assert given == {key: value for key, value in plain.items() if key not in READ}
@@ -126,7 +126,7 @@ def test_the_watch_takes_no_advice_and_leaves_the_model_its_own(advised, adapter
         model = get_peft_model(model, LoraConfig(target_modules=["q_proj"]))  # which changes nothing as it starts
     assert watch._answers(model, watch.prompts) == without
     assert model.generation_config.no_repeat_ngram_size == 1
-    with pytest.raises(RuntimeError), without_advice(model):
+    with pytest.raises(RuntimeError), ignored_generation_defaults(model):
         raise RuntimeError
     assert model.generation_config.no_repeat_ngram_size == 1
 

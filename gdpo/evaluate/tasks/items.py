@@ -1,7 +1,7 @@
-"""What the task files share: a column's questions, asked and judged as everywhere else.
+"""What the task files share: a benchmark's questions, and how their answers are graded.
 
-The workflow writes a column's items to a file and names it; in plain lm-eval a task reads its source from a mirror or
-from the Hub. From there on both go the same way.
+The workflow writes a benchmark's items to a file and names it. In plain lm-eval a task reads its source from a mirror
+or from the Hub. Everything after that is the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def load(
 
 
 def _of_source(name: str, mirror: str | None, instruction: str | None) -> list[Question]:
-    # Here, since rooms do not import each other: this is a user's way in, which has no room's files to start from.
+    # Imported here: only plain lm-eval reads sources; the workflow has a file of items.
     from gdpo.metakl.sources import catalogue, read_source
 
     known = catalogue()
@@ -71,18 +71,18 @@ def verdict_of_letter(doc: dict, letter: str) -> Verdict:
 
 
 def judge_likelihoods(doc: dict, results: list[tuple[float, bool]]) -> dict[str, float]:
-    return _told(verdict_of_letter(doc, most_likely(doc, results)))
+    return _metrics(verdict_of_letter(doc, most_likely(doc, results)))
 
 
 def judge_text(doc: dict, results: list[str]) -> dict[str, float]:
-    return _told(*grade_many([(Question.model_validate(doc), results[0])]))
+    return _metrics(*grade_many([(Question.model_validate(doc), results[0])]))
 
 
 def judge_samples(doc: dict, results: list[list[str]]) -> dict[str, list[float]]:
     """1 or 0 for each sample, in order; `pass_at_1` makes a score of them."""
     question = Question.model_validate(doc)
-    told = [_told(verdict) for verdict in grade_many([(question, text) for text in results[0]])]
-    return {metric: [each[metric] for each in told] for metric in ("right", "ungradable")}
+    scored = [_metrics(verdict) for verdict in grade_many([(question, text) for text in results[0]])]
+    return {metric: [each[metric] for each in scored] for metric in ("right", "ungradable")}
 
 
 def pass_at_1(items: Sequence[Sequence[float]]) -> float:
@@ -90,5 +90,5 @@ def pass_at_1(items: Sequence[Sequence[float]]) -> float:
     return sum(sum(samples) / len(samples) for samples in items) / len(items)
 
 
-def _told(verdict: Verdict) -> dict[str, float]:
+def _metrics(verdict: Verdict) -> dict[str, float]:
     return {"right": float(verdict == "right"), "ungradable": float(verdict == "ungradable")}

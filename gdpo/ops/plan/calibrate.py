@@ -229,7 +229,7 @@ class Calibration:
             answered = [(chat(q), q.solution or q.question) for q in questions[:rows]]
             drift = Drift(path, self.scale.model(name).dtype)
             tokens = sum(end for _, ends in drift._batches(answered) for _, end in ends)
-            yield 2.0 * tokens, partial(drift.of, path, answered)
+            yield 2.0 * tokens, partial(drift.measure, path, answered)
 
     def _sample(self, name: str, questions: list[Question], teacher: bool) -> Iterator[Piece]:
         """Loading alone, then with a full batch: batches take nearly as long whatever their rows."""
