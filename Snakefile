@@ -103,15 +103,8 @@ onstart:
     refuse_beside_orphans()
     record_awaited()
     estimate.plan(planned_jobs())
-    runs = {made: 0 for made in (True, False)}
-    for job in workflow.dag.jobs:
-        if job.rule.name in ("train", "train_sweep", "train_further"):
-            runs[workflow.dag.needrun(job)] += len(job.output)
+    print_runs()
     start_preloaded()
-    print(
-        f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",
-        file=sys.stderr,
-    )
 
 
 onsuccess:

@@ -9,10 +9,11 @@ import signal
 import sys
 from logging import LogRecord
 
-from snakemake.logging import ColorizingTextHandler, DefaultFilter, logger
+from snakemake.logging import logger
 from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from gdpo.display.live import Display
+from gdpo.display.snakemake_compat import text_handler
 from gdpo.display.terminal import INTERRUPTED, Interrupts, Terminal, log_file, stopped
 
 
@@ -23,13 +24,7 @@ class LogHandler(LogHandlerBase):
         self.interrupts = Interrupts()
         self.terminal = Terminal()
         self.display: Display | None = None  # while jobs run
-        settings = self.common_settings
-        self.plain = ColorizingTextHandler(settings.nocolor, sys.stdout if settings.stdout else sys.stderr)
-        self.plain.addFilter(
-            DefaultFilter(
-                settings.quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
-            )
-        )
+        self.plain = text_handler(self.common_settings)
         self.ended = False
         self.before: list[LogRecord] = []  # what was said before it was clear whether jobs run
 

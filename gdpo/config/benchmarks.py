@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from gdpo.config.models import Name, Positive, Reference, Seed, Share, Strict, omit_if_default
+from gdpo.config.strict import InvalidSetting
 from gdpo.core.records import Domain
 
 
@@ -35,7 +36,7 @@ class Benchmark(Strict):
     @model_validator(mode="after")
     def _samples(self) -> Benchmark:
         if self.samples > 1 and (self.temperature == 0 or self.kind == "choose"):
-            raise ValueError("samples > 1 needs kind: generate and a temperature above 0")
+            raise InvalidSetting("samples > 1 needs kind: generate and a temperature above 0")
         return self
 
 
@@ -59,5 +60,5 @@ class Judge(Strict):
     @model_validator(mode="after")
     def _weights(self) -> Judge:
         if (self.backend == "rules") != (self.reference is None):
-            raise ValueError("'reference' belongs to the backends guard and classifier, which need one")
+            raise InvalidSetting("'reference' belongs to the backends guard and classifier, which need one")
         return self

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from gdpo.config.models import Endpoint, Name, Positive, Reference, Seed, Share, Strict, omit_if_default
+from gdpo.config.strict import InvalidSetting
 from gdpo.core.records import Domain, Grader
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]
@@ -67,15 +68,15 @@ class Source(Strict):
     @model_validator(mode="after")
     def _readable(self) -> Source:
         if (self.reader == "fields") != bool(self.fields):
-            raise ValueError("'fields' belongs to reader: fields, and only there")
+            raise InvalidSetting("'fields' belongs to reader: fields, and only there")
         needed = ("question",) if self.grader == "refusal" else ("question", "answer")
         missing = [field for field in needed if self.fields and field not in self.fields]
         if missing:
-            raise ValueError(f"fields: found no path of {' and '.join(missing)}")
+            raise InvalidSetting(key="fields", found=f"no path of {' and '.join(missing)}")
         if self.fields and (self.grader == "letter") != ("choices" in self.fields):
-            raise ValueError("fields: 'choices' belongs to grader letter, and only there")
+            raise InvalidSetting("'choices' belongs to grader letter, and only there", key="fields")
         if self.hub is None and self.mirror is None and self.gym is None:
-            raise ValueError("expected 'hub' or 'mirror', where its rows lie, or 'gym', which makes them")
+            raise InvalidSetting(expected="'hub' or 'mirror', where its rows are, or 'gym', which makes them")
         return self
 
 
@@ -118,8 +119,8 @@ class Taxonomy(Strict):
     @model_validator(mode="after")
     def _in_order(self) -> Taxonomy:
         if self.max_skills < self.min_skills:
-            raise ValueError(
-                f"max_skills: found {self.max_skills}, expected at least the {self.min_skills} of 'min_skills'"
+            raise InvalidSetting(
+                key="max_skills", found=self.max_skills, expected=f"at least the {self.min_skills} of 'min_skills'"
             )
         return self
 
@@ -140,7 +141,7 @@ class Annotate(Strict):
     @model_validator(mode="after")
     def _endpoint(self) -> Annotate:
         if self.backend == "openai" and self.endpoint is None:
-            raise ValueError("backend openai needs an 'endpoint'")
+            raise InvalidSetting("backend openai needs an 'endpoint'")
         return self
 
     @property
@@ -168,7 +169,7 @@ class Merge(Strict):
     @model_validator(mode="after")
     def _endpoint(self) -> Merge:
         if "openai" in (self.backend, *self.compare) and self.endpoint is None:
-            raise ValueError("backend openai needs an 'endpoint'")
+            raise InvalidSetting("backend openai needs an 'endpoint'")
         return self
 
     @property
@@ -198,7 +199,7 @@ class Proficiency(Strict):
     @model_validator(mode="after")
     def _samples(self) -> Proficiency:
         if self.samples > 1 and self.temperature == 0:
-            raise ValueError("samples > 1 needs a temperature above 0: greedy answers are all the same")
+            raise InvalidSetting("samples > 1 needs a temperature above 0: greedy answers are all the same")
         return self
 
 

@@ -23,10 +23,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = parsed(path)
     except FileNotFoundError:
         known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
-        raise UserError(f"{path}: no such scale; {suggest(path.stem, known)}") from None
+        raise UserError("no such scale", path=path, hint=suggest(path.stem, known)) from None
     if not isinstance(value, dict):
         found = "nothing" if value is None else type(value).__name__
-        raise UserError(f"{path}: expected a mapping at the top, found {found}")
+        raise UserError(path=path, found=found, expected="a mapping at the top")
     return value
 
 
@@ -76,13 +76,13 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     """The YAML at `path`, laid over what it extends: a scale's file beside it, or else one of ours."""
     place = Path(os.path.realpath(path))  # which, unlike Path.resolve, leaves a loop of links for the reader to name
     if place in above:
-        raise UserError(f"{path}, extends: found a scale that extends itself")
+        raise UserError("the scale extends itself", path=path, key="extends")
     raw = read_yaml(path)
     if "extends" not in raw:
         return raw
     extends = raw.pop("extends")
     if not isinstance(extends, str) or not extends.isprintable():
-        raise UserError(f"{path}, extends: expected the name of a scale, found {type(extends).__name__}")
+        raise UserError(path=path, key="extends", found=type(extends).__name__, expected="the name of a scale")
     name = f"{extends}.yaml"
     beside = path.parent / name
     return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, place)), raw)
@@ -100,7 +100,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     raw = _extended(path)
     if limit is not None:
         if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:  # Snakemake passes on what --config has
-            raise UserError(f"limit: expected a whole number above 0, found {limit}")
+            raise UserError(key="limit", found=limit, expected="a whole number above 0")
         raw = _limited(raw, limit, path)
     for key in ("tables", "studies"):
         raw[key] = merge(read_yaml(CONFIG / f"{key}.yaml"), _mapping(raw.get(key), path, key))
@@ -117,10 +117,10 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     try:
         return Scale.model_validate(raw)
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error, Scale)}") from None
+        raise UserError(path=path, **first_problem(error, Scale)) from None
 
 
 def _mapping(value: Any, path: Path, key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise UserError(f"{path}, {key}: expected a mapping, found {type(value).__name__}")
+        raise UserError(path=path, key=key, found=type(value).__name__, expected="a mapping")
     return value or {}

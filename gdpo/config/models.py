@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from gdpo.config.strict import InvalidSetting
 from gdpo.config.strict import Strict as Strict
 from gdpo.config.strict import omit_if_default as omit_if_default
 from gdpo.core.records import Domain, Grader
@@ -47,8 +48,9 @@ class Pretrain(Strict):
     @model_validator(mode="after")
     def _divides(self) -> Pretrain:
         if self.hidden_size % (2 * self.heads):
-            found = f"found {self.heads} beside hidden_size {self.hidden_size}"
-            raise ValueError(f"heads: {found}; expected heads of an equal, even size")  # rotary positions turn pairs
+            found = f"{self.heads} beside hidden_size {self.hidden_size}"
+            expected = "heads of an equal, even size"  # rotary positions turn pairs
+            raise InvalidSetting(key="heads", found=found, expected=expected)
         return self
 
 
@@ -103,9 +105,11 @@ class Endpoint(Strict):
     @model_validator(mode="after")
     def _priced(self) -> Endpoint:
         if self.budget.money is not None and self.price is None:
-            raise ValueError("budget.money needs a 'price'")
+            raise InvalidSetting(key="budget.money", expected="a 'price' beside it")
         if self.max_tokens is None and self.budget != Budget():
-            raise ValueError("max_tokens: found null beside a budget, expected the most tokens that a reply may cost")
+            raise InvalidSetting(
+                key="max_tokens", found="null beside a budget", expected="the most tokens that a reply may cost"
+            )
         return self
 
     @property
@@ -140,11 +144,13 @@ class Model(Strict):
     def _one_origin(self) -> Model:
         pretrained = None if self.shipped else self.pretrain
         if sum(origin is not None for origin in (pretrained, self.reference, self.tuned, self.endpoint)) != 1:
-            raise ValueError("expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
+            raise InvalidSetting(expected="exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'")
         if self.chat_template and not self.reference:
-            raise ValueError("'chat_template' belongs to a model with a 'reference'")
+            raise InvalidSetting("'chat_template' belongs to a model with a 'reference'")
         if self.gpus > 1 and self.engine != "vllm":
-            raise ValueError(f"gpus: found {self.gpus} beside engine {self.engine}; expected engine vllm, or one GPU")
+            raise InvalidSetting(
+                key="gpus", found=f"{self.gpus} beside engine {self.engine}", expected="engine vllm, or one GPU"
+            )
         return self
 
     @property
@@ -213,9 +219,9 @@ class Reward(Strict):
     @model_validator(mode="after")
     def _bounded(self) -> Reward:
         if not self.knee < self.limit:
-            raise ValueError("expected knee < limit")
+            raise InvalidSetting(found=f"knee {self.knee} and limit {self.limit}", expected="knee < limit")
         if abs(self.correctness + self.format + self.length - 2.0) > 1e-9:
-            raise ValueError("expected correctness + format + length = 2 (the paper's rewards lie in [0, 2])")
+            raise InvalidSetting(expected="correctness + format + length = 2 (the paper's rewards lie in [0, 2])")
         return self
 
 
@@ -236,7 +242,7 @@ class Import(Strict):
     @model_validator(mode="after")
     def _one_judge(self) -> Import:
         if sum(judge is not None for judge in (self.rewards, self.right, self.answer)) != 1:
-            raise ValueError("expected exactly one of 'rewards', 'right' and 'answer'")
+            raise InvalidSetting(expected="exactly one of 'rewards', 'right' and 'answer'")
         return self
 
 
@@ -277,27 +283,33 @@ class TrainSet(Strict):
     @model_validator(mode="after")
     def _imported(self) -> TrainSet:
         if (self.select == "import") != bool(self.paths):
-            raise ValueError("'paths' belongs to select: import, and only there")
+            raise InvalidSetting("'paths' belongs to select: import, and only there")
         if self.select == "import":
             self._judged()
         if self.select in ("import", "part") and self.respond is not None:
-            raise ValueError(f"'respond' belongs to sets that a teacher answers, found it at select: {self.select}")
+            raise InvalidSetting(f"'respond' belongs to sets that a teacher answers, not to select: {self.select}")
         if self.select == "part" and len(self.parts) != 1:
-            raise ValueError(f"select: part needs one set in 'parts', found {len(self.parts)}")
+            raise InvalidSetting(
+                key="parts", found=len(self.parts), expected="one set, of which select: part takes a part"
+            )
         if self.select == "union" and not self.parts:
-            raise ValueError("select: union needs sets in 'parts', found none")
+            raise InvalidSetting(key="parts", found="none", expected="the sets that select: union joins")
         return self
 
     def _judged(self) -> None:
-        """Raise ValueError where an import's files do not have one layout each, or cannot be judged alike."""
+        """Raise InvalidSetting where an import's files do not have one layout each, or cannot be judged alike."""
         if self.domain is None:
-            raise ValueError("select: import needs a 'domain'")
+            raise InvalidSetting("select: import needs a 'domain'")
         if len(self.fields) not in (1, len(self.paths)):
-            raise ValueError(f"'fields' has {len(self.fields)} entries, expected one, or one for each of 'paths'")
+            raise InvalidSetting(
+                key="fields", found=f"{len(self.fields)} entries", expected="one, or one for each of 'paths'"
+            )
         if len({fields.rewards is None for fields in self.fields}) > 1:
-            raise ValueError("'fields' has 'rewards' for some files only; expected them for all files or for none")
+            raise InvalidSetting(
+                key="fields", found="'rewards' for some files only", expected="them for all files or for none"
+            )
         if any(fields.answer for fields in self.fields) and self.domain != "math" and self.grader is None:
-            raise ValueError(f"'fields' with an 'answer' needs a 'grader' in domain {self.domain}")
+            raise InvalidSetting(f"'fields' with an 'answer' needs a 'grader' in domain {self.domain}")
 
 
 class Lora(Strict):
@@ -357,13 +369,13 @@ class Method(Strict):
     @model_validator(mode="after")
     def _complete(self) -> Method:
         if (self.trainer == "gdpo") != (self.objective is not None):
-            raise ValueError("'objective' belongs to trainer gdpo, and only there")
+            raise InvalidSetting("'objective' belongs to trainer gdpo, and only there")
         if self.forward is not None and self.trainer != "gdpo":
-            raise ValueError("'forward' belongs to trainer gdpo")
+            raise InvalidSetting("'forward' belongs to trainer gdpo")
         if (self.trainer in ("dpo", "grpo")) != (self.beta is not None):
-            raise ValueError("'beta' belongs to trainers dpo and grpo, and only there")
+            raise InvalidSetting("'beta' belongs to trainers dpo and grpo, and only there")
         if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
-            raise ValueError("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
+            raise InvalidSetting("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
         return self
 
     @property
@@ -387,7 +399,7 @@ class Tuned(Strict):
     @model_validator(mode="after")
     def _by_sft(self) -> Tuned:
         if self.method.trainer != "sft":
-            raise ValueError(f"method.trainer: found {self.method.trainer}, expected sft")
+            raise InvalidSetting(key="method.trainer", found=self.method.trainer, expected="sft")
         return self
 
 

@@ -186,7 +186,7 @@ class Scale(Strict):
 
 def _entry(entries: dict[str, Entry], name: str, key: str) -> Entry:
     if name not in entries:
-        raise UserError(f"{key}: found '{name}'; {suggest(name, entries)}")
+        raise UserError(key=key, found=f"'{name}'", hint=suggest(name, entries))
     return entries[name]
 
 
@@ -196,5 +196,5 @@ def _rate(method: str, rate: str) -> float:
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise UserError(f"method: found '{method}', expected a learning rate above 0 behind the ~")
+        raise UserError(key="method", found=f"'{method}'", expected="a learning rate above 0 behind the ~")
     return value

@@ -1,12 +1,47 @@
-"""The base of every typed model of YAML: unknown keys are refused, and a truth value is no number."""
+"""The base of every typed model of YAML: unknown keys are refused, and a truth value is no number.
+
+A validator of such a model raises InvalidSetting, which says in fields what is wrong.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypedDict, Union, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, model_validator
+
+from gdpo.core.errors import sentence
+
+
+class Problem(TypedDict, total=False):
+    """The fields of a UserError (gdpo.core.errors) that say what is wrong with a key of a file."""
+
+    problem: str | None
+    key: str | None
+    found: object
+    expected: str | None
+    hint: str | None
+
+
+class InvalidSetting(ValueError):
+    """What a validator finds wrong, in the fields of a UserError.
+
+    `key` is relative to the model that is validated: None names the model itself. The reader of the file adds the
+    path, and the place of the model in it (gdpo.config.yaml_loader.first_problem).
+    """
+
+    def __init__(
+        self,
+        problem: str | None = None,
+        *,
+        key: str | None = None,
+        found: object = None,
+        expected: str | None = None,
+        hint: str | None = None,
+    ):
+        self.fields = Problem(problem=problem, key=key, found=found, expected=expected, hint=hint)
+        super().__init__(sentence(problem, None, None, key, found, expected, hint))
 
 
 def omit_if_default(default: Any) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the entries of a scale must be to each other: the names that they use exist, and no two contradict.
 
-Each check raises ValueError with one sentence that begins with the key.
+Each check raises InvalidSetting, which names the key.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from gdpo.config.strict import InvalidSetting
 from gdpo.core.errors import suggest
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ Uses = tuple[str, Sequence[str], Collection[str]]  # a key, the names that it us
 
 
 def check(scale: Scale) -> None:
-    """Raises ValueError at the first check that a scale does not pass."""
+    """Raises InvalidSetting at the first check that a scale does not pass."""
     for one in (
         _one_origin, _references, _weights, _keeps_what_validation_needs, _tuned_once, _one_gpu_a_process, _parts_end,
         _listed_once, _encoder,
@@ -28,16 +29,18 @@ def check(scale: Scale) -> None:
 def _one_origin(scale: Scale) -> None:
     """Questions come either from a made-up world or from sources, and only a world's models are pretrained here."""
     if (scale.world is None) == (not scale.sources):
-        raise ValueError("expected exactly one of 'world' and 'sources'")
+        raise InvalidSetting(expected="exactly one of 'world' and 'sources'")
     if scale.world is None and (made := [n for n, model in scale.models.items() if model.pretrain]):
-        raise ValueError(f"models.{made[0]}.pretrain: found no 'world' to learn, expected a model by 'reference'")
+        raise InvalidSetting(
+            key=f"models.{made[0]}.pretrain", found="no 'world' to learn", expected="a model by 'reference'"
+        )
 
 
 def _references(scale: Scale) -> None:
     """Every name that an entry uses is that of an entry."""
     for key, names, known in _uses(scale):
         if unknown := [name for name in names if name not in known]:
-            raise ValueError(f"{key}: found '{unknown[0]}'; {suggest(unknown[0], known)}")
+            raise InvalidSetting(key=key, found=f"'{unknown[0]}'", hint=suggest(unknown[0], known))
 
 
 def _uses(scale: Scale) -> Iterator[Uses]:
@@ -83,13 +86,15 @@ def _weights(scale: Scale) -> None:
     for key, names in trained.items():
         for name in names:
             if scale.models[name].endpoint:
-                raise ValueError(f"{key}: found '{name}', asked at an endpoint; expected a model with weights")
+                raise InvalidSetting(
+                    key=key, found=f"'{name}', which is at an endpoint", expected="a model with weights"
+                )
 
 
 def _keeps_what_validation_needs(scale: Scale) -> None:
     if not scale.keep_weights and any(benchmark.validation_items for benchmark in scale.benchmarks.values()):
-        raise ValueError(
-            "keep_weights: found false beside validation items, for which weights are needed; expected true"
+        raise InvalidSetting(
+            key="keep_weights", found="false beside validation items, for which weights are needed", expected="true"
         )
 
 
@@ -97,14 +102,16 @@ def _tuned_once(scale: Scale) -> None:
     for name, model in scale.models.items():
         if model.tuned and scale.models[model.tuned.base].tuned:
             base = model.tuned.base
-            raise ValueError(f"models.{name}.tuned.base: found '{base}', itself tuned here; expected another")
+            raise InvalidSetting(
+                key=f"models.{name}.tuned.base", found=f"'{base}', itself tuned here", expected="another"
+            )
 
 
 def _one_gpu_a_process(scale: Scale) -> None:
     train = scale.needs.get("train")
     if train and train.gpus and train.gpus != scale.launch.processes:
-        beside = f"found {train.gpus} beside launch.processes: {scale.launch.processes}"
-        raise ValueError(f"needs.train.gpus: {beside}; expected one GPU a process")
+        found = f"{train.gpus} beside launch.processes: {scale.launch.processes}"
+        raise InvalidSetting(key="needs.train.gpus", found=found, expected="one GPU a process")
 
 
 def _parts_end(scale: Scale) -> None:
@@ -114,7 +121,9 @@ def _parts_end(scale: Scale) -> None:
         while below:
             part = below.pop()
             if part == name:
-                raise ValueError(f"trainsets.{name}.parts: found a loop, expected parts that do not have '{name}'")
+                raise InvalidSetting(
+                    key=f"trainsets.{name}.parts", found="a loop", expected=f"parts that do not have '{name}'"
+                )
             below += [] if part in seen else scale.trainsets[part].parts
             seen.add(part)
 
@@ -123,7 +132,7 @@ def _listed_once(scale: Scale) -> None:
     listed = (("students", scale.students), ("seeds", scale.seeds), ("sweep.seeds", scale.sweep.seeds))
     for key, entries in listed:
         if twice := [entry for i, entry in enumerate(entries) if entry in entries[:i]]:
-            raise ValueError(f"{key}: found {twice[0]!r} a second time, expected each once")
+            raise InvalidSetting(key=key, found=f"{twice[0]!r} a second time", expected="each once")
 
 
 def _encoder(scale: Scale) -> None:
@@ -131,8 +140,8 @@ def _encoder(scale: Scale) -> None:
     if scale.encoder is not None:
         return
     if "embedding" in (scale.merge.backend, *scale.merge.compare):
-        raise ValueError("merge: backend embedding needs an 'encoder'")
+        raise InvalidSetting("backend embedding needs an 'encoder'", key="merge")
     if scale.annotate.backend == "taxonomy":
-        raise ValueError("annotate: backend taxonomy needs an 'encoder'")
+        raise InvalidSetting("backend taxonomy needs an 'encoder'", key="annotate")
     if scale.annotate.fallback == "taxonomy":
-        raise ValueError("annotate: fallback taxonomy needs an 'encoder'")
+        raise InvalidSetting("fallback taxonomy needs an 'encoder'", key="annotate")

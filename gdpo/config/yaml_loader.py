@@ -12,9 +12,12 @@ from typing import Annotated, Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 
+from gdpo.config.strict import InvalidSetting, Problem
 from gdpo.core.errors import UserError, suggest
+from gdpo.core.key_map import RENAMED_KEYS, SINCE
 
 SECRETIVE = {"key", "base_url", "endpoint"}  # where somebody may have written the key of an endpoint by mistake
+UNSHOWN = "what was found is not shown, since it may hold a key"
 
 
 class Loader(yaml.SafeLoader):
@@ -66,45 +69,78 @@ def parsed(path: Path) -> Any:
     except FileNotFoundError:
         raise
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: expected UTF-8, found {error.reason} at byte {error.start}") from None
+        raise UserError(path=path, found=f"{error.reason} at byte {error.start}", expected="UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: expected a YAML file, found: {error.strerror}") from None
+        raise UserError(path=path, found=f"'{error.strerror}'", expected="a YAML file") from None
     except yaml.YAMLError as error:
         # The error's own text quotes the line, which may hold a key.
         mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        found = getattr(error, "problem", None) or "characters that it does not allow"
-        raise UserError(f"{path}{line}: expected YAML, found what it cannot read: {found}") from None
+        what = getattr(error, "problem", None) or "characters that it does not allow"
+        line = mark.line + 1 if mark else None
+        raise UserError(f"not readable as YAML: {what}", path=path, line=line) from None
     except RecursionError:
-        raise UserError(f"{path}: expected YAML, found what is nested too deep to be read") from None
+        raise UserError("not readable as YAML: nested too deep", path=path) from None
     except (ValueError, TypeError, AttributeError, KeyError) as error:  # what its constructors make of `!!int x`
         found = f"a scalar that its tag does not fit ({error})"
-        raise UserError(f"{path}: expected YAML, found {found}") from None
+        raise UserError(path=path, found=found, expected="YAML") from None
 
 
-def first_problem(error: ValidationError, kind: type[BaseModel]) -> str:
-    """The first key at which a file does not fit `kind`, and why; a misspelt one with the closest that is known."""
+def first_problem(error: ValidationError, kind: type[BaseModel], below: str = "") -> Problem:
+    """The first key at which a file does not fit `kind`, and why, as fields of a UserError.
+
+    A misspelt key comes with the closest that is known, a renamed one with its new name. `below` is the key of the
+    entry that `kind` is, where it is not the whole file.
+    """
+    first = _most_telling(error)
+    place = first["loc"]
+    parts = [below, *(str(part) for part in place if part != "[key]")]
+    key = ".".join(part if part.isprintable() else repr(part) for part in parts if part) or None
+    if first["type"] == "extra_forbidden":
+        known = sorted({name for model in _models(kind, place[:-1]) for name in model.model_fields})
+        if new := next((each.new for each in RENAMED_KEYS if each.old == place[-1] and each.new in known), None):
+            return Problem(key=key, problem=f"'{place[-1]}' is called '{new}' since {SINCE}")
+        return Problem(key=key, problem="unknown key", hint=suggest(str(place[-1]), known))
+    if first["type"] == "value_error":
+        return _raised(first, key)
+    if place[-1:] == ("key",):
+        name = "the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself"
+        return Problem(key=key, expected=name, hint=UNSHOWN)
+    if place[-1:] == ("base_url",) and first["type"] == "string_pattern_mismatch":
+        return Problem(
+            key=key, expected="http:// or https:// and a host, with no name, password, '?' or '#'", hint=UNSHOWN
+        )
+    if SECRETIVE & set(place[-1:]):
+        return Problem(key=key, **_expected(first), hint=UNSHOWN)
+    if first["type"] == "missing":
+        return Problem(key=key, problem=first["msg"])
+    close = get_close_matches(str(first["input"]), _choices(first), n=1) if first["type"] == "literal_error" else []
+    hint = f"did you mean '{close[0]}'?" if close else None
+    return Problem(key=key, **_expected(first), found=_shown(first), hint=hint)
+
+
+def _most_telling(error: ValidationError) -> Any:
+    """The first of pydantic's errors; of a key that is missing, the one of an unknown key beside it, if any."""
     first, *others = error.errors()
     if first["type"] == "missing":  # probably under the misspelt name
         beside = [e for e in others if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1]]
         first = next(iter(beside), first)
-    parts = [str(part) for part in first["loc"] if part != "[key]"]
-    key = ".".join(part if part.isprintable() else repr(part) for part in parts) or "the file"
-    if first["type"] == "extra_forbidden":
-        known = sorted({name for model in _models(kind, first["loc"][:-1]) for name in model.model_fields})
-        return f"{key}: unknown key; {suggest(str(first['loc'][-1]), known)}"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["loc"][-1:] == ("key",):
-        message = "expected the NAME of an environment variable, such as OPENAI_API_KEY, never the key itself"
-    if first["loc"][-1:] == ("base_url",) and first["type"] == "string_pattern_mismatch":
-        message = "expected http:// or https:// and a host, with no name, password, '?' or '#'"
-    if SECRETIVE & set(first["loc"][-1:]):
-        return f"{key}: {message}; what was found is not shown, since it may hold a key"
-    if first["type"] in ("value_error", "missing"):
-        return f"{key}: {message}"
-    literal = first["type"] == "literal_error"
-    close = get_close_matches(str(first["input"]), _choices(first), n=1) if literal else []
-    return f"{key}: {message}, found {_shown(first)}" + (f"; did you mean '{close[0]}'?" if close else "")
+    return first
+
+
+def _raised(first: Any, key: str | None) -> Problem:
+    """What a validator raised, its key below the one of what it validated."""
+    raised = first["ctx"]["error"]
+    if not isinstance(raised, InvalidSetting):
+        return Problem(key=key, problem=str(raised))
+    return raised.fields | Problem(key=".".join(part for part in (key, raised.fields["key"]) if part) or None)
+
+
+def _expected(first: Any) -> Problem:
+    """Pydantic's message, as what it expected where it says so."""
+    if not first["msg"].startswith("Input should be "):
+        return Problem(problem=first["msg"])
+    expected = first["msg"].removeprefix("Input should be ").partition(", unable to parse")[0]
+    return Problem(expected=f"a number {expected}" if expected.startswith(("greater", "less")) else expected)
 
 
 def _choices(problem: Any) -> list[str]:

@@ -63,7 +63,7 @@ def catalogue() -> dict[str, Source]:
         try:
             found[name] = Source.model_validate(entry)
         except ValidationError as error:
-            raise UserError(f"sources.{name}.{first_problem(error, Source)}", path=path) from None
+            raise UserError(path=path, **first_problem(error, Source, f"sources.{name}")) from None
     return found
 
 

@@ -89,7 +89,7 @@ def load(file: str | None = None) -> Tree:
     except FileNotFoundError:
         raise UserError("no such file", path=path, expected="a taxonomy") from None
     except ValidationError as error:
-        raise UserError(first_problem(error, Tree), path=path) from None
+        raise UserError(path=path, **first_problem(error, Tree)) from None
 
 
 @dataclass(frozen=True)

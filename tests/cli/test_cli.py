@@ -31,7 +31,7 @@ def test_help_imports_no_heavy_library():
         (["metakl", "sources", "--scale", "tny"], "did you mean 'tiny'?"),
         (
             ["metakl", "sources", "--scale", "micro", "--limit", "0"],
-            "limit: expected a whole number above 0, found 0",
+            "limit: found 0, expected a whole number above 0",
         ),
         (["metakl", "annotate", "--scale", "micro"], "results/micro/decontaminated.jsonl: no such file"),
         (["metakl", "select", "--scale", "micro", "--trainset", "metalk"], "did you mean 'metakl'?"),

@@ -16,6 +16,7 @@ from gdpo.core.hashing import fingerprint
 from gdpo.core.project import CONFIG
 from gdpo.core.records import Domain
 from gdpo.metakl.sources import reader_of
+from tests.refusal import refused
 
 SCALES = ["micro", "tiny", "smol", "smol-check", "smol-gpu", "smol-hub", "paper", "gpu-first", "gpu-sizes"]
 
@@ -113,15 +114,15 @@ WRONG = [
     ("benchmarks.gsm8k.source", "gsm8k-tset", r"benchmarks\.gsm8k\.source: found 'gsm8k-tset'; did you mean 'gsm8k-t"),
     ("benchmarks.gsm8k.max_tokens", 3, r"benchmarks\.gsm8k\.max_tokens: unknown key"),
     ("trainsets.union.parts", ["hardonly"], r"trainsets\.union\.parts: found 'hardonly'; did you mean 'hard-only'\?"),
-    ("trainsets.metakl.select", "greedy", r"trainsets\.metakl\.select: .*'metakl'.*found 'greedy'"),
+    ("trainsets.metakl.select", "greedy", r"trainsets\.metakl\.select: found 'greedy', expected 'metakl'"),
     ("trainsets.metakl.respond", {"temprature": 2.0}, r"trainsets\.metakl\.respond\.temprature: unknown key"),
     ("trainsets.metakl.respond", {"temperature": 0}, r"trainsets\.metakl\.respond\.temperature: .*greater than 0"),
     ("trainsets.metakl.respond", {"teacher": "r1"}, r"trainsets\.metakl\.respond\.teacher: found 'r1'; known: expert"),
     ("trainsets.i", {**IMPORT, "respond": {"seed": 1}}, r"trainsets\.i: 'respond' belongs to sets that a teacher"),
-    ("methods.gdpo.objective.advantage", "z", r"methods\.gdpo\.objective\.advantage: .*'literal'.*found 'z'"),
-    ("methods.sft.learning_rate", 0, r"methods\.sft\.learning_rate: .*greater than 0, found 0"),
+    ("methods.gdpo.objective.advantage", "z", r"methods\.gdpo\.objective\.advantage: found 'z', expected 'literal'"),
+    ("methods.sft.learning_rate", 0, r"methods\.sft\.learning_rate: found 0, expected .*greater than 0"),
     ("methods.sft.beta", 0.1, r"methods\.sft: 'beta' belongs to trainers dpo and grpo"),
-    ("reward.knee", 5000, r"reward: expected knee < limit"),
+    ("reward.knee", 5000, r"reward: found knee 5000 and limit 1024, expected knee < limit"),
     ("reward.length", 1.0, r"reward: expected correctness \+ format \+ length = 2"),
     ("models.m", {"display": "M"}, r"models\.m: expected exactly one of 'pretrain', 'reference', 'tuned'"),
     ("models.m", {"display": "M", "reference": "hub:Qwen/Qwen3-8B"}, r"models\.m\.reference: .*found 'hub:Qwen/Qwen3"),
@@ -130,10 +131,10 @@ WRONG = [
     ("models.expert.tuned.method.trainer", "dpo", r"models\.expert\.tuned\.method: 'beta' belongs to"),
     ("benchmarks.gsm8k.samples", 2, r"benchmarks\.gsm8k: samples > 1 needs kind: generate and a temperature"),
     ("judge", {"backend": "guard"}, r"judge: 'reference' belongs to the backends guard and classifier, which need one"),
-    ("sources.star1.domain", "harm", r"sources\.star1\.domain: .*'safety', found 'harm'"),
-    ("sources.star1", "hello", r"sources\.star1: expected a mapping, found str"),
-    ("sources", [1], r"sources: expected a mapping, found list"),
-    ("tables", ["x"], r"tables: expected a mapping, found list"),
+    ("sources.star1.domain", "harm", r"sources\.star1\.domain: found 'harm', expected .*'safety'"),
+    ("sources.star1", "hello", r"sources\.star1: found str, expected a mapping"),
+    ("sources", [1], r"sources: found list, expected a mapping"),
+    ("tables", ["x"], r"tables: found list, expected a mapping"),
     ("seeeds", [0], r"seeeds: unknown key"),
 ]  # fmt: skip
 
@@ -152,6 +153,26 @@ def test_what_is_wrong_is_named(tmp_path: Path, key: str, value: object, message
         load_scale(path)
     assert "\n" not in str(caught.value)
     assert str(path) in str(caught.value)
+
+
+RENAMED = [
+    ("retained: 0.5", "retained", "mastered_threshold"),
+    ("selection: {reminders: 3}", "selection.reminders", "replay_per_unit"),
+    ("annotate: {taxonomy: {least: 1}}", "annotate.taxonomy.least", "min_skills"),
+    ("annotate: {taxonomy: {most: 1}}", "annotate.taxonomy.most", "max_skills"),
+    ("merge: {endpoint: {base_url: 'http://x', model: m, asks: 2}}", "merge.endpoint.asks", "max_rephrasings"),
+    ("sweep: {further: [0.1]}", "sweep.further", "extended_rates"),
+    ("respond: {gold: true}", "respond.gold", "include_gold"),
+    ("trainsets: {metakl: {respond: {gold: true}}}", "trainsets.metakl.respond.gold", "include_gold"),
+]
+
+
+@pytest.mark.parametrize(("text", "key", "new"), RENAMED, ids=[key for _, key, _ in RENAMED])
+def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, key: str, new: str) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(f"extends: tiny\n{text}\n")
+    with refused(path=str(path), key=key, problem=f"'{key.split('.')[-1]}' is called '{new}' since 0.2.0"):
+        load_scale(path)
 
 
 CANARY = "sk-canary-5f3a9c0b7e"
@@ -183,7 +204,7 @@ def test_nor_is_one_in_a_file_that_is_no_scale(tmp_path: Path, text: str) -> Non
     with pytest.raises(UserError) as caught:
         load_scale(path)
     assert CANARY not in str(caught.value)
-    assert "expected" in str(caught.value) or "should be" in str(caught.value)
+    assert caught.value.expected or "not readable as YAML" in caught.value.problem
 
 
 def test_what_changes_no_answer_of_an_endpoint_is_no_part_of_its_hash() -> None:

@@ -60,7 +60,7 @@ def test_the_catalogue_is_read_without_a_scale(tmp_path: Path, monkeypatch: pyte
     assert catalogue()["aime24"].mirror == "aime24/test.jsonl"
     (tmp_path / "sources.yaml").write_text(json.dumps({"sources": {"mine": CATALOGUE["aime24"] | {"domain": "maths"}}}))
     monkeypatch.setattr("gdpo.metakl.sources.CONFIG", tmp_path)
-    with refused(path="sources.yaml", problem="sources.mine.domain: Input should be 'math'"):
+    with refused(path="sources.yaml", key="sources.mine.domain", found="'maths'", expected="'math'"):
         catalogue()
 
 

@@ -165,7 +165,7 @@ def test_the_nearest_view_counts() -> None:
         ("{lava: hot}", "{Lava: hot}", r"tree\.yaml: skills\.1\.skills\.Lava"),
         ("{lava: hot}", "{leaves: hot}", r"skills\.1\.skills: found 'leaves' a second time, expected it once"),
         ("{lava: hot}", "{plants: hot}", r"skills\.1\.skills: found 'plants' a second time, expected it once"),
-        ("{lava: hot}", "{lava: hot, lava: cold}", r"tree\.yaml, line \d+: expected YAML.*'lava' a second"),
+        ("{lava: hot}", "{lava: hot, lava: cold}", r"tree\.yaml, line \d+: not readable as YAML.*'lava' a second"),
         ("areas: [sums]", "areas: [sum]", r"skills\.3\.areas: found 'sum', expected one of 'areas'"),
         ("geology: [rocks]", "geology: [rock]", r"topics\.geology: found 'rock', expected the name of an area or"),
         ("domains: [math]", "domains: [maths]", r"areas\.sums\.domains\.0: "),

@@ -55,11 +55,11 @@ def test_only_what_the_paper_prints_can_be_printed(tmp_path):
     both = f"{start}test: interaction, a: {{}}, against: main, direction: less, {printed}}}"
     assert "expected 'printed' and 'printed_against' together" in error_of(tmp_path, both)
     measured = f"{start}test: measure, quantity: memory, a: {{}}, b: {{}}, {printed}}}"
-    assert "printed: Input should be None" in error_of(tmp_path, measured)
+    assert "printed: found a dict, expected None" in error_of(tmp_path, measured)
     correlated = f"{start}test: correlation, between: models, above: 0, {printed}}}"
-    assert "printed: Input should be None" in error_of(tmp_path, correlated)
+    assert "printed: found a dict, expected None" in error_of(tmp_path, correlated)
     derived = f"{start}test: derived, value: adjacent_terms, proof: p, below: 1, {printed}}}"
-    assert "printed: Input should be None" in error_of(tmp_path, derived)
+    assert "printed: found a dict, expected None" in error_of(tmp_path, derived)
 
 
 @pytest.mark.parametrize("scale", SCALES)

@@ -96,11 +96,11 @@ SHARED = [
         "a: {statement: s, source: s, test: difference, a: {trainset: metalk}, direction: less}",
         r"a\.trainset: found 'metalk'; did you mean 'metakl",
     ),
-    ("claims.yaml", "[a]", r"claims\.yaml: expected a mapping at the top, found list"),
+    ("claims.yaml", "[a]", r"claims\.yaml: found list, expected a mapping at the top"),
     ("figures.yaml", "stile: {}", r"figures\.yaml, stile: unknown key; did you mean 'style'"),
     ("figures.yaml", "style: {dip: 3}", r"figures\.yaml, style\.\w+: "),
     ("figures.yaml", "a: 1\na: 2", r"figures\.yaml, line 2: .*'a' a second time"),
-    ("figures.yaml", "", r"figures\.yaml: expected a mapping at the top, found nothing"),
+    ("figures.yaml", "", r"figures\.yaml: found nothing, expected a mapping at the top"),
 ]
 
 
@@ -117,7 +117,11 @@ def test_shared_settings_that_do_not_fit_are_named(name: str, text: str, says: s
     ("name", "text", "says"),
     [
         ("tables", "table1: {titel: T}", r"tables\.table1\.titel: unknown key; did you mean 'title'"),
-        ("tables", "table1: {title: T, kind: score}", r"tables\.table1\.kind: .*found 'score'; did you mean 'scores'"),
+        (
+            "tables",
+            "table1: {title: T, kind: score}",
+            r"tables\.table1\.kind: found 'score', .*; did you mean 'scores'",
+        ),
         ("studies", "group_size: {rows: 3}", r"studies\.group_size\.rows: .*found 3"),
     ],
 )
@@ -189,7 +193,7 @@ def said_last(done: subprocess.CompletedProcess[str], says: str) -> str:
         ("xyzzy --config scale=micro", r"^gdpo: xyzzy: not made at scale micro; docs/reproducing\.md lists what is$"),
         ("all --config scale=mirco", r"^gdpo: .*mirco\.yaml: no such scale; did you mean 'micro'"),
         ("all --config scale=", r"^gdpo: --config scale=: found nothing, expected a value$"),
-        ("all --config limit=x", r"^gdpo: limit: expected a whole number above 0, found x$"),
+        ("all --config limit=x", r"^gdpo: limit: found x, expected a whole number above 0$"),
         ("all --config scale=micro limt=3", r"^gdpo: --config: found 'limt'; did you mean 'limit'"),
     ],
 )

@@ -89,4 +89,4 @@ def load(path: Path) -> Plan:
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; expected a file of sizes, such as those in {SIZES}") from None
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error, Plan)}") from None
+        raise UserError(path=path, **first_problem(error, Plan)) from None

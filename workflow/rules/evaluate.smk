@@ -1,4 +1,5 @@
 # Scores and samples: one job evaluates all seeds of a cell.
+from functools import partial
 
 SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
@@ -49,20 +50,22 @@ for split in SPLITS:
             " --seeds 0 --split {params.split} --log {log}"
 
 
-for part, (_, seeds, split) in JOBS.items():
+for part, variant in VARIANTS.items():
 
     rule:
         name:
             f"evaluate{part}"
         input:
-            questions=asked(split),
+            questions=asked(variant.split),
             groups=LAYOUT.groups("{trainset}"),
             models=cell_outputs(part, LAYOUT.run),
         output:
-            scores=cell_outputs(part, lambda run: LAYOUT.score(run, split)),
+            scores=cell_outputs(part, partial(LAYOUT.score, split=variant.split)),
             samples=[
                 directory(path)
-                for path in cell_outputs(part, lambda run: LAYOUT.samples(run, split))
+                for path in cell_outputs(
+                    part, partial(LAYOUT.samples, split=variant.split)
+                )
             ],
         log:
             f"{ROOT}/logs/evaluate{part}/{{student}}/{{trainset}}/{{method}}.log",
@@ -76,8 +79,8 @@ for part, (_, seeds, split) in JOBS.items():
         params:
             settings=scored,
             methods=called(part),
-            seeds=seeds,
-            split=split,
+            seeds=variant.seeds,
+            split=variant.split,
         shell:
             "gdpo evaluate {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from gdpo.cli import preload
-from gdpo.display import estimate
+from gdpo.display import estimate, snakemake_compat
 from gdpo.runtime import parent_watchdog
 from gdpo.config.resources import Launch
 
@@ -73,8 +73,9 @@ def start_preloaded():
 
     On a GPU each job imports for itself: that a forked child may use it was tried on none.
     """
-    jobs = sum(1 for _ in workflow.dag.needrun_jobs())
-    able = workflow.local_exec and not SCALE.uses_gpus and preload.available()
+    jobs = len(snakemake_compat.jobs_to_run(workflow))
+    local = snakemake_compat.runs_here(workflow)
+    able = local and not SCALE.uses_gpus and preload.available()
     if able and jobs >= preload.FEWEST_JOBS:
         preload.start(
             Path(ROOT, "logs", "preload.log"), offline=SCALE.world is not None
@@ -85,11 +86,22 @@ def record_awaited():
     """Tell Snakemake, which writes down the settings of what it saw finish, of what awaited orphans finished."""
     awaited = Path(".snakemake/awaited")
     if awaited.exists():
-        for job in workflow.dag.jobs:
-            kept = job.output and not workflow.dag.needrun(job)
-            if kept and not workflow.persistence.has_metadata(job):
-                workflow.async_run(workflow.persistence.finished(job))
+        for job in snakemake_compat.jobs(workflow):
+            if job.output and not snakemake_compat.is_to_run(workflow, job):
+                snakemake_compat.record_finished(workflow, job)
         awaited.unlink()
+
+
+def print_runs():
+    """Say how many runs this call trains, and how many finished ones it reuses."""
+    runs = {to_run: 0 for to_run in (True, False)}
+    for job in snakemake_compat.jobs(workflow):
+        if job.rule.name in ("train", "train_sweep", "train_extended"):
+            runs[snakemake_compat.is_to_run(workflow, job)] += len(job.output)
+    print(
+        f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",
+        file=sys.stderr,
+    )
 
 
 def planned_jobs():
@@ -109,8 +121,10 @@ def planned_jobs():
         )
 
     return {
-        workflow.dag.jobid(job): estimate.Planned(job.rule.name, seconds(job))
-        for job in workflow.dag.needrun_jobs()
+        snakemake_compat.job_number(workflow, job): estimate.Planned(
+            job.rule.name, seconds(job)
+        )
+        for job in snakemake_compat.jobs_to_run(workflow)
         if job.output
     }
 

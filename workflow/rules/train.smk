@@ -1,5 +1,6 @@
 # Base models, and the matrix of runs: one job trains all seeds of a cell, so that imports are paid once.
-
+from collections.abc import Callable
+from typing import NamedTuple
 
 SHIPPED = [
     name for name, model in SCALE.models.items() if model.pretrain and model.shipped
@@ -69,22 +70,31 @@ rule bases:
         "gdpo bases {SCALE_ARGS} --log {log}"
 
 
-# What a job makes: a method at its seeds for the tables, or at each rate of the grid for the sweep.
-JOBS = {
-    "": (lambda method: [method], SCALE.seeds, "test"),
-    "_sweep": (LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
-    "_further": (LAYOUT.extended_methods, SCALE.sweep.seeds, "validation"),
+class Variant(NamedTuple):
+    """What the jobs of a rule make: `methods` gives a job's methods, by the method that its wildcards name."""
+
+    methods: Callable[[str], list[str]]
+    seeds: list[int]
+    split: str
+
+
+# By the end of the rule's name: a method at its seeds for the tables, or at each rate of the grid for the sweep.
+VARIANTS = {
+    "": Variant(lambda method: [method], SCALE.seeds, "test"),
+    "_sweep": Variant(LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
 }
-if not SCALE.sweep.extended_rates:
-    del JOBS["_further"]
+if SCALE.sweep.extended_rates:
+    VARIANTS["_extended"] = Variant(
+        LAYOUT.extended_methods, SCALE.sweep.seeds, "validation"
+    )
 
 
 def cell_outputs(part, path):
-    methods, seeds, _ = JOBS[part]
+    variant = VARIANTS[part]
     return [
         str(path(Run("{student}", "{trainset}", method, seed)))
-        for method in methods("{method}")
-        for seed in seeds
+        for method in variant.methods("{method}")
+        for seed in variant.seeds
     ]
 
 
@@ -92,7 +102,7 @@ def run_settings(part):
     def settings(wildcards):
         methods = [
             SCALE.method(method, wildcards.student, wildcards.trainset)
-            for method in JOBS[part][0](wildcards.method)
+            for method in VARIANTS[part].methods(wildcards.method)
         ]
         watch = [SCALE.watch] if watched(part)(wildcards) else []
         return fingerprint([VERSION["train"], methods, *watch])
@@ -105,7 +115,10 @@ def watched(part):
 
     def items(wildcards):
         run = Run(
-            wildcards.student, wildcards.trainset, wildcards.method, JOBS[part][1][0]
+            wildcards.student,
+            wildcards.trainset,
+            wildcards.method,
+            VARIANTS[part].seeds[0],
         )
         if part or not LAYOUT.is_watched(run):
             return []
@@ -115,10 +128,10 @@ def watched(part):
 
 
 def called(part):
-    return lambda wildcards: " ".join(JOBS[part][0](wildcards.method))
+    return lambda wildcards: " ".join(VARIANTS[part].methods(wildcards.method))
 
 
-for part, (_, seeds, _) in JOBS.items():
+for part, variant in VARIANTS.items():
 
     rule:
         name:
@@ -148,7 +161,7 @@ for part, (_, seeds, _) in JOBS.items():
         params:
             settings=run_settings(part),
             methods=called(part),
-            seeds=seeds,
+            seeds=variant.seeds,
         shell:
             "gdpo train {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --log {log}"

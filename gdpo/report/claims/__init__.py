@@ -55,7 +55,7 @@ def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
     try:
         claims = Claims.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error, Claims)}") from None
+        raise UserError(path=path, **first_problem(error, Claims)) from None
     claim_runs.check_names(path, claims, scale)
     return claims.root
 

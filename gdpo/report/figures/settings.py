@@ -101,4 +101,4 @@ def load(path: Path = CONFIG / "figures.yaml") -> Settings:
     try:
         return Settings.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise UserError(f"{path}, {first_problem(error, Settings)}") from None
+        raise UserError(path=path, **first_problem(error, Settings)) from None
