@@ -229,11 +229,9 @@ def named(part: str, scale: Scale) -> str:
 
 def rule_files(found: dict[str, Step]) -> dict[str, str]:
     """Each step's file of rules, in the order in which the Snakefile includes the files and these have the steps."""
-    includes = re.findall(
-        r'^include: "workflow/rules/(\w+\.smk)"', (ROOT / "Snakefile").read_text(encoding="utf-8"), re.M
-    )
-    placed = {}
-    for name in includes:
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    placed: dict[str, str] = {}
+    for name in re.findall(r'^include: "workflow/rules/(\w+\.smk)"', snakefile, re.MULTILINE):
         text = (ROOT / "workflow" / "rules" / name).read_text(encoding="utf-8")
         calls = {call: text.find(f'"gdpo {call} ') for call in found}
         placed |= {call: name for call in sorted(calls, key=calls.__getitem__) if calls[call] >= 0}
