@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT)]
 from gdpo.config.loader import load_scale  # noqa: E402
 from gdpo.config.scale import Scale  # noqa: E402
 from gdpo.core.errors import UserError  # noqa: E402
-from gdpo.ops.plan.jobs import SHELL, called, dry_run  # noqa: E402
+from gdpo.ops.plan.jobs import dry_run  # noqa: E402
 
 PAGE = ROOT / "docs" / "architecture.md"
 Graph = dict[str, set[str]]
@@ -193,10 +193,8 @@ def jobs(text: str) -> Iterator[tuple[str, list[str], list[str]]]:
             files = {}
         elif match := re.match(r"    (input|output): (.*)", line):
             files[match[1]] = match[2].split(", ")
-        elif line.startswith(SHELL) and (command := line.removeprefix(SHELL).strip()) != "None":
-            words = called(command)
-            options = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
-            yield " ".join(words[:options]), files.get("input", []), files.get("output", [])
+        elif match := re.match(r"Shell command: gdpo ([^-]*[^- ])", line):
+            yield match[1], files.get("input", []), files.get("output", [])
 
 
 def pattern(path: str, scale: Scale) -> str:

@@ -179,15 +179,12 @@ def test_workflow_extra_has_doctor_and_scales_outside_a_checkout(workflow):
 
 
 def test_step_without_its_extra_names_it(workflow):
-    """A table is cut in the report's room, a choice of skills in the data's, from one and the same package."""
     done = workflow.run("gdpo", "benchmark", "--scale", "micro")
     assert done.returncode == 0, done.stderr  # a made-up world needs no more
-    code = "import sys; sys.argv = ['gdpo', 'train']; from gdpo.core.extras import missing_package\n"
+    code = "from gdpo.core.extras import missing_package\ntry:\n    import {}\n"
+    code += "except ModuleNotFoundError as error:\n    print(missing_package(error, 'step'))"
     for module, extra in [("gdpo.students.sft", "train"), ("gdpo.evaluate.harness", "eval")]:
-        told = workflow.python(
-            f"{code}try:\n    import {module}\nexcept ModuleNotFoundError as error:\n    print(missing_package(error, 'x'))"
-        )
-        assert told.strip().endswith(f"pip install 'gdpo[{extra}]'")
+        assert workflow.python(code.format(module)).strip().endswith(f"pip install 'gdpo[{extra}]'")
 
 
 def test_full_install_lacks_nothing(full):

@@ -1,6 +1,6 @@
 """Parcels: files cut into pieces and laid into directories of a bounded size, with the sha256 of every piece.
 
-It imports the standard library and modules of `gdpo.core` without dependencies alone: it runs before anything is installed.
+It runs before anything is installed: of gdpo it imports only modules of `core` that have no dependencies.
 """
 
 from __future__ import annotations
