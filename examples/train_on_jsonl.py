@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from gdpo.core.errors import UserError
+from gdpo import GDPOConfig, GDPOTrainer
+from gdpo.core.errors import DescribedError
 from gdpo.core.files import read_jsonl
-from gdpo.trainer.gdpo_trainer import DataError, GDPOConfig, GDPOTrainer
 
 parser = argparse.ArgumentParser(usage="%(prog)s MODEL GROUPS.jsonl OUT", description=__doc__)
 parser.add_argument("paths", nargs=3, help="a model's directory or Hub name, the groups, where the trained model goes")
@@ -13,7 +13,7 @@ model, groups, out = parser.parse_args().paths
 try:
     rows = [row for _, row in read_jsonl(groups)]
     trainer = GDPOTrainer(model, args=GDPOConfig(out, logging_steps=1), train_dataset=rows)
-except (DataError, UserError) as error:
+except DescribedError as error:
     sys.exit(f"train_on_jsonl: {error}")
 trainer.train()
 trainer.save_model(out)

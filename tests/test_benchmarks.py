@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SHAPES = [shape for scale in SCALES.values() for shape in scale.shapes]
 
 
-def test_text_and_ids_are_exact_images_of_each_other():
+def test_text_and_ids_convert_exactly():
     tokenizer = build_tokenizer(256)
     groups = make_groups(SCALES["quick"].shapes[0], 256)
     for row, group in zip(as_rows(groups), groups, strict=True):
@@ -37,7 +37,7 @@ def test_text_and_ids_are_exact_images_of_each_other():
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: f"{shape.name} {shape.prompt}")
-def test_groups_have_distinct_completions_of_the_shapes_lengths(shape):
+def test_completions_are_distinct_and_as_long_as_stated(shape):
     groups = make_groups(shape, 4096)
     assert len(groups) == shape.groups
     for group in groups:
@@ -68,7 +68,7 @@ def test_pairs_of_a_group():
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_step_has_as_many_groups_for_every_trainer(scale):
+def test_step_has_equally_many_groups_for_every_trainer(scale):
     """DPOTrainer's pairs of a step divide into its passes, and a teacher is about four times its student."""
     for bench in CASES["dpo"](SCALES[scale], "cpu"):
         shape = bench.arms["GDPO"].run.keywords["shape"]
@@ -81,7 +81,7 @@ def test_a_step_has_as_many_groups_for_every_trainer(scale):
 
 
 @pytest.mark.long
-def test_a_quick_run_gives_a_complete_table(tmp_path):
+def test_quick_run_writes_a_complete_table(tmp_path):
     """In a process of its own, since measurements fork from one that has run no torch operation."""
     command = [sys.executable, "-m", "benchmarks.run", "--quick", "--device", "cpu", "--out", str(tmp_path)]
     subprocess.run([*command, "--cases", "dpo", "grpo", "logprobs"], cwd=ROOT, check=True, timeout=600)

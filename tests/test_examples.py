@@ -36,7 +36,7 @@ def written(path, *rows) -> Path:
 GOOD = {"prompt": "3 + 4 =", "completions": ["7", "8"], "rewards": [1.0, 0.0]}
 
 
-def test_trains_from_the_command_line(model, tmp_path):
+def test_command_line_trains_and_refuses(model, tmp_path):
     """The groups of this directory train; a bad line ends in one sentence, exit code 1 and no traceback."""
     import torch
     from safetensors.torch import load_file
@@ -67,7 +67,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("row", "message"), BAD, ids=[message[:30] for _, message in BAD])
-def test_bad_lines(row, message, model, tmp_path, monkeypatch):
+def test_bad_groups_end_in_one_sentence(row, message, model, tmp_path, monkeypatch):
     groups = written(tmp_path / "wrong.jsonl", GOOD, row)
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(model), str(groups), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=f"^train_on_jsonl: .*{message}") as caught:
@@ -76,22 +76,22 @@ def test_bad_lines(row, message, model, tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_missing_file(model, tmp_path, monkeypatch):
+def test_missing_file_is_named(model, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), str(model), str(tmp_path / "none.jsonl"), str(tmp_path / "out")])
     with pytest.raises(SystemExit, match=r"none\.jsonl: no such file, expected JSON Lines"):
         runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def test_it_is_short():
+def test_example_is_short():
     assert len(SCRIPT.read_text().splitlines()) < 20
 
 
-def test_the_readme_shows_groups_and_functions_that_work(model, tmp_path, monkeypatch):
+def test_readme_snippets_run(model, tmp_path, monkeypatch):
     """Its JSON lines are good groups and its Python runs as it stands, a model's path apart."""
     from transformers import AutoTokenizer
 
+    from gdpo import GDPOConfig, GDPOTrainer
     from gdpo.trainer.dataset import tokenize_groups
-    from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
 
     text = (EXAMPLES / "README.md").read_text()
     (lines,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)

@@ -1,4 +1,4 @@
-"""What `make lint` and `make audit` say beyond their tools: the chosen lints of Snakemake, known vulnerabilities."""
+"""The chosen lints of Snakemake (`make lint`) and the look-up of known vulnerabilities (`make audit`)."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lint(directory: Path, snakefile: str, **others: str) -> subprocess.Completed
     return subprocess.run(command, capture_output=True, text=True, cwd=directory)
 
 
-def test_what_does_not_suit_this_workflow_is_left_out(tmp_path):
+def test_lints_left_out_do_not_fail(tmp_path):
     """A function beside rules (looked for where there are several files), a variable that is set, text in a shell."""
     beside = CLEAN.replace("rule one", "def two(): pass\n\n\nrule two").replace("out/", "in/")
     text = 'import os\n\nos.environ["SET"] = "1"\nTEXT = "b"\n\n\ninclude: "two.smk"\n\n\n'
@@ -52,7 +52,7 @@ WRONG = {
 }
 
 
-def test_each_chosen_lint_is_found_and_fails(tmp_path):
+def test_chosen_lints_fail(tmp_path):
     snakefile = CLEAN
     for was, becomes in WRONG.values():
         assert was in snakefile
@@ -62,7 +62,7 @@ def test_each_chosen_lint_is_found_and_fails(tmp_path):
     assert [title for title in WRONG if title not in done.stderr] == []
 
 
-def test_a_lint_that_is_left_out_is_one_of_snakemake_s():
+def test_lints_left_out_exist_in_snakemake():
     assert all(callable(getattr(linter, name)) for linter, name in snakemake_lint.LEFT_OUT)
 
 
@@ -104,13 +104,13 @@ def audit(tmp_path, capsys):
     return run
 
 
-def test_clean_locks_pass(audit):
+def test_audit_passes_clean_locks(audit):
     code, out, err = audit({"idna": [FLAW]})
     assert (code, err) == (0, [])
     assert out == ["audit passed: nothing found in 2 pins of a.lock, 2 pins of b.lock; accepted: none"]
 
 
-def test_a_vulnerable_pin_fails_and_is_named_with_its_lock(audit):
+def test_audit_fails_with_each_vulnerable_pin_and_its_lock(audit):
     code, out, err = audit({"idna": [FLAW], "a": [FLAW], "both": [FLAW | {"id": "GHSA-2", "fix_versions": []}]})
     assert code == 1
     assert err == [
@@ -121,7 +121,7 @@ def test_a_vulnerable_pin_fails_and_is_named_with_its_lock(audit):
     assert out == ["audit failed: 3 found in 2 pins of a.lock, 2 pins of b.lock; accepted: none"]
 
 
-def test_what_is_accepted_passes_under_any_of_its_names_and_what_is_gone_is_said(audit):
+def test_audit_accepts_any_alias_and_names_stale_entries(audit):
     known = {"idna": [FLAW], "a": [FLAW]}
     code, out, err = audit(known, "CVE-1-1: nothing here parses it\nCVE-9: long gone\n")
     assert code == 0
@@ -137,7 +137,7 @@ def test_what_is_accepted_passes_under_any_of_its_names_and_what_is_gone_is_said
     ],
     ids=["unreachable", "knows nothing"],
 )
-def test_a_service_that_cannot_be_asked_is_no_failure_and_no_pass(audit, known, said):
+def test_audit_is_skipped_without_a_service_that_knows(audit, known, said):
     """One that answers and knows nothing is a mirror without vulnerabilities, before which every lock looks clean."""
     assert audit(known) == (0, [], [said])
 
@@ -153,7 +153,7 @@ def test_a_service_that_cannot_be_asked_is_no_failure_and_no_pass(audit, known, 
     ],
     ids=["options", "midway"],
 )
-def test_what_stops_the_audit_once_it_can_be_made_is_a_failure(audit, known, said):
+def test_audit_fails_where_it_stops_midway(audit, known, said):
     assert audit(known) == (2, [], [said.format(osv=vulnerabilities.OSV)])
 
 
@@ -166,17 +166,17 @@ def test_what_stops_the_audit_once_it_can_be_made_is_a_failure(audit, known, sai
         ("CVE-1: a\nCVE-1: b\n", "'CVE-1' a second time"),
     ],
 )
-def test_nothing_is_accepted_without_a_reason(audit, accepted, said):
+def test_accepted_entries_need_a_reason(audit, accepted, said):
     code, out, [sentence] = audit({"idna": [FLAW]}, accepted)
     assert (code, out) == (2, [])
     assert "accepted.yaml" in sentence and said in sentence
 
 
-def test_what_is_accepted_now_can_be_read():
+def test_accepted_file_is_valid():
     assert isinstance(vulnerabilities.accepted(vulnerabilities.ACCEPTED), dict)
 
 
-def test_where_pip_audit_cannot_be_installed_that_is_said(tmp_path, monkeypatch, capsys):
+def test_audit_is_skipped_without_pip_audit(tmp_path, monkeypatch, capsys):
     def offline(command: list[object], **_: object) -> subprocess.CompletedProcess[str]:
         said = "WARNING: retrying\nERROR: No matching distribution\n"
         return subprocess.CompletedProcess(command, int("pip" in command), "", said)

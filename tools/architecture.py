@@ -24,7 +24,7 @@ sys.path[:0] = [str(ROOT)]
 from gdpo.config.loader import load_scale  # noqa: E402
 from gdpo.config.scale import Scale  # noqa: E402
 from gdpo.core.errors import UserError  # noqa: E402
-from gdpo.ops.plan.jobs import SHELL, called, dry_run  # noqa: E402
+from gdpo.ops.plan.jobs import dry_run  # noqa: E402
 
 PAGE = ROOT / "docs" / "architecture.md"
 Graph = dict[str, set[str]]
@@ -193,36 +193,47 @@ def jobs(text: str) -> Iterator[tuple[str, list[str], list[str]]]:
             files = {}
         elif match := re.match(r"    (input|output): (.*)", line):
             files[match[1]] = match[2].split(", ")
-        elif line.startswith(SHELL) and (command := line.removeprefix(SHELL).strip()) != "None":
-            words = called(command)
-            options = next((place for place, word in enumerate(words) if word.startswith("--")), len(words))
-            yield " ".join(words[:options]), files.get("input", []), files.get("output", [])
+        elif match := re.match(r"Shell command: gdpo ([^-]*[^- ])", line):
+            yield match[1], files.get("input", []), files.get("output", [])
 
 
 def pattern(path: str, scale: Scale) -> str:
-    """A path below results/SCALE/ with names of the scale in braces; other files by their place in the checkout."""
-    path = path.removeprefix(f"{ROOT}/")
+    """A path below results/SCALE/ with names of the scale in braces; any other begins with `./`."""
     root = f"{scale.root.as_posix()}/"
-    inside = path.startswith(root)
+    if not path.startswith((root, "results/", "paper/")):  # what a checkout has: by its directory and ending
+        known = path.removeprefix(f"{ROOT}/")
+        return f"./{Path(known).parts[0]}/**/*{Path(known).suffix}"
+    parts = [named(part, scale) for part in path.removeprefix(root).split("/")]
+    text = "/".join(parts)
+    text = text.replace("/none/origin/", "/{trainset}/{method}/")
+    text = re.sub(r"^benchmarks/(test|validation)/", "benchmarks/{split}/", text)
+    text = re.sub(r"(^|/)figures/[^/.]+\.", r"\1figures/{figure}.", text)
+    return text if path.startswith(root) else f"./{text}"
+
+
+def named(part: str, scale: Scale) -> str:
+    """One part of a path, in braces where it is a name of the scale or a seed."""
+    stem, dot, end = (part, "", "") if "~" in part else part.partition(".")
     kinds = {"table": scale.tables, "benchmark": scale.benchmarks, "trainset": scale.trainsets, "model": scale.models}
-    kinds |= {"method": scale.methods, "study": scale.studies}
-    parts = []
-    for part in path.removeprefix(root).split("/"):
-        stem, dot, end = part.partition(".") if "~" not in part else (part, "", "")
-        kind = next((kind for kind, names in kinds.items() if stem.partition("~")[0] in names), None)
-        of_table = next((name for name in scale.tables if stem.startswith(f"{name}_")), None)
-        if kind:
-            stem = f"{{{kind}}}"
-        elif of_table:
-            stem = "{table}" + stem.removeprefix(of_table)
-        elif stem.isdigit():
-            stem = "{seed}"
-        parts.append(stem + dot + end)
-    if "figures" in parts[:-1]:
-        parts[-1] = "{figure}." + parts[-1].rpartition(".")[2]
-    if not inside and parts[0] in ("docs", "workflow", "paper") and path.endswith((".typ", ".yaml", ".bib", ".csv")):
-        return "paper/*" if parts[0] == "paper" else "/".join([*parts[:-1], f"*.{parts[-1].rpartition('.')[2]}"])
-    return "/".join(parts) if inside else f"./{'/'.join(parts)}"
+    kinds |= {"method": scale.methods}
+    for kind, names in kinds.items():
+        if stem.partition("~")[0] in names:
+            return f"{{{kind}}}{dot}{end}"
+    for name in scale.tables:
+        if stem.startswith(f"{name}_"):
+            return f"{{table}}{stem.removeprefix(name)}{dot}{end}"
+    return f"{{seed}}{dot}{end}" if stem.isdigit() else part
+
+
+def rule_files(found: dict[str, Step]) -> dict[str, str]:
+    """Each step's file of rules, in the order in which the Snakefile includes the files and these have the steps."""
+    snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
+    placed: dict[str, str] = {}
+    for name in re.findall(r'^include: "workflow/rules/(\w+\.smk)"', snakefile, re.MULTILINE):
+        text = (ROOT / "workflow" / "rules" / name).read_text(encoding="utf-8")
+        calls = {call: text.find(f'"gdpo {call} ') for call in found}
+        placed |= {call: name for call in sorted(calls, key=calls.__getitem__) if calls[call] >= 0}
+    return placed
 
 
 # --- the page
@@ -255,41 +266,49 @@ def listed(names: Iterable[str], order: list[str]) -> str:
 
 
 def flow_picture(found: dict[str, Step]) -> str:
-    """Mermaid: steps and the files between them, from the questions to a table of scores."""
-    shown = {name: step for name, step in found.items() if name not in of_the_report(found) or name == "table"}
-    read = {path for step in shown.values() for path in step.reads}
+    """Mermaid: the steps on which tables of scores depend, and the files between them."""
+    shown = behind("table", found)
+    files = {path for name in shown for path in found[name].reads & written(found, shown)} | {"tables/{table}.csv"}
+    numbers = {name: f"n{place}" for place, name in enumerate([*shown, *sorted(files)])}
     lines = ["flowchart LR"]
-    numbers: dict[str, str] = {}
-
-    def node(name: str, shape: str) -> str:
-        if name not in numbers:
-            numbers[name] = f"n{len(numbers)}"
-            lines.append(f"  {numbers[name]}{shape.format(name)}")
-        return numbers[name]
-
-    for name, step in sorted(shown.items()):
-        here = node(f"gdpo {name}", '[["{}"]]')
-        for path in sorted(path for path in step.reads if not path.startswith("./")):
-            lines.append(f'  {node(path, "([" + chr(34) + "{}" + chr(34) + "])")} --> {here}')
-        for path in sorted(path for path in step.writes if path in read or name in ("table", "metakl card")):
-            lines.append(f'  {here} --> {node(path, "([" + chr(34) + "{}" + chr(34) + "])")}')
+    lines += [f'  {numbers[name]}[["gdpo {name}"]]' for name in shown]
+    lines += [f'  {numbers[path]}(["{path}"])' for path in sorted(files)]
+    for name in shown:
+        lines += [f"  {numbers[path]} --> {numbers[name]}" for path in sorted(found[name].reads & files)]
+        lines += [f"  {numbers[name]} --> {numbers[path]}" for path in sorted(found[name].writes & files)]
     return block(lines)
 
 
-def of_the_report(found: dict[str, Step]) -> set[str]:
-    """The steps of workflow/rules/report.smk."""
-    text = (ROOT / "workflow" / "rules" / "report.smk").read_text(encoding="utf-8")
-    return {name for name in found if f'"gdpo {name} ' in text}
+def behind(last: str, found: dict[str, Step]) -> list[str]:
+    """The step `last` and all that make, in any number of steps, what it reads; in the order of the rules."""
+    steps_, todo = {last}, [last]
+    while todo:
+        reads = found[todo.pop()].reads
+        new = {name for name, step in found.items() if step.writes & reads} - steps_
+        steps_ |= new
+        todo += new
+    return [name for name in rule_files(found) if name in steps_]
+
+
+def written(found: dict[str, Step], names: Iterable[str]) -> set[str]:
+    return {path for name in names for path in found[name].writes}
 
 
 def steps_table(found: dict[str, Step]) -> str:
-    names = sorted(found, key=lambda name: (name in of_the_report(found), name))
-    rows = [[f"`gdpo {name}`", paths(found[name].reads), paths(found[name].writes)] for name in names]
-    return table(["step", "reads", "writes"], rows)
+    rows = [
+        [f"`gdpo {name}`", f"`{file}`", paths(found[name].reads), paths(found[name].writes)]
+        for name, file in rule_files(found).items()
+    ]
+    return table(["step", "rules in", "reads", "writes"], rows)
 
 
 def paths(patterns: set[str]) -> str:
-    return ", ".join(f"`{cell(path)}`" for path in sorted(patterns)) or "nothing"
+    """The patterns in words; those that differ by their ending alone are one."""
+    endings: dict[str, list[str]] = defaultdict(list)
+    for path in sorted(patterns):
+        stem, dot, ending = path.rpartition(".") if "." in Path(path).name else (path, "", "")
+        endings[stem].append(dot + ending)
+    return ", ".join(f"`{cell(stem + ', '.join(several))}`" for stem, several in endings.items()) or "none"
 
 
 def block(lines: list[str]) -> str:
@@ -321,10 +340,10 @@ def drawn(page: str) -> str:
         "steps": steps_table(every),
     }
     for name, text in parts.items():
-        marks = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- /{name} -->)", re.DOTALL)
+        marks = re.compile(rf"(<!-- {name} -->\n).*?\n?(<!-- /{name} -->)", re.DOTALL)
         if not marks.search(page):
             raise UserError(path=PAGE, found="no marks", expected=f"<!-- {name} --> and <!-- /{name} -->")
-        page = marks.sub(lambda match, text=text: match[1] + text + match[2], page)
+        page = marks.sub(lambda match, text=text: match[1] + text + "\n" + match[2], page)
     return page
 
 

@@ -1,6 +1,6 @@
-"""`snakemake --lint` with the lints that fit this workflow; which do not stands here, with the reasons. Ours.
+"""`snakemake --lint` without the three lints that do not suit this workflow, each with the reason.
 
-Takes snakemake's own arguments; its exit code is 1 where a lint found something.
+Takes Snakemake's own arguments. The exit code is 1 where a lint found something.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from snakemake.linting.rules import RuleLinter
 from snakemake.linting.snakefiles import SnakefileLinter
 
 LEFT_OUT = [
-    # A function stands beside the rules that call it; what several files call stands in workflow/rules/jobs.smk.
+    # Functions are beside the rules that call them; what several files call is in workflow/rules/jobs.smk.
     (SnakefileLinter, "lint_mixed_func_and_rules"),
-    # It takes a variable that is set for the jobs for one that the user must set; no rule needs any.
+    # It reports variables that the workflow sets for its jobs as variables that the user must set; no rule needs any.
     (SnakefileLinter, "lint_envvars"),
-    # TOLD and MIRROR are text on purpose: as params they would make results stale that they do not change.
+    # SCALE_ARGS and MIRROR_ARGS are no params: a change of them would make results stale that do not depend on them.
     (RuleLinter, "lint_not_used_params"),
 ]
 
 if __name__ == "__main__":
     for linter, name in LEFT_OUT:
-        delattr(linter, name)  # a lint that Snakemake renamed is not left out in silence, nor forgotten here
+        delattr(linter, name)  # raises AttributeError where Snakemake has renamed the lint
     main(["--lint", "text", *sys.argv[1:]])

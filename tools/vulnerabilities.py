@@ -1,7 +1,7 @@
-"""`make audit`: known vulnerabilities of what the locks pin, looked up in OSV by pip-audit; ours.
+"""`make audit`: known vulnerabilities of the locks' pins, looked up in OSV by pip-audit.
 
-Nothing that a lock pins is installed. It skips, saying why, where OSV cannot be asked. Whether it can is found out by a
-pin of which a vulnerability is known: a service that answers without knowing any must not pass for a clean lock.
+Nothing that a lock pins is installed. Where OSV cannot be asked, the audit is skipped and says why. It first asks for a
+pin that has a known vulnerability: an answer without it, from a service that knows nothing, is no clean lock.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ACCEPTED = ROOT / "envs" / "accepted.yaml"
 TOOL = "pip-audit>=2.10,<3"
 KNOWN = "idna==3.6"  # has CVE-2024-3651
 OSV = "https://api.osv.dev/v1/query"
-Finding = dict[str, Any]
+Pin = dict[str, Any]  # as pip-audit describes it: name, version, vulns, or skip_reason
 
 
-def installed(directory: Path) -> Path:
-    """pip-audit's command, in an environment of its own that is made at the first call.
+def install_tool(directory: Path) -> Path:
+    """pip-audit's command, in an environment of its own that the first call makes.
 
-    Raises Unreachable where it cannot be had.
+    Raises Unreachable where it cannot be installed.
     """
     command = directory / "bin" / "pip-audit"
     if not command.exists():
@@ -41,10 +41,10 @@ def installed(directory: Path) -> Path:
     return command
 
 
-def asked(command: Path, lock: Path, service: str) -> list[Finding]:
+def look_up(command: Path, lock: Path, service: str) -> list[Pin]:
     """What pip-audit says of each pin of `lock`.
 
-    Raises Unreachable where it got no answer, and UserError where it does not take what it is told.
+    Raises Unreachable where it got no answer, and UserError where it does not know an option.
     """
     options = ["--no-deps", "--disable-pip", "--progress-spinner", "off", "--format", "json"]
     options += ["--vulnerability-service", "osv", "--osv-url", service]
@@ -58,67 +58,68 @@ def asked(command: Path, lock: Path, service: str) -> list[Finding]:
 
 
 def check_service(command: Path, service: str) -> None:
-    """Raises Unreachable unless `service` knows what is known of KNOWN."""
+    """Raises Unreachable unless `service` knows the vulnerability of KNOWN."""
     with tempfile.NamedTemporaryFile("w", suffix=".lock") as lock:
         lock.write(f"{KNOWN}\n")
         lock.flush()
-        if not any(pin.get("vulns") for pin in asked(command, Path(lock.name), service)):
+        if not any(pin.get("vulns") for pin in look_up(command, Path(lock.name), service)):
             raise Unreachable(f"{service} knows no vulnerability of {KNOWN}, which has one")
 
 
 def accepted(path: Path) -> dict[str, str]:
-    """Vulnerability -> why it is let pass. Raises UserError where `path` says it otherwise."""
+    """Vulnerability -> the reason why it is accepted. Raises UserError where `path` does not have lines ID: REASON."""
+    lines = "lines ID: REASON, or {}"
     try:
-        found = yaml_loader.parsed(path)
+        reasons = yaml_loader.parsed(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; expected lines ID: REASON, or {{}}") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{path}: found a {type(found).__name__}, expected lines ID: REASON, or {{}}")
-    for name, reason in found.items():
+        raise UserError("no such file", path=path, expected=lines) from None
+    if not isinstance(reasons, dict):
+        raise UserError(path=path, found=f"a {type(reasons).__name__}", expected=lines)
+    for name, reason in reasons.items():
         if not isinstance(name, str) or not isinstance(reason, str) or not reason.strip():
-            raise UserError(f"{path}, {name}: found {reason!r}, expected the reason why it is let pass")
-    return found
+            raise UserError(path=path, key=name, found=repr(reason), expected="the reason why it is let pass")
+    return reasons
 
 
-def sentences(pins: list[Finding], reasons: dict[str, str], used: set[str]) -> list[str]:
-    """What is wrong with each pin, in a line; adds to `used` what of `reasons` lets something pass."""
-    found = []
+def sentences(pins: list[Pin], reasons: dict[str, str], used: set[str]) -> list[str]:
+    """A line for each vulnerability that is not accepted; adds to `used` the entries of `reasons` that accept one."""
+    lines = []
     for pin in pins:
         if "skip_reason" in pin:
-            found.append(f"{pin['name']}: not looked up: {pin['skip_reason']}")
+            lines.append(f"{pin['name']}: not looked up: {pin['skip_reason']}")
         for flaw in pin.get("vulns", []):
             names = [flaw["id"], *flaw["aliases"]]
-            if passes := reasons.keys() & set(names):
-                used |= passes
+            if accepted_as := reasons.keys() & set(names):
+                used |= accepted_as
                 continue
             fixed = f"fixed in {', '.join(flaw['fix_versions'])}" if flaw["fix_versions"] else "not fixed in any"
-            said = " ".join(flaw["description"].split())[:200]
-            found.append(f"{pin['name']} {pin['version']}: {', '.join(names)}; {fixed}: {said}")
-    return found
+            text = " ".join(flaw["description"].split())[:200]
+            lines.append(f"{pin['name']} {pin['version']}: {', '.join(names)}; {fixed}: {text}")
+    return lines
 
 
 def audit(command: Path, locks: list[Path], reasons: dict[str, str], service: str) -> int:
-    """Look all locks up and print what is found; the exit code, 1 where it is anything.
+    """Look all locks up and print what is found; returns the exit code, 1 where a vulnerability is not accepted.
 
-    Raises Unreachable where `service` cannot be asked, and UserError where it stops to answer.
+    Raises Unreachable where `service` cannot be asked, and UserError where it stops answering midway.
     """
     check_service(command, service)
     used: set[str] = set()
-    wrong, looked = 0, []
+    failures, looked_up = 0, []
     for lock in locks:
         try:
-            pins = asked(command, lock, service)
+            pins = look_up(command, lock, service)
         except Unreachable as error:
             raise UserError(f"{lock.name} was not looked up, though {service} answered before: {error}") from None
-        looked.append(f"{len(pins)} pins of {lock.name}")
+        looked_up.append(f"{len(pins)} pins of {lock.name}")
         for sentence in sentences(pins, reasons, used):
             print(f"{lock.name}: {sentence}", file=sys.stderr)
-            wrong += 1
+            failures += 1
     for name in sorted(reasons.keys() - used):
         print(f"{ACCEPTED.name}: {name} is no longer found; take it out", file=sys.stderr)
-    told = f"{', '.join(looked)}; accepted: {', '.join(sorted(used)) or 'none'}"
-    print(f"audit failed: {wrong} found in {told}" if wrong else f"audit passed: nothing found in {told}")
-    return int(wrong > 0)
+    summary = f"{', '.join(looked_up)}; accepted: {', '.join(sorted(used)) or 'none'}"
+    print(f"audit failed: {failures} found in {summary}" if failures else f"audit passed: nothing found in {summary}")
+    return int(failures > 0)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -130,7 +131,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         reasons = accepted(given.accepted)
-        return audit(given.tool or installed(ROOT / ".cache" / "pip-audit"), given.locks, reasons, given.service)
+        return audit(given.tool or install_tool(ROOT / ".cache" / "pip-audit"), given.locks, reasons, given.service)
     except Unreachable as error:
         print(f"audit skipped: {error}", file=sys.stderr)
         return 0

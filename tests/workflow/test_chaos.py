@@ -176,7 +176,7 @@ def test_violations_are_named(tmp_path):
 @pytest.mark.long
 def test_table_2_with_kills():
     """What it checks is in the script; here, that it did."""
-    script = ROOT / "workflow" / "scripts" / "chaos.py"
+    script = ROOT / "tools" / "rigs" / "chaos.py"
     done = subprocess.run([sys.executable, script, "--kills", "5"], capture_output=True, text=True)
     if "chaos skipped" in done.stderr:
         pytest.skip(done.stderr.strip())

@@ -222,7 +222,7 @@ def test_only_a_process_of_that_name_is_ended():
 @pytest.mark.long
 def test_table_2_through_a_real_slurm():
     """What it checks is in the script; here, that it did."""
-    script = ROOT / "workflow" / "scripts" / "slurm_test.py"
+    script = ROOT / "tools" / "rigs" / "slurm_test.py"
     done = subprocess.run([sys.executable, script], capture_output=True, text=True)
     if "slurm-test skipped" in done.stderr:
         pytest.skip(done.stderr.strip())

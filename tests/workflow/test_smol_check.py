@@ -16,7 +16,7 @@ from tests.mirror import MIRROR
 
 pytestmark = pytest.mark.unmeasured
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "workflow" / "scripts" / "smol_check.py"
+SCRIPT = ROOT / "tools" / "rigs" / "smol_check.py"
 GATED = {"gpqa-diamond", "wildjailbreak"}
 STUDENT, LARGER = "smollm2-135m-instruct-q4_1", "gemma-3-270m-q4_k_m"
 

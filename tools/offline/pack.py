@@ -33,6 +33,7 @@ PROJECT = [
     "gdpo",
     "paper",
     "snakemake_logger_plugin_gdpo",
+    "tools",
     "workflow",
     "results/reference",
 ]

@@ -1,6 +1,6 @@
 """Parcels: files cut into pieces and laid into directories of a bounded size, with the sha256 of every piece.
 
-Standard library and gdpo's two modules without dependencies alone: this is what runs before anything is installed.
+It runs before anything is installed: of gdpo it imports only modules of `core` that have no dependencies.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ METADATA = Path(".snakemake/metadata")
 BLOCK = 2**20
 OVERHEAD = MIB // 2  # the scripts and the manifest, which lie in every parcel, are well below
 # What a parcel needs to unpack itself, wherever it lies.
-SCRIPTS = ["gdpo/__init__.py", "gdpo/core/terminal.py", "gdpo/core/errors.py", "gdpo/core/files.py"]
-SCRIPTS += ["gdpo/core/progress.py", "gdpo/core/redaction.py", "gdpo/core/process_group.py"]
-SCRIPTS += [f"workflow/scripts/{name}.py" for name in ("carry", "node", "parcels")]
+CORE = ("__init__", "errors", "files", "process_group", "progress", "redaction", "terminal")
+SCRIPTS = ["gdpo/__init__.py", *(f"gdpo/core/{name}.py" for name in CORE)]
+SCRIPTS += [f"tools/offline/{name}.py" for name in ("carry", "node", "parcels")]
 
 
 @dataclass(frozen=True)
