@@ -76,14 +76,14 @@ def answers(
     They are `all` the source's, the first `limit` of them; and those that are `kept`, where its own reader leaves some
     out: STAR-1's keeps for training what refuses by rule.
     """
-    from gdpo.metakl.sources import read
+    from gdpo.metakl.sources import load_source
 
     paths = {"question": known.question, "solution": known.answer}
     plain = {"reader": "fields", "fields": paths, "grader": "refusal", "instruction": "", "rows": limit}
-    found = read(known.source, source.model_copy(update=plain), mirror)
+    found = load_source(known.source, source.model_copy(update=plain), mirror)
     chosen = {"all": found.questions}
     if known.known == "safe":
-        usable = {question.id for question in read(known.source, source, mirror).questions}
+        usable = {question.id for question in load_source(known.source, source, mirror).questions}
         kept = [question for question in found.questions if question.id in usable]
         if len(kept) < len(found.questions):
             chosen["kept"] = kept

@@ -24,7 +24,7 @@ from gdpo.evaluate.judging import judge as judge
 from gdpo.evaluate.samples import digest, outputs, score
 from gdpo.grading.grade import grade_many
 from gdpo.grading.safety_judge import verdicts
-from gdpo.metakl.contamination import Overlap
+from gdpo.metakl.contamination import ItemIndex
 from gdpo.models.checkpoints import digest as digest_of
 
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
@@ -198,7 +198,7 @@ def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
         return {}
     scale = layout.scale
     items = {name: read_records(layout.benchmark(name, split), Question) for name in scale.benchmarks}
-    tested = Overlap.of(scale, items)
+    tested = ItemIndex.from_scale(scale, items)
     prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
     asked = {(match.benchmark, match.item) for prompt in prompts for match in tested.matches_prompt(prompt)}
     shared = Counter(benchmark for benchmark, _ in asked)

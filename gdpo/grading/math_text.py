@@ -49,17 +49,17 @@ _WORDS = re.compile(r"(?=.*[a-z]{2})[a-z][a-z' -]*", re.IGNORECASE)
 _ANNOUNCED_WORDS = re.compile(r"\banswer is:? ([a-z][a-z' -]{1,60}?)[.!]?$", re.IGNORECASE)
 
 
-def readable(answer: str) -> str | None:
+def extract_answer(answer: str) -> str | None:
     r"""What to read of a final answer: its last \boxed{...}, with those that "and" or a comma joins to it, else the
     whole with its formulas between dollars. None where it breaks off or the box is empty."""
-    text = in_latex(answer)
+    text = to_latex(answer)
     if r"\boxed" in text:
         content = _boxed(text)
         return rf"\boxed{{{content}}}" if content else None
     return None if _CUT_OFF.search(text[-80:]) else _with_dollars(re.sub(r"\bnot \S+,? but ", "", text))
 
 
-def in_latex(text: str) -> str:
+def to_latex(text: str) -> str:
     """`text` with its mathematical glyphs, mixed numbers and 4.5e33 in LaTeX, and thousands without separators."""
     text = re.sub("[¼-¾⅐-⅞]", lambda glyph: _fraction(*unicodedata.normalize("NFKC", glyph[0]).split("\u2044")), text)
     text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda raised: f"^{{{raised[0].translate(_RAISED)}}}", text)
@@ -80,7 +80,7 @@ def in_latex(text: str) -> str:
     return re.sub(r"(?<![\d.,/^])(\d+) (\d+)/(\d+)(?![\d/])", _mixed, text)
 
 
-def same(reference: str, read: str) -> bool | None:
+def same_text(reference: str, read: str) -> bool | None:
     """Whether the text that is read is the reference's, letter for letter or word for word; None where this does not
     tell. An answer in words is at times not boxed: then a closing "the answer is ..." says it."""
     boxed = read.startswith(r"\boxed{")

@@ -28,12 +28,12 @@ UNPACKED = Path(".cache/judges")
 VERDICT_TOKENS = 8  # ours: a guard's verdict leads its answer; "\n\nunsafe\nS1" has five tokens
 PROBE = ("what is asked", "what is replied")
 
-Asked = tuple[str, str]  # a request, and the final answer of the reply to it
+Exchange = tuple[str, str]  # a request, and the final answer of the reply to it
 Batches = Iterator[tuple[list[int], list[Verdict]]]
 
 
 class Backend(Protocol):
-    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
+    def verdicts(self, asked: Sequence[Exchange], done: int = 0) -> Batches:
         """Yield, batch after batch, (indices into `asked`, whether each is safe: `right`); skip the first `done`."""
         ...
 
@@ -53,7 +53,7 @@ def verdicts(judge: Judge, pairs: Sequence[tuple[Question, str]], kept: Path | N
     if not asked:
         return ["ungradable"] * len(answers)
     cache = None if kept is None else kept / f"{judge.backend}-{fingerprint([identity(judge), asked])}.jsonl"
-    found = resumable_batches(cache, "verdicts", len(asked), lambda done: loaded(judge).verdicts(asked, done))
+    found = resumable_batches(cache, "verdicts", len(asked), lambda done: load_judge(judge).verdicts(asked, done))
     told = dict(zip(asked, found, strict=True))
     return [told.get(pair, "ungradable") for pair in answers]
 
@@ -67,7 +67,7 @@ def identity(judge: Judge) -> list[Any]:
 
 
 @lru_cache(maxsize=1)
-def loaded(judge: Judge) -> Backend:
+def load_judge(judge: Judge) -> Backend:
     """The model of `judge`, on the GPU where there is one."""
     return Guard(judge) if judge.backend == "guard" else Classifier(judge)
 
@@ -115,7 +115,7 @@ class Guard:
             found = "a chat template that does not show request and reply, given as text"
             raise UserError(key="judge.reference", found=found)
 
-    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
+    def verdicts(self, asked: Sequence[Exchange], done: int = 0) -> Batches:
         """See Backend."""
         from gdpo.models.sampling_types import Sampling
 
@@ -127,7 +127,7 @@ class Guard:
         for indices, completions in self.model.complete(shown, greedy, done):
             yield indices, [read_verdict(samples[0], self.judge) for samples in completions]
 
-    def fitted(self, asked: Asked) -> Asked:
+    def fitted(self, asked: Exchange) -> Exchange:
         """`asked` without the middle of what is too long: rendered, it has some `max_tokens` tokens at most.
 
         The guard's own instructions stay whole. Request and answer share what room is left, and one that needs less
@@ -153,7 +153,7 @@ class Guard:
     def _length(self, text: str) -> int:
         return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _rendered(self, asked: Asked) -> str:
+    def _rendered(self, asked: Exchange) -> str:
         from jinja2 import TemplateError
 
         try:
@@ -163,7 +163,7 @@ class Guard:
             raise UserError(key="judge.reference", found=f"'{first_line(error)}'", expected=expected) from None
 
 
-def conversation(asked: Asked) -> list[dict[str, str]]:
+def conversation(asked: Exchange) -> list[dict[str, str]]:
     """The conversation that a guard is asked about."""
     return [{"role": role, "content": text} for role, text in zip(("user", "assistant"), asked, strict=True)]
 
@@ -202,7 +202,7 @@ class Classifier:
         positions = getattr(config, "max_position_embeddings", judge.max_tokens)
         self.most = min(judge.max_tokens, positions, self.tokenizer.model_max_length)
 
-    def verdicts(self, asked: Sequence[Asked], done: int = 0) -> Batches:
+    def verdicts(self, asked: Sequence[Exchange], done: int = 0) -> Batches:
         """See Backend. Of a pair that is too long the longer text loses its end; like lengths share a batch."""
         import torch
         from tqdm import tqdm

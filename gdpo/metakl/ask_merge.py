@@ -14,14 +14,14 @@ from itertools import groupby
 from pathlib import Path
 
 from gdpo.config.models import Endpoint
-from gdpo.metakl.ask_skills import json_object, shown, skill_name
+from gdpo.metakl.ask_skills import json_object, quote, skill_name
 from gdpo.metakl.prompts import merge_prompt
 from gdpo.metakl.stems import stem, words
 from gdpo.models.endpoint import Request, request_all
 
 BATCH = 60  # ours: names a request; a model that must repeat more loses some
 NAME_TOKENS = 20  # ours: tokens that a name takes in the reply, in its group and, if alone, as a group's name
-QUOTED = 5  # names that an error quotes
+MAX_QUOTED = 5  # names that an error quotes
 STEM = 6  # ours: letters of a stem that count, so that pythagoras and pythagorean meet
 FILLERS = frozenset({"a", "an", "and", "as", "at", "by", "for", "from", "in", "of", "on", "or", "the", "to", "with"})
 
@@ -49,21 +49,21 @@ def read_units(text: str, names: list[str]) -> dict[str, str]:
     unit_of: dict[str, str] = {}
     for unit, members in json_object(text).items():
         if not isinstance(members, list) or not all(isinstance(member, str) for member in members):
-            raise ValueError(f"the value of {shown(unit)} is no list of names; expected the names in that group")
+            raise ValueError(f"the value of {quote(unit)} is no list of names; expected the names in that group")
         for member in members:
             if member in unit_of:
-                raise ValueError(f"{shown(member)} is in it twice; expected each name in exactly one group")
+                raise ValueError(f"{quote(member)} is in it twice; expected each name in exactly one group")
             unit_of[member] = skill_name(unit)
     for problem, wrong in (
         ("it leaves out", [name for name in names if name not in unit_of]),
         ("it adds", sorted(set(unit_of) - set(names))),
     ):
         if wrong:
-            more = f" and {len(wrong) - QUOTED} more" if len(wrong) > QUOTED else ""
-            raise ValueError(f"{problem} {', '.join(shown(name) for name in wrong[:QUOTED])}{more}")
+            more = f" and {len(wrong) - MAX_QUOTED} more" if len(wrong) > MAX_QUOTED else ""
+            raise ValueError(f"{problem} {', '.join(quote(name) for name in wrong[:MAX_QUOTED])}{more}")
     for unit in unit_of.values():  # else the two groups would share a name, and be one
         if unit_of.get(unit, unit) != unit:
-            raise ValueError(f"{shown(unit)} names a group that it is not in; expected one of that group or a new name")
+            raise ValueError(f"{quote(unit)} names a group that it is not in; expected one of that group or a new name")
     return unit_of
 
 

@@ -7,12 +7,12 @@ from importlib.metadata import version
 
 from gdpo.config.data import Gym
 from gdpo.core.errors import UserError, first_line
-from gdpo.metakl.readers import Row
+from gdpo.metakl.readers import RawRow
 
 PACKAGE = "reasoning-gym"
 
 
-def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
+def generate_rows(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, RawRow]]]:
     """By which package the rows of the source called `name` are made, and the rows with their numbers, from 1.
 
     A row has `question`, `answer` and `metadata`. Of rows that ask the same the first is kept.
@@ -30,7 +30,7 @@ def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
     return f"gym:{PACKAGE}=={version(PACKAGE)}/{gym.dataset}", _once(rows)
 
 
-def _once(rows: Iterator[Row]) -> Iterator[tuple[int, Row]]:
+def _once(rows: Iterator[RawRow]) -> Iterator[tuple[int, RawRow]]:
     asked = set()
     for number, row in enumerate(rows, start=1):
         if row["question"] not in asked:

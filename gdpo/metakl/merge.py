@@ -21,7 +21,7 @@ from gdpo.metakl.stems import stem, words
 if TYPE_CHECKING:
     import numpy as np
 
-Skills = Mapping[str, Sequence[str]]  # question id -> its skills
+SkillsOf = Mapping[str, Sequence[str]]  # question id -> its skills
 UnitOf = Mapping[str, str]  # skill -> unit
 
 COLUMNS = [
@@ -37,7 +37,7 @@ SLACK = 1e-4  # more than float32 products of unit vectors err by; a pair too ma
 ROUNDING = 1e-9  # of 1 - cosine in float64, so that a pair at the threshold itself is joined
 
 
-def merge(skills: Skills, backend: MergeBackend, scale: Scale, work: Path, extra: dict) -> dict[str, str]:
+def merge(skills: SkillsOf, backend: MergeBackend, scale: Scale, work: Path, extra: dict) -> dict[str, str]:
     """skill -> knowledge unit, for every skill of any question, by `backend`.
 
     What the backend has to tell (counts, an endpoint's totals) goes into `extra`; what an endpoint answered is kept
@@ -72,13 +72,13 @@ def report(annotated: Sequence[Question], unit_of: UnitOf) -> dict[str, dict]:
 # The embedding backend
 
 
-class Embeds(Protocol):
+class TextEncoder(Protocol):
     """What gives each of n texts a vector of norm 1, (n, d), as gdpo.models.sentence_encoder.SentenceEncoder does."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
-def by_embedding(counts: Mapping[str, int], encoder: Embeds, threshold: float, extra: dict) -> dict[str, str]:
+def by_embedding(counts: Mapping[str, int], encoder: TextEncoder, threshold: float, extra: dict) -> dict[str, str]:
     """skill -> unit. Skills of equal `stems` are one; of these, clusters of average cosine >= `threshold` are one.
 
     A unit, as every group of equal stems that is embedded, is called by its most frequent skill (`first_name`).
@@ -163,7 +163,7 @@ def components(embeddings: np.ndarray, threshold: float) -> list[list[int]]:
 # Agreement between backends
 
 
-def agreement(merged: Mapping[MergeBackend, UnitOf], skills: Skills) -> list[dict]:
+def agreement(merged: Mapping[MergeBackend, UnitOf], skills: SkillsOf) -> list[dict]:
     """A row for each pair of backends: how far they agree on which skills are one unit; none where one backend ran.
 
     Over pairs of skills, each pair counted once however often it is asked for: `precision` is the share of the pairs
@@ -200,6 +200,6 @@ def _pairs(sizes: Counter) -> int:
     return sum(size * (size - 1) // 2 for size in sizes.values())
 
 
-def _same_units(first: UnitOf, second: UnitOf, skills: Skills) -> float:
+def _same_units(first: UnitOf, second: UnitOf, skills: SkillsOf) -> float:
     equal = (len({first[s] for s in named}) == len({second[s] for s in named}) for named in skills.values())
     return sum(equal) / len(skills)

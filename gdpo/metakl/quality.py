@@ -19,28 +19,28 @@ from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question
 from gdpo.metakl import taxonomy
-from gdpo.metakl.taxonomy import Candidates, Similar, Tree
+from gdpo.metakl.taxonomy import Candidates, CosineFunction, Tree
 
 COLUMNS = ["source", "method", "questions", "skills", "share", "low", "high", "first"]
 
 
 def quality(questions: list[Question], settings: Taxonomy, encoder: Encoder, work: Path) -> list[dict]:
-    """Rows of COLUMNS per source whose topics are areas and per method; see `measured`.
+    """Rows of COLUMNS per source whose topics are areas and per method; see `measure_methods`.
 
     Sources that are finished are kept in the directory `work`, so that a killed call goes on where it was.
     """
     tree = taxonomy.load(settings.file)
     asked = [[q.id, q.source, q.domain, q.topics] for q in questions]
     depends = [tree, settings.model_dump(exclude={"file"}), encoder, asked, taxonomy.views(questions)]
-    methods = {"taxonomy": taxonomy.embedded(encoder), "tf-idf": tf_idf}
-    return measured(questions, tree, settings, methods, work / f"{fingerprint(depends)}.jsonl")
+    methods = {"taxonomy": taxonomy.embedding_cosines(encoder), "tf-idf": tf_idf}
+    return measure_methods(questions, tree, settings, methods, work / f"{fingerprint(depends)}.jsonl")
 
 
-def measured(
+def measure_methods(
     questions: Sequence[Question],
     tree: Tree,
     settings: Taxonomy,
-    methods: dict[str, Similar],
+    methods: dict[str, CosineFunction],
     kept: Path | None = None,
 ) -> list[dict]:
     """Rows per source and method, those of `methods` and chance; what is finished is kept in the file `kept`.
@@ -70,7 +70,7 @@ def _of_source(
     asked: Mapping[str, list[str]],
     tree: Tree,
     settings: Taxonomy,
-    methods: dict[str, Similar],
+    methods: dict[str, CosineFunction],
 ) -> list[dict]:
     """The source's rows; none where too few of its topics stand for areas."""
     found = taxonomy.candidates(tree, every[0].domain)
@@ -84,7 +84,7 @@ def _of_source(
 
 def areas_of(question: Question, tree: Tree, found: Candidates) -> set[int]:
     """The areas, by number, that the question's topics stand for."""
-    numbers = (found.index[name] for name in tree.of_topics(question.topics, found))
+    numbers = (found.index[name] for name in tree.match_topics(question.topics, found))
     return {number for number in numbers if number < found.areas}
 
 
@@ -94,7 +94,7 @@ def _source(
     truth: list[set[int]],
     found: Candidates,
     settings: Taxonomy,
-    methods: dict[str, Similar],
+    methods: dict[str, CosineFunction],
 ) -> list[dict]:
     rows: list[dict] = []
     sizes: list[int] = []

@@ -18,7 +18,7 @@ from gdpo.core.terminal import say
 from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
 from gdpo.metakl import select as selection
-from gdpo.metakl.contamination import Overlap, read_guarded
+from gdpo.metakl.contamination import ItemIndex, read_heldout_items
 
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
@@ -30,12 +30,12 @@ def benchmark(scale: Scale, mirror: Path | None) -> None:
     """
     from gdpo.metakl.decontaminate import heldout_items
 
-    layout, items = Layout(scale), pools.Items(scale, mirror)
+    layout, items = Layout(scale), pools.BenchmarkItems(scale, mirror)
     for name, settings in scale.benchmarks.items():
         for split in SPLITS:
-            asked = items.of_benchmark(name, split)
+            asked = items.benchmark_items(name, split)
             with recorded(layout.benchmark(name, split), "benchmark", settings) as extra:
-                extra |= items.read_of(name)
+                extra |= items.provenance_of(name)
                 write_records(layout.benchmark(name, split), asked)
         say(f"benchmark {name}: {len(read_records(layout.benchmark(name, 'test'), Question))} test items")
     with recorded(layout.heldout_items, "benchmark", [scale.benchmarks, scale.decontaminate.protect]) as extra:
@@ -49,7 +49,7 @@ def sources(scale: Scale, mirror: Path | None) -> None:
     """Write the question pool: every source's questions, each once."""
     layout = Layout(scale)
     with recorded(layout.pool, "sources", [scale.world, scale.sources]) as extra:
-        questions, extra["sources"] = pools.pool(scale, mirror)
+        questions, extra["sources"] = pools.read_pool(scale, mirror)
         write_records(layout.pool, questions)
     say(f"sources: {len(questions)} questions, {_by_domain(questions)}")
 
@@ -61,13 +61,13 @@ def decontaminate(scale: Scale) -> None:
     layout = Layout(scale)
     with recorded(layout.decontaminated, "decontaminate", scale.decontaminate) as extra:
         questions = read_records(layout.pool, Question)
-        benchmarks = read_guarded(layout.heldout_items)
-        kept, dropped = cleaning.decontaminate(questions, Overlap.of(scale, benchmarks))
+        benchmarks = read_heldout_items(layout.heldout_items)
+        kept, dropped = cleaning.decontaminate(questions, ItemIndex.from_scale(scale, benchmarks))
         if scale.world and dropped:
             raise UserError(
                 key="world", found=f"{len(dropped)} pool questions that are benchmark items", expected="none"
             )
-        rows = cleaning.report(questions, dropped, benchmarks)
+        rows = cleaning.report_rows(questions, dropped, benchmarks)
         write_csv(layout.contamination, cleaning.COLUMNS, rows)
         write_records(layout.contaminated, dropped)
         write_records(layout.decontaminated, kept)
@@ -155,7 +155,7 @@ def answer(scale: Scale, model: str) -> None:
 
     layout, settings = Layout(scale), scale.proficiency
     with recorded(layout.answers(model), "answer", settings, {"answer": settings.seed}) as extra:
-        questions = proficiencies.measured(read_records(layout.decontaminated, Question), settings)
+        questions = proficiencies.measured_sample(read_records(layout.decontaminated, Question), settings)
         if not questions:
             raise UserError(path=layout.decontaminated, found="no question to answer", expected="one or more")
         rows = answers(scale, model, questions, extra)
@@ -196,7 +196,7 @@ def select(scale: Scale, trainset: str) -> None:
             parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
             chosen = selection.union(parts, settings.size)
         elif settings.select == "part":
-            chosen = selection.any_of(read_records(layout.trainset(settings.parts[0]), Question), settings)
+            chosen = selection.sample_by_hash(read_records(layout.trainset(settings.parts[0]), Question), settings)
         else:
             chosen = _choose(scale, layout, name)
         selection.check_size(name, settings, chosen)
@@ -215,7 +215,7 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
     if trainset.select == "hardest":
         return selection.hardest(questions, trainset)
     if trainset.select == "domain":
-        return selection.any_of(questions, trainset)
+        return selection.sample_by_hash(questions, trainset)
     average = _averages(layout.proficiency, "id")
     unit_average = _averages(layout.unit_proficiency, "unit")
     asked = {q.id: q.units for q in questions if q.id in average}
@@ -227,7 +227,7 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
             hint="run `gdpo metakl proficiency` again",
         )
     if scale.selection.unmeasured == "estimate":
-        average, unit_average = proficiencies.estimated(questions, average, unit_average)
+        average, unit_average = proficiencies.estimate_unmeasured(questions, average, unit_average)
     known = [q for q in questions if q.id in average and selection.admits(trainset, q)]
     if not known:
         expected = "proficiencies to select by"

@@ -26,12 +26,12 @@ from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Domain, Question, Skills
 
 BATCH = 960  # ours: questions that are kept at once, some ten seconds of work
-OURS = Path(__file__).with_name("data") / "taxonomy.yaml"
+DEFAULT_TAXONOMY = Path(__file__).with_name("data") / "taxonomy.yaml"
 
 SkillName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
 Gloss = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Similar = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # n texts and m glosses to cosines [n, m]
+CosineFunction = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # n texts and m glosses to cosines [n, m]
 
 
 class Area(Strict):
@@ -68,7 +68,7 @@ class Tree(Strict):
                     raise ValueError(f"topics.{label}: found '{name}', expected the name of an area or a skill")
         return self
 
-    def of_topics(self, topics: Sequence[str], candidates: Candidates) -> dict[str, str]:
+    def match_topics(self, topics: Sequence[str], candidates: Candidates) -> dict[str, str]:
         """The candidates that `topics` stand for, each with its topic: as an entry says, or by the topic's own name."""
         found: dict[str, str] = {}
         for topic in topics:
@@ -83,7 +83,7 @@ def load(file: str | None = None) -> Tree:
 
     Raises UserError naming file and key where it is not one.
     """
-    path = Path(file) if file else OURS
+    path = Path(file) if file else DEFAULT_TAXONOMY
     try:
         return Tree.model_validate(parsed(path))
     except FileNotFoundError:
@@ -170,13 +170,13 @@ def views(questions: Sequence[Question]) -> list[list[str]]:
     return result
 
 
-def cosines(asked: Sequence[Sequence[str]], glosses: Sequence[str], similar: Similar) -> np.ndarray:
+def cosines(asked: Sequence[Sequence[str]], glosses: Sequence[str], similar: CosineFunction) -> np.ndarray:
     """Cosines [n, m] of n questions, each by one view or more, to m glosses: those of its nearest view."""
     starts = np.cumsum([0, *(len(seen) for seen in asked[:-1])])
     return np.maximum.reduceat(similar([view for seen in asked for view in seen], glosses), starts, axis=0)
 
 
-def embedded(encoder: Encoder) -> Similar:
+def embedding_cosines(encoder: Encoder) -> CosineFunction:
     """Cosines by sentence embeddings."""
     from gdpo.models.sentence_encoder import SentenceEncoder
 
@@ -201,11 +201,11 @@ def annotate(questions: list[Question], settings: Taxonomy, encoder: Encoder, wo
     depends = [tree, settings.model_dump(exclude={"file"}), encoder, [[q.domain, q.topics] for q in questions], asked]
 
     def batches(done: int) -> Iterator[tuple[list[int], list[dict[str, str]]]]:
-        similar = embedded(encoder)
+        similar = embedding_cosines(encoder)
         starts = range(0, len(questions), BATCH)
         for start in tqdm(starts[done:], initial=done, total=len(starts), desc="annotate", unit="batch"):
             places = range(start, min(start + BATCH, len(questions)))
-            found = named([questions[i] for i in places], [asked[i] for i in places], tree, settings, similar)
+            found = match_skills([questions[i] for i in places], [asked[i] for i in places], tree, settings, similar)
             yield list(places), [entry.skills for entry in found]
 
     cache = work / "annotate" / f"taxonomy-{fingerprint(depends)}.jsonl"
@@ -213,8 +213,12 @@ def annotate(questions: list[Question], settings: Taxonomy, encoder: Encoder, wo
     return [Skills(id=question.id, skills=found) for question, found in zip(questions, skills, strict=True)]
 
 
-def named(
-    questions: Sequence[Question], asked: Sequence[Sequence[str]], tree: Tree, settings: Taxonomy, similar: Similar
+def match_skills(
+    questions: Sequence[Question],
+    asked: Sequence[Sequence[str]],
+    tree: Tree,
+    settings: Taxonomy,
+    similar: CosineFunction,
 ) -> list[Skills]:
     """The skills of each question by the cosines of `similar` to what it asks, its `views`.
 
@@ -227,11 +231,11 @@ def named(
             continue
         found = candidates(tree, domain)
         if not found.names:
-            raise UserError(path=settings.file or OURS, found=f"no area of domain {domain}", expected="one")
+            raise UserError(path=settings.file or DEFAULT_TAXONOMY, found=f"no area of domain {domain}", expected="one")
         rows = scores(cosines([asked[place] for place in places], found.glosses, similar), found)
         for place, row in zip(places, rows, strict=True):
             question = questions[place]
-            told = tree.of_topics(question.topics, found) if settings.topics else {}
+            told = tree.match_topics(question.topics, found) if settings.topics else {}
             skills = {name: f"the source says {topic}" for name, topic in told.items()}
             near = [number for number in nearest(row, settings) if found.names[number] not in told]
             for number in near[: max(settings.min_skills, settings.max_skills - len(told))]:

@@ -18,7 +18,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import read_jsonl
 from gdpo.core.records import Group, Question, Verdict
 from gdpo.grading.grade import grade_many
-from gdpo.metakl.contamination import Overlap
+from gdpo.metakl.contamination import ItemIndex
 from gdpo.teach.reward import reward
 
 
@@ -55,7 +55,7 @@ Read = TypeVar("Read")
 Trail = tuple[str | int, ...]  # the entries that the stars of a path stood for
 
 
-def at(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
+def values_at(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
     """What lies at `path` in `row`, by the entries that its stars stood for, in the row's order.
 
     A step is a key, an index, or `*` for every entry of a mapping or list. Entries that lack the rest of the path are
@@ -81,13 +81,13 @@ def _below(value: Any, step: str) -> list[tuple[Trail, Any]]:
 def _entries(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
     """`at`, where a list at the end of the path stands for its entries."""
     found: dict[Trail, Any] = {}
-    for trail, value in at(row, path).items():
+    for trail, value in values_at(row, path).items():
         found |= {(*trail, i): entry for i, entry in enumerate(value)} if isinstance(value, list) else {trail: value}
     return found
 
 
 def _only(row: Mapping[str, Any], path: str) -> Any:
-    values = list(at(row, path).values())
+    values = list(values_at(row, path).values())
     if len(values) != 1:
         raise BadRow(path, f"{len(values) or 'no'} values", "one")
     return values[0]
@@ -210,7 +210,7 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def asked(groups: Iterable[Imported], overlap: Overlap) -> dict[str, list[str]]:
+def contaminating_benchmarks(groups: Iterable[Imported], overlap: ItemIndex) -> dict[str, list[str]]:
     """id of each group that asks benchmark items -> those benchmarks, in order; only what users say is compared."""
     found = {}
     for group in groups:
@@ -220,7 +220,7 @@ def asked(groups: Iterable[Imported], overlap: Overlap) -> dict[str, list[str]]:
     return found
 
 
-def judged(
+def to_groups(
     groups: Sequence[Imported], trainset: TrainSet, count: Callable[[str], int], settings: Reward
 ) -> list[Group]:
     """Groups to train on. Given rewards are kept, without parts; verdicts, given or ours, are rewarded as our own are.

@@ -76,7 +76,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     Groups that ask a guarded item are dropped; or they are kept, and benchmarks of which they ask a scored item have
     no column. Either is said and recorded.
     """
-    from gdpo.metakl.contamination import Overlap, read_guarded
+    from gdpo.metakl.contamination import ItemIndex, read_heldout_items
     from gdpo.teach import imports
 
     layout, settings = Layout(scale), scale.trainset(trainset)
@@ -93,8 +93,8 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
             read = read[: settings.size]
             items = {name: read_records(layout.benchmark(name, "test"), Question) for name in scale.benchmarks}
         else:
-            items = read_guarded(layout.heldout_items)
-        asked = imports.asked(read, Overlap.of(scale, items))
+            items = read_heldout_items(layout.heldout_items)
+        asked = imports.contaminating_benchmarks(read, ItemIndex.from_scale(scale, items))
         forbidden = Counter(name for names in asked.values() for name in names)
         kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in asked]
         if not kept:
@@ -104,7 +104,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
                 expected="some that ask none",
                 hint="'contaminated: keep' trains on them and leaves the columns of those benchmarks empty",
             )
-        groups = imports.judged(
+        groups = imports.to_groups(
             kept[: settings.size],
             settings,
             lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),

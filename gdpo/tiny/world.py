@@ -15,7 +15,7 @@ from typing import Literal
 from gdpo.config.models import World
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Question
-from gdpo.tiny.skills import Item, Lore, Sampler
+from gdpo.tiny.skills import Item, Sampler, WorldFacts
 
 Part = Literal["test", "validation", "pool", "pretrain"]
 PARTS: tuple[Part, ...] = (
@@ -108,5 +108,5 @@ def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | Non
     raise UserError(key=f"world.skills.{skill}", expected=f"more '{part}' questions than its universe holds")
 
 
-def _lore(world: World) -> Lore:
-    return Lore(world.seed, world.entities)
+def _lore(world: World) -> WorldFacts:
+    return WorldFacts(world.seed, world.entities)

@@ -20,7 +20,7 @@ from gdpo.core.records import Question
 from gdpo.evaluate.judging import COLUMNS, SETS, answers, counted, judged
 from gdpo.evaluate.judging import judge as judge_step
 from gdpo.grading import safety_judge as judging
-from gdpo.grading.safety_judge import Classifier, Guard, label_index, loaded, read_verdict, verdicts
+from gdpo.grading.safety_judge import Classifier, Guard, label_index, load_judge, read_verdict, verdicts
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 from tests.refusal import refused
 
@@ -170,7 +170,7 @@ def test_batches_of_random_pairs_are_judged_as_one_by_one(tmp_path):
 
 
 def test_a_model_is_loaded_once_and_an_answer_judged_once(guard, monkeypatch):
-    loaded.cache_clear()
+    load_judge.cache_clear()
     made, seen = [], []
     whole, judge_all = Guard.__init__, Guard.verdicts
     monkeypatch.setattr(Guard, "__init__", lambda self, judge: (made.append(judge), whole(self, judge))[1])

@@ -11,7 +11,7 @@ from gdpo.config.data import Source
 from gdpo.config.models import Import
 from gdpo.core.hashing import fingerprint
 from gdpo.metakl.readers import last_boxed
-from gdpo.metakl.sources import read
+from gdpo.metakl.sources import load_source
 from gdpo.teach.imports import BadRow, completions
 from tests.mirror import mirror_of
 from tests.refusal import refused
@@ -28,7 +28,7 @@ def source(fields: dict, grader: str = "math", **changes: object) -> Source:
 def answers(tmp_path: Path, made: Source, *rows: dict) -> list[str]:
     return [
         q.answer
-        for q in read("own", made, mirror_of(tmp_path, *({"question": "How many?"} | r for r in rows))).questions
+        for q in load_source("own", made, mirror_of(tmp_path, *({"question": "How many?"} | r for r in rows))).questions
     ]
 
 
@@ -66,7 +66,7 @@ def test_declared_rows_are_counted_as_unusable_whatever_they_hold(tmp_path):
     declared = source(LETTERED, "letter", no_answer=["n/a", None, "nan"])
     choices = {"question": "Which?", "choices": ["red", "green"]}
     rows = [choices | {"answer": answer} for answer in ("N/A", None, NAN, "B", "red", 1)]
-    found = read("own", declared, mirror_of(tmp_path, *rows))
+    found = load_source("own", declared, mirror_of(tmp_path, *rows))
     assert ([q.answer for q in found.questions], found.unusable) == (["B", "A", "B"], 3)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from gdpo.config.data import Proficiency
 from gdpo.core.records import Question
-from gdpo.metakl.proficiency import estimated, measured, question_proficiency, unit_proficiency
+from gdpo.metakl.proficiency import estimate_unmeasured, measured_sample, question_proficiency, unit_proficiency
 from gdpo.metakl.select import stable_hash
 from tests.refusal import refused
 
@@ -55,20 +55,20 @@ POOL = [question(f"q{n}", domain=("math", "general", "safety")[n % 3]) for n in 
 def test_a_sample_is_the_first_in_an_order_that_looks_random_whatever_the_pools():
     ordered = sorted(POOL, key=lambda q: stable_hash(q.id))
     shuffled = random.Random(0).sample(POOL, len(POOL))
-    assert measured(POOL, settings(None)) == POOL
-    assert measured(shuffled, settings(None)) == shuffled
-    assert measured(POOL, settings(7)) == measured(shuffled, settings(7)) == ordered[:7]
-    assert measured(POOL, settings(999)) == ordered
+    assert measured_sample(POOL, settings(None)) == POOL
+    assert measured_sample(shuffled, settings(None)) == shuffled
+    assert measured_sample(POOL, settings(7)) == measured_sample(shuffled, settings(7)) == ordered[:7]
+    assert measured_sample(POOL, settings(999)) == ordered
     assert ordered != POOL
 
 
 def test_a_sample_by_domain_takes_so_many_of_each_and_a_larger_one_holds_it():
     """Of 20 a domain: 3 math, all 20 safety though 50 are asked for, and no general one."""
-    sample = measured(POOL, settings({"math": 3, "safety": 50}))
+    sample = measured_sample(POOL, settings({"math": 3, "safety": 50}))
     domains = [q.domain for q in sample]
     assert (domains.count("math"), domains.count("safety"), domains.count("general")) == (3, 20, 0)
     assert sample == sorted(sample, key=lambda q: stable_hash(q.id))
-    larger = measured(POOL, settings({"math": 5, "safety": 50}))
+    larger = measured_sample(POOL, settings({"math": 5, "safety": 50}))
     assert {q.id for q in sample} < {q.id for q in larger}
 
 
@@ -87,7 +87,7 @@ def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
         question("s1", ["e"], "safety"), question("s2", [], "safety"),
     ]  # fmt: skip
     average, units = {"m1": 1.0, "m2": 0.5, "g1": 0.2}, {"a": 0.75, "b": 0.5}
-    found, found_units = estimated(questions, average, units)
+    found, found_units = estimate_unmeasured(questions, average, units)
     expected = {"m3": 0.625, "m4": 0.75, "g2": 0.6125, "m5": 0.475, "s1": overall, "s2": overall}
     assert found == pytest.approx(average | expected)
     assert found_units == pytest.approx(units | {"c": 0.75, "d": 0.475, "e": overall})
@@ -97,5 +97,5 @@ def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
 def test_nothing_is_estimated_where_all_or_nothing_is_measured():
     questions = [question("q1", ["a"]), question("q2", ["a"])]
     everything = ({"q1": 1.0, "q2": 0.0}, {"a": 0.5})
-    assert estimated(questions, *everything) == everything
-    assert estimated(questions, {"elsewhere": 1.0}, {}) == ({"elsewhere": 1.0}, {})
+    assert estimate_unmeasured(questions, *everything) == everything
+    assert estimate_unmeasured(questions, {"elsewhere": 1.0}, {}) == ({"elsewhere": 1.0}, {})

@@ -16,12 +16,12 @@ from gdpo.core.files import read_csv
 from gdpo.core.records import Question
 from gdpo.metakl.select import (
     Pool,
-    any_of,
     check_size,
     hardest,
     keep_ratios,
     metakl,
     quotas,
+    sample_by_hash,
     union,
 )
 from tests.metakl import literal_selection as literal
@@ -54,7 +54,7 @@ def algorithm1(units, ratios, order, *, counts, chosen=(), candidates=None):
     free = np.zeros(len(units), dtype=bool)
     free[[number[i] for i in (range(len(units)) if candidates is None else candidates)]] = True
     wanted = quotas(*(np.array([values[k] for k in pool.names], dtype=float) for values in (ratios, counts)))
-    return [pool.indices[q] for q in pool.greedy(wanted, chosen=[number[i] for i in chosen], free=free)]
+    return [pool.indices[q] for q in pool.greedy(wanted, chosen=[number[i] for i in chosen], allowed=free)]
 
 
 @settings(max_examples=300, deadline=None)
@@ -131,7 +131,7 @@ def test_no_more_than_asked_for_are_taken_and_these_are_the_first():
     pool = Pool.of([["a", "b"], ["a"], ["b", "c"], ["c"]], [(0,)] * 4)
     every = pool.greedy(np.array([2, 2, 2]))
     assert every == [0, 2, 1, 3]
-    assert [pool.greedy(np.array([2, 2, 2]), most=most) for most in range(6)] == [every[:most] for most in range(6)]
+    assert [pool.greedy(np.array([2, 2, 2]), limit=n) for n in range(6)] == [every[:n] for n in range(6)]
 
 
 def test_the_largest_gap_goes_first_and_quotas_stop_it():
@@ -209,11 +209,11 @@ def test_baseline_sets_admit_by_domain_grader_and_difficulty():
     hard = TrainSet(display="h", select="hardest", domain="math", size=1)
     safe = TrainSet(display="s", select="domain", domain="safety", grader="refusal", size=5)
     assert [q.id for q in hardest(pool, hard)] == ["q001"]
-    assert [q.id for q in any_of(pool, safe)] == ["q002"]
+    assert [q.id for q in sample_by_hash(pool, safe)] == ["q002"]
     joined = union([pool[:3], pool[2:]], 3)
     assert [q.id for q in joined] == ["q000", "q002", "q001"]
     with refused(key="trainsets.safe.size", found="1 in the pool", expected="5 questions"):
-        check_size("safe", safe, any_of(pool, safe))
+        check_size("safe", safe, sample_by_hash(pool, safe))
 
 
 def test_parts_lie_within_each_other_and_take_one_domain():
@@ -225,7 +225,7 @@ def test_parts_lie_within_each_other_and_take_one_domain():
 
     def of(size: int, domain: str | None = None) -> list[str]:
         trainset = TrainSet(display="P", select="part", parts=["whole"], size=size, domain=domain)
-        return [q.id for q in any_of(whole, trainset)]
+        return [q.id for q in sample_by_hash(whole, trainset)]
 
     assert of(5) == of(20)[:5] == of(99)[:5]
     assert len(of(99)) == 40

@@ -56,7 +56,7 @@ def always(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
 
 
 def named(questions: list[Question], tree: taxonomy.Tree, settings: Taxonomy) -> list[Skills]:
-    return taxonomy.named(questions, taxonomy.views(questions), tree, settings, always)
+    return taxonomy.match_skills(questions, taxonomy.views(questions), tree, settings, always)
 
 
 def names(settings: Taxonomy, tree: taxonomy.Tree, **fields: object) -> list[str]:
@@ -193,7 +193,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return always(texts, glosses)
 
-    monkeypatch.setattr(taxonomy, "embedded", lambda encoder: similar)
+    monkeypatch.setattr(taxonomy, "embedding_cosines", lambda encoder: similar)
     monkeypatch.setattr(taxonomy, "BATCH", 2)
     with pytest.raises(KeyboardInterrupt):
         taxonomy.annotate(questions, settings, encoder, tmp_path)
@@ -235,7 +235,7 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
         return np.repeat([[0.1, 0.9, 0.0, 0.0, 0.8, 0.0]], len(asked), axis=0)
 
     settings = Taxonomy(min_skills=1, max_skills=6, margin=0.1)
-    rows = quality.measured(questions, tree, settings, {"taxonomy": always, "other": other})
+    rows = quality.measure_methods(questions, tree, settings, {"taxonomy": always, "other": other})
     assert [list(row) for row in rows] == [quality.COLUMNS] * 3
     assert [(row["source"], row["method"], row["questions"], row["skills"]) for row in rows] == [
         ("s", "taxonomy", 3, 2.0),
@@ -265,16 +265,18 @@ def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tm
         return always(asked, glosses)
 
     settings = Taxonomy(min_skills=1, margin=0.1)
-    whole = quality.measured(questions, tree, settings, {"taxonomy": always})
+    whole = quality.measure_methods(questions, tree, settings, {"taxonomy": always})
     with pytest.raises(KeyboardInterrupt):
-        quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
-    assert quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl") == whole
+        quality.measure_methods(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
+    assert quality.measure_methods(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl") == whole
     assert len(seen) == 2 + 2 and len(whole) == 3 * 2
 
 
 def test_the_matcher_is_not_told_the_topic(tree: taxonomy.Tree) -> None:
     questions = [question(1, "Why 1?", topics=["geology"]), question(2, "Why 2?", topics=["geology"])]
-    [row, *_] = quality.measured(questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always})
+    [row, *_] = quality.measure_methods(
+        questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always}
+    )
     assert row["share"] == 0.0
 
 
@@ -306,11 +308,11 @@ def test_every_subject_and_type_is_an_area() -> None:
     assert len(MMLU.split()) == 57
     for subject in MMLU.split():
         asked = READERS["mmlu"]({"question": "?", "subject": subject, "answer": "A", **dict.fromkeys("ABCD", "x")})
-        assert list(ours.of_topics(asked["topics"], general)) == [subject]
+        assert list(ours.match_topics(asked["topics"], general)) == [subject]
         assert general.index[subject] < general.areas
     for kind in MATH:
         asked = READERS["problem"]({"problem": "?", "answer": "1", "type": kind})
-        [area] = ours.of_topics(asked["topics"], math)
+        [area] = ours.match_topics(asked["topics"], math)
         assert math.index[area] < math.areas
 
 
@@ -343,4 +345,4 @@ def test_every_topic_of_the_mirror_stands_for_a_skill(file: str, reader: str, do
     found = taxonomy.candidates(ours, domain)
     rows = (READERS[reader](row) for _, row in read_jsonl(MIRROR / file))
     topics = {topic for row in rows if row for topic in row["topics"]}
-    assert topics and [topic for topic in sorted(topics) if not ours.of_topics([topic], found)] == []
+    assert topics and [topic for topic in sorted(topics) if not ours.match_topics([topic], found)] == []

@@ -25,7 +25,7 @@ from gdpo.config.models import Import
 from gdpo.config.yaml_loader import parsed
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
-from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
+from gdpo.core.records import Answers, Group, HeldoutItem, Question, Responses, Skills, read_records
 from gdpo.core.result_files import Drift, Log, Noise, Provenance, Row, Sample, Score, read_rows, read_stored
 from gdpo.ops.verify.findings import Findings
 from gdpo.ops.verify.outputs import Outputs
@@ -136,7 +136,7 @@ QUESTION = {
 PARTS = {"verdict": "right", "correctness": 1.0, "format": 0.5, "length": 0.5, "total": 2.0}
 ROWS: dict[type, dict[str, Any]] = {
     Question: QUESTION,
-    Guarded: {"benchmark": "b", "item": QUESTION},
+    HeldoutItem: {"benchmark": "b", "item": QUESTION},
     Skills: {"id": "a", "skills": {"add": "two numbers"}},
     Answers: {"id": "a", "outputs": ["1"], "verdicts": ["right"], "accuracy": 1.0},
     Responses: {"id": "a", "model": "m", "completions": ["1", "2"], "gold": 1},

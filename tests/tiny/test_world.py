@@ -9,7 +9,7 @@ import pytest
 from gdpo.config.loader import load_scale
 from gdpo.config.models import World
 from gdpo.tiny import lexicon
-from gdpo.tiny.skills import CHAIN_LENGTHS, Lore, Sampler, operate
+from gdpo.tiny.skills import CHAIN_LENGTHS, Sampler, WorldFacts, operate
 from gdpo.tiny.world import (
     benchmark_questions,
     part_of,
@@ -120,7 +120,7 @@ def test_order_answers(world):
 
 
 def test_hop_follows_the_friend(world):
-    lore = Lore(world.seed, world.entities)
+    lore = WorldFacts(world.seed, world.entities)
     nouns = {noun: relation for relation, (both, _) in lexicon.RELATIONS.items() for noun in both}
     for question in benchmark_questions(world, "hop", "test", 30):
         words = question.question.split()
@@ -141,7 +141,7 @@ def test_safety_is_refused_or_followed(world):
 
 def test_popularity_is_uneven(world):
     """Rank 1 against rank 100 at z = 1: drawn about 100 times as often; at z = 0 as often."""
-    lore = Lore(world.seed, 120)
+    lore = WorldFacts(world.seed, 120)
     for z, low, high in ((1.0, 20, 1000), (0.0, 0.5, 2)):
         sampler = Sampler(lore, 13, random.Random(0), z)
         drawn = [sampler._person() for _ in range(20000)]
