@@ -1,7 +1,7 @@
 """Annotation by an endpoint's model: the skills that each question needs, each with a short reason (paper, MetaKL 2).
 
-A reply is parsed against one strict form and never obeyed: a question that talks a model into something else costs a
-further ask, and nothing more.
+A reply is parsed against one strict form and never executed: a question that makes the model answer in another form
+costs one more request, and nothing else.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ def annotate(
 ) -> list[Skills]:
     """The skills of every question, in order; the journal's totals go into `extra`.
 
-    `taxonomy` names the skills of those that have no fitting reply, and how many these are goes into `extra`; without
-    it they are a UserError. Raises UserError otherwise as gdpo.models.endpoint.request_all does; what was answered
-    until then stays in `journal`.
+    `taxonomy` annotates the questions without a valid reply, whose number goes into `extra`; without it they are a
+    UserError. Raises UserError otherwise as gdpo.models.endpoint.request_all does; the replies until then stay in
+    `journal`.
     """
     requests = [Request(q.id, skills_prompt(q.domain, chat(q)[0]["content"], MAX_SKILLS)) for q in questions]
-    left_to = "the taxonomy" if taxonomy else None
-    skills, totals = request_all(endpoint, requests, lambda _, text: read_skills(text), journal, "annotate", left_to)
+    fallback = "the taxonomy" if taxonomy else None
+    skills, totals = request_all(endpoint, requests, lambda _, text: read_skills(text), journal, "annotate", fallback)
     extra["endpoint"] = asdict(totals)
     if taxonomy:
-        left = [question for question in questions if question.id not in skills]
-        skills |= {entry.id: entry.skills for entry in (taxonomy(left) if left else [])}
-        extra["fallback"] = len(left)
+        unanswered = [question for question in questions if question.id not in skills]
+        skills |= {entry.id: entry.skills for entry in (taxonomy(unanswered) if unanswered else [])}
+        extra["fallback"] = len(unanswered)
     return [Skills(id=question.id, skills=skills[question.id]) for question in questions]
 
 
 def read_skills(text: str) -> dict[str, str]:
     """Skill -> reason from a model's reply. Raises ValueError with what to tell the model."""
-    found = json_object(text)
+    reply = json_object(text)
     skills: dict[str, str] = {}
-    for name, reason in found.items():
+    for name, reason in reply.items():
         if not isinstance(reason, str) or not printable(reason):
             raise ValueError(f"the value of {quote(name)} is no text; expected a short reason")
         skills.setdefault(skill_name(name), printable(reason)[:MAX_REASON_LENGTH])

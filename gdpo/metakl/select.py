@@ -188,7 +188,7 @@ def stable_hash(text: str) -> str:
 
 
 def hardest(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
-    """The most difficult questions that `trainset` admits, in place of LIMO; equally difficult ones by `stable_hash`."""
+    """The most difficult questions that `trainset` admits, in place of LIMO; equals by `stable_hash`."""
     admitted = [q for q in questions if admits(trainset, q)]
     return sorted(admitted, key=lambda q: (-q.difficulty, stable_hash(q.id)))[: trainset.size]
 

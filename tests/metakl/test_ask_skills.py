@@ -153,7 +153,7 @@ def test_a_small_budget_ends_in_one_sentence_and_a_larger_one_pays_for_the_rest(
         assert server.charged <= 12_000
         answered = len(server.answered)
         last = said.strip().splitlines()[-1]
-        assert re.fullmatch(r"gdpo: annotate: the budget is spent \([\d,]+ of 12,000 tokens, .*: run again .*", last), (
+        assert re.fullmatch(r"gdpo: annotate: the budget is spent \([\d,]+ of 12,000 tokens, .*; run again .*", last), (
             last
         )
         assert f"{answered} of 60 are answered and kept" in last and "raise 'budget.tokens'" in last
