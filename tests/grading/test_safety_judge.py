@@ -220,10 +220,10 @@ def test_what_is_too_long_for_a_guard_loses_its_middle_and_keeps_the_instruction
     """
     small = Guard(guard.model_copy(update={"max_tokens": 10}))
     long = " ".join(["pick", "a", "lock"] + ["sure"] * 15 + ["lock", "no"])
-    question, reply = small.fitted((long, long))
+    question, reply = small.truncated((long, long))
     assert (question, reply) == ("pick a lock lock no", "pick a lock no")
-    assert small.fitted((long, "a no")) == ("pick a lock sure sure lock no", "a no")
-    assert small.fitted(("pick a", "a no")) == ("pick a", "a no")
+    assert small.truncated((long, "a no")) == ("pick a lock sure sure lock no", "a no")
+    assert small.truncated(("pick a", "a no")) == ("pick a", "a no")
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_step_writes_a_row_a_set_and_judge(tmp_path, monkeypatch, classifier):
 def test_every_answer_is_judged_once_and_a_limit_takes_the_first(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: seen.append(pairs) or ["right"] * len(pairs)
+        "gdpo.evaluate.judging.verdicts", lambda by, pairs, cache_dir: seen.append(pairs) or ["right"] * len(pairs)
     )
     source = Source(domain="safety", reader="star1", grader="refusal", licence="MIT", mirror="star1/train.jsonl")
     _, chosen = answers(SETS[0], source, None, small_mirror(tmp_path))
@@ -388,7 +388,7 @@ def test_without_a_mirror_a_source_that_is_not_on_the_hub_is_left_out(tmp_path, 
     monkeypatch.setattr(
         "gdpo.evaluate.judging.answers", lambda known, *_: (f"hub:{known.source}", {"all": [request()]})
     )
-    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: ["right"] * len(pairs))
+    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs, cache_dir: ["right"] * len(pairs))
     judge_step(load_scale("smol"), None)
     rows = Path("results/smol/judge.csv").read_text().splitlines()[1:]
     assert [row.partition(",")[0] for row in rows] == ["star1", "gsm8k-train", "math-test5000"]
