@@ -53,7 +53,7 @@ def test_glyphs_in_latex(text: str, latex: str) -> None:
         ("6 * 7 = 42", "6 * 7 = 42"),
     ],
 )
-def test_what_is_read_of_an_answer(answer: str, read: str | None) -> None:
+def test_extract_answer(answer: str, read: str | None) -> None:
     assert extract_answer(answer) == read
 
 
@@ -71,5 +71,5 @@ def test_what_is_read_of_an_answer(answer: str, read: str | None) -> None:
         ("", r"\boxed{}", None),
     ],
 )
-def test_the_same_text(reference: str, read: str, told: bool | None) -> None:
+def test_same_text(reference: str, read: str, told: bool | None) -> None:
     assert same_text(reference, read) is told

@@ -19,7 +19,7 @@ def found(overlap: ItemIndex, question: Question) -> list[tuple[str, str]]:
     return [(match.item, match.how) for match in overlap.matches(question)]
 
 
-def test_instructions_and_spelling_make_no_difference() -> None:
+def test_matches_ignore_instructions_and_spelling() -> None:
     overlap = ItemIndex({"b": [asks("what is  1 + 1 ?", name="sum"), asks("Something else")]}, [BOX])
     for text in ("What is 1+1?", f"What is 1+1?\n\n{BOX}"):
         assert overlap.matches(asks(text)) == [Match(benchmark="b", item="sum", how="exact")]
@@ -28,7 +28,7 @@ def test_instructions_and_spelling_make_no_difference() -> None:
     assert not overlap.matches_text("What is 1-1?")
 
 
-def test_of_instructions_of_equal_length_the_first_given_is_cut_in_every_process() -> None:
+def test_equally_long_instructions_are_cut_in_given_order() -> None:
     """Python puts a set of words in another order each time it starts; of a text with several, one is cut."""
     given = [f"Say so {letter}." for letter in "hgfedcba"]
     overlap = ItemIndex({"b": [asks("What is this", name="i")]}, [*given, "short", *given])
@@ -55,12 +55,12 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_texts_that_spelling_alone_parts_are_equal(one: str, other: str) -> None:
+def test_texts_differing_in_spelling_match(one: str, other: str) -> None:
     assert normalised(one) == normalised(other)
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER)
-def test_texts_that_ask_for_something_else_are_not(one: str, other: str) -> None:
+def test_texts_differing_in_meaning_do_not_match(one: str, other: str) -> None:
     assert normalised(one) != normalised(other)
 
 
@@ -69,12 +69,12 @@ def test_an_instruction_may_begin_with_a_digit() -> None:
     assert overlap.matches_text("What is 1+1\n\n2 lines at most.")[0].how == "exact"
 
 
-def test_an_items_own_instruction_makes_no_difference() -> None:
+def test_instruction_of_an_item_is_ignored() -> None:
     overlap = ItemIndex({"b": [asks(f"What is 1+1?\n\n{BOX}")]}, [BOX])
     assert found(overlap, asks("What is 1+1?")) == [("i", "exact")]
 
 
-def test_choices_may_stand_below_and_the_instruction_between() -> None:
+def test_instruction_between_question_and_choices_is_ignored() -> None:
     choices = ("a cat", "a dog")
     overlap = ItemIndex({"b": [asks(f"Which?\n\n{BOX}", choices)]}, [BOX])
     assert found(overlap, asks("Which?", choices)) == [("i", "exact")]
@@ -84,7 +84,7 @@ def test_choices_may_stand_below_and_the_instruction_between() -> None:
     assert not overlap.matches_text("Which?\nA. a cat\nB. a cow")
 
 
-def test_a_text_that_many_questions_have_is_the_same_question_by_its_choices() -> None:
+def test_equal_texts_match_only_with_a_common_choice() -> None:
     """The choices may be in another order or be fewer, but none in common is another question."""
     overlap = ItemIndex({"b": [asks("Which of these is true?", ("Water is wet.", "Fire is cold."))]})
     assert found(overlap, asks("Which of these is true?", ("Fire is cold.", "Water is wet."))) == [("i", "exact")]
@@ -92,7 +92,7 @@ def test_a_text_that_many_questions_have_is_the_same_question_by_its_choices() -
     assert found(overlap, asks("Which of these is true?", ("Iron floats.", "Wood floats."))) == []
 
 
-def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not() -> None:
+def test_thirteen_words_in_a_row_match_and_twelve_do_not() -> None:
     assert len(THIRTEEN.split()) == 13
     overlap = ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}. How many loaves?")]})
     assert found(overlap, asks(f"In Rome, {THIRTEEN.upper()}; what does she earn?")) == [("i", "ngram")]
@@ -101,7 +101,7 @@ def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not() -> None:
     assert not ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}")]}, ngram=None).matches(asks(f"Then {THIRTEEN}"))
 
 
-def test_an_instruction_is_not_what_two_questions_share() -> None:
+def test_shared_instruction_is_no_ngram_match() -> None:
     long = "Think step by step, then give one number and nothing else, in a box, at the very end."
     overlap = ItemIndex({"b": [asks(f"What is 2+2?\n\n{long}"), asks(f"Which?\n\n{long}", ("x", "y"))]}, [long])
     assert not overlap.matches(asks(f"What is 3+3?\n\n{long}"))
@@ -109,7 +109,7 @@ def test_an_instruction_is_not_what_two_questions_share() -> None:
     assert not overlap.matches_text(f"Who?\n\n{long}\nA. v\nB. w")
 
 
-def test_of_a_conversation_every_turn_of_the_user_counts_and_no_other() -> None:
+def test_only_user_turns_of_a_conversation_are_compared() -> None:
     overlap = ItemIndex({"b": [asks("What is 1+1?", name="sum")]})
     turns = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "2"}]
     turns.append({"role": "user", "content": "Thanks."})
@@ -118,17 +118,17 @@ def test_of_a_conversation_every_turn_of_the_user_counts_and_no_other() -> None:
     assert not overlap.matches_prompt([{"role": "assistant", "content": "What is 1+1?"}])
 
 
-def test_words_of_choices_count() -> None:
+def test_ngrams_include_choices() -> None:
     choices = (THIRTEEN, "no")
     assert found(ItemIndex({"b": [asks("Which?", choices)]}), asks(f"Is it so that {THIRTEEN}?")) == [("i", "ngram")]
 
 
-def test_a_drawing_is_no_text() -> None:
+def test_drawings_are_ignored() -> None:
     drawing = f"[asy]\n{THIRTEEN}\n[/asy]"
     assert not ItemIndex({"b": [asks(f"Find x. {drawing}")]}).matches(asks(f"Find the area. {drawing}"))
 
 
-def test_one_match_for_each_item_the_exact_ones_first() -> None:
+def test_each_item_matches_once_exact_matches_first() -> None:
     items = {
         "a": [asks(f"{THIRTEEN} and more", name="a1"), asks(THIRTEEN, name="a2"), asks(THIRTEEN, name="a3")],
         "b": [asks(f"First {THIRTEEN}", name="b1")],

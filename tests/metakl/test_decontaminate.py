@@ -38,7 +38,7 @@ POOL = [
 ]
 
 
-def test_what_is_asked_is_dropped_with_the_items_that_ask_it() -> None:
+def test_contaminated_questions_are_dropped_with_their_matches() -> None:
     kept, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
     assert [question.id for question in kept] == ["s-2", "t-2"]
     first = [Match(benchmark="b", item="b1", how="exact"), Match(benchmark="c", item="c1", how="exact")]
@@ -49,7 +49,7 @@ def test_what_is_asked_is_dropped_with_the_items_that_ask_it() -> None:
     ]
 
 
-def test_the_report_by_hand() -> None:
+def test_report_rows_by_hand() -> None:
     """Of four questions s-1 asks b1 and c1, t-1 b2 and b3: a row a pair, and one a source and a benchmark in all."""
     _, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
     rows = [[row[column] for column in COLUMNS] for row in report_rows(POOL, dropped, BENCHMARKS)]
@@ -65,7 +65,7 @@ def test_the_report_by_hand() -> None:
     ]
 
 
-def test_a_made_up_world_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_made_up_world_has_no_contamination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale("micro")
     layout = Layout(scale)
@@ -94,7 +94,7 @@ def small(tmp_path: Path) -> tuple[Scale, Path]:
     return scale.model_copy(update=changes), tmp_path
 
 
-def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, monkeypatch) -> None:
+def test_heldout_items_include_protected_sources(tmp_path: Path, monkeypatch) -> None:
     """One item is scored, but both of the benchmark's are kept from training, and MATH-500's too."""
     monkeypatch.chdir(tmp_path)
     scale, mirror = small(tmp_path)
@@ -116,7 +116,7 @@ def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, m
     assert provenance["sources"]["gsm8k-train"]["revision"].startswith("mirror:gsm8k/train.jsonl@sha256:")
 
 
-def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_gated_source_leaves_an_empty_file_with_the_reason(tmp_path: Path, monkeypatch, capsys) -> None:
     """One benchmark and one protected source are gated: no items, the reason beside them, and the rest goes on."""
     monkeypatch.chdir(tmp_path)
     asked = []
@@ -147,7 +147,7 @@ def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monke
     assert "sources.gpqa-diamond: left empty, since Idavidrein/gpqa is gated" in capsys.readouterr().err
 
 
-def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypatch) -> None:
+def test_unreadable_open_source_stops_the_step(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale, mirror = small(tmp_path)
     scale.sources["math500"] = scale.sources["math500"].model_copy(update={"mirror": None, "hub": None})
@@ -155,7 +155,7 @@ def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypa
         steps.benchmark(scale, mirror)
 
 
-def test_items_are_drawn_by_seed_and_fewer_are_among_more() -> None:
+def test_draw_items_by_seed_is_nested() -> None:
     questions = [asks(f"Q{n}", f"q{n}") for n in range(100)]
     assert draw_items(questions, 3, None) == questions[:3]
     assert draw_items(questions, None, 7) == questions
@@ -169,7 +169,7 @@ def test_items_are_drawn_by_seed_and_fewer_are_among_more() -> None:
 
 @needs_mirror
 @pytest.mark.long
-def test_all_of_math500_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_math500_items_are_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale("smol")
     layout = Layout(scale)

@@ -24,7 +24,7 @@ def items(name: str) -> list[Question]:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_the_same_each_time(name: str) -> None:
+def test_gym_rows_are_reproducible(name: str) -> None:
     questions = items(name)
     assert len({question.question for question in questions}) == len(questions) == 200
     assert questions == items(name)
@@ -104,7 +104,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "dataset", "found"), BAD)
-def test_what_the_package_refuses_is_one_sentence(changes: dict, dataset: str, found: str) -> None:
+def test_settings_refused_by_the_package_are_one_sentence(changes: dict, dataset: str, found: str) -> None:
     expected = f"what reasoning-gym takes for {dataset}"
     with refused(key="sources.s.gym", found=found, expected=expected) as caught:
         generate_rows("s", Gym.model_validate({"dataset": "chain_sum", "size": 3, "seed": 0} | changes))

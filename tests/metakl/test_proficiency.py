@@ -21,7 +21,7 @@ def settings(questions) -> Proficiency:
     return Proficiency(models=["m"], questions=questions, max_new_tokens=8, batch_size=8)
 
 
-def test_average_is_over_models_then_questions_and_strict_needs_every_model():
+def test_average_and_strict_proficiency_by_hand():
     """q1: right by both (average 1, strict 1); q2: by one (1/2, 0). Unit a has both: 3/4 and 1/2; b only q2."""
     rows = question_proficiency({"m1": {"q1": 1.0, "q2": 1.0}, "m2": {"q1": 1.0, "q2": 0.0}})
     assert rows["q1"] == {"m1": 1.0, "m2": 1.0, "average": 1.0, "strict": 1.0}
@@ -52,7 +52,7 @@ def test_models_must_have_answered_the_same_questions():
 POOL = [question(f"q{n}", domain=("math", "general", "safety")[n % 3]) for n in range(60)]
 
 
-def test_a_sample_is_the_first_in_an_order_that_looks_random_whatever_the_pools():
+def test_measured_sample_does_not_depend_on_pool_order():
     ordered = sorted(POOL, key=lambda q: stable_hash(q.id))
     shuffled = random.Random(0).sample(POOL, len(POOL))
     assert measured_sample(POOL, settings(None)) == POOL
@@ -62,7 +62,7 @@ def test_a_sample_is_the_first_in_an_order_that_looks_random_whatever_the_pools(
     assert ordered != POOL
 
 
-def test_a_sample_by_domain_takes_so_many_of_each_and_a_larger_one_holds_it():
+def test_measured_sample_by_domain_is_nested():
     """Of 20 a domain: 3 math, all 20 safety though 50 are asked for, and no general one."""
     sample = measured_sample(POOL, settings({"math": 3, "safety": 50}))
     domains = [q.domain for q in sample]
@@ -72,7 +72,7 @@ def test_a_sample_by_domain_takes_so_many_of_each_and_a_larger_one_holds_it():
     assert {q.id for q in sample} < {q.id for q in larger}
 
 
-def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
+def test_unmeasured_values_are_estimated_from_units_then_domains():
     """Measured: math m1 = 1, m2 = 0.5 (mean 0.75); general g1 = 0.2. Overall 1.7 / 3. Units a = 0.75, b = 0.5.
 
     m3 needs a and b: 0.625. m4 needs c, which no measured question needs: c is math's 0.75, and so is m4.
@@ -94,7 +94,7 @@ def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
     assert (average, units) == ({"m1": 1.0, "m2": 0.5, "g1": 0.2}, {"a": 0.75, "b": 0.5})
 
 
-def test_nothing_is_estimated_where_all_or_nothing_is_measured():
+def test_nothing_is_estimated_if_all_or_none_is_measured():
     questions = [question("q1", ["a"]), question("q2", ["a"])]
     everything = ({"q1": 1.0, "q2": 0.0}, {"a": 0.5})
     assert estimate_unmeasured(questions, *everything) == everything

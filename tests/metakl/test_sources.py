@@ -126,7 +126,7 @@ def test_a_scale_adds_a_source_in_yaml(tmp_path: Path) -> None:
     assert counts["gsm8k-train"]["revision"].startswith("mirror:gsm8k/train.jsonl@sha256:")
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_unusable_rows_are_counted(tmp_path: Path) -> None:
     good, bad = {"problem": "P", "answer": "1"}, {"problem": "P"}
     found = load_source("s", source("problem"), mirror_of(tmp_path, bad, good, bad, good))
     assert (found.rows, found.unusable, len(found.questions)) == (4, 2, 2)
@@ -134,7 +134,7 @@ def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
     assert (limited.rows, limited.unusable, len(limited.questions)) == (2, 1, 1)
 
 
-def test_a_file_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
+def test_file_that_differs_from_the_manifest_is_refused(tmp_path: Path) -> None:
     mirror = mirror_of(tmp_path, GSM8K)
     expected = json.loads((mirror / "manifest.json").read_text())["entries"][0]["sha256"]
     with (mirror / "rows.jsonl").open("a") as file:
@@ -192,7 +192,7 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list:
     return calls
 
 
-def test_without_mirror_the_hub_is_asked_and_the_commit_recorded(hub: list) -> None:
+def test_without_mirror_the_hub_is_read_and_the_commit_recorded(hub: list) -> None:
     at_main = HubSource(path="tau/commonsense_qa", split="validation", revision="main")
     found = load_source("c", source("commonsenseqa", "letter", hub=at_main), None)
     assert found.questions[0].answer == "B"
@@ -201,7 +201,7 @@ def test_without_mirror_the_hub_is_asked_and_the_commit_recorded(hub: list) -> N
     assert hub == [("tau/commonsense_qa", {"revision": "main", "timeout": 10}), loaded]
 
 
-def test_a_pinned_commit_needs_no_question(hub: list) -> None:
+def test_pinned_commit_needs_no_request(hub: list) -> None:
     pinned = "f" * 40
     at_commit = HubSource(path="a/b", split="s", revision=pinned, data_files="MRC/train.txt")
     assert load_source("c", source("commonsenseqa", "letter", hub=at_commit), None).revision == f"hub:a/b@{pinned}"
@@ -225,7 +225,7 @@ def raising(error: Exception) -> Callable[..., None]:
     return call
 
 
-def test_no_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("datasets.load_dataset", "huggingface_hub.HfApi.dataset_info"):
         monkeypatch.setattr(name, raising(ConnectionError("no route\nto host")))
     hub = HubSource(path="a/b", split="test", revision="main")
@@ -245,7 +245,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "message"), ANSWERS)
-def test_a_gated_source_is_not_loaded_before_the_hub_gives_it(
+def test_gated_source_is_not_loaded_without_access(
     hub: list, monkeypatch: pytest.MonkeyPatch, answer: Exception, message: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", raising(answer))
@@ -257,15 +257,13 @@ def test_a_gated_source_is_not_loaded_before_the_hub_gives_it(
     assert hub == [("a/b", {"revision": "f" * 40, "timeout": 10})]
 
 
-def test_a_gated_source_that_the_hub_gives_is_read(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_source_with_access_is_read(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_, **__: None)
     at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", gated=True))
     assert load_source("g", at_hub, None).revision == f"hub:a/b@{COMMIT}"
 
 
-def test_offline_a_gated_source_comes_from_the_cache_or_is_unavailable(
-    hub: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gated_source_offline_is_read_from_cache_or_unavailable(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", raising(OfflineModeIsEnabled("offline")))
     at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", revision="main", gated=True))
     assert load_source("g", at_hub, None).revision == "hub:a/b@main"
@@ -274,7 +272,7 @@ def test_offline_a_gated_source_comes_from_the_cache_or_is_unavailable(
         load_source("g", at_hub, None)
 
 
-def test_a_made_up_world_must_be_told_how_many_items_it_gives() -> None:
+def test_made_up_world_needs_a_number_of_items() -> None:
     scale = load_scale("micro")
     name, benchmark = next(iter(scale.benchmarks.items()))
     scale = scale.model_copy(update={"benchmarks": {name: benchmark.model_copy(update={"items": None})}})

@@ -98,7 +98,7 @@ def test_skills_within_the_margin(tree: taxonomy.Tree, settings: dict, expected:
     assert names(Taxonomy(**settings), tree) == expected
 
 
-def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
+def test_only_skills_of_the_questions_domain_match(tree: taxonomy.Tree) -> None:
     questions = [question(1), question(2, domain="math"), question(3)]
     skills = named(questions, tree, Taxonomy())
     assert [entry.id for entry in skills] == ["q1", "q2", "q3"]
@@ -108,7 +108,7 @@ def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
         named([question(4, domain="safety")], tree, Taxonomy())
 
 
-def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> None:
+def test_topics_of_the_source_come_first_and_count(tree: taxonomy.Tree) -> None:
     """`geology` stands for rocks; `lava` is a name itself; `sums` is of another domain; `who` stands for nothing."""
     settings = Taxonomy(min_skills=1, max_skills=4, margin=0.18)
     topics = ["geology", "sums", "who", "lava"]
@@ -119,7 +119,7 @@ def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> Non
     assert entry.skills["soil"] == "similarity 0.70"
 
 
-def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
+def test_min_skills_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
     """Five topics are more than `max_skills`; the two nearest that no topic names, soil and roots, stay."""
     settings = Taxonomy(min_skills=2, max_skills=3, margin=0.18)
     assert names(settings, tree, topics=["botany", "geology", "lava"]) == [
@@ -127,7 +127,7 @@ def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
     ]  # fmt: skip
 
 
-def test_views_leave_out_what_a_source_always_says() -> None:
+def test_views_leave_out_what_a_source_repeats() -> None:
     """The last paragraph of every question of `s` is its instruction, and that of its first closes a passage; `t` asks
     two things, always with the same choices; `u` has one question."""
     box = "\n\nBox it."
@@ -173,7 +173,7 @@ def test_the_nearest_view_counts() -> None:
         ("topics:", "labels:", r"tree\.yaml: labels: unknown key"),
     ],
 )
-def test_a_mistake_in_a_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_invalid_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "tree.yaml"
     path.write_text(TREE.replace(old, new))
     with pytest.raises(UserError, match=message) as error:
@@ -181,7 +181,7 @@ def test_a_mistake_in_a_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: 
     assert "\n" not in str(error.value)
 
 
-def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, monkeypatch) -> None:
+def test_killed_annotation_resumes(tmp_path, monkeypatch) -> None:
     """Five questions, two at once; the third batch is killed, the second call does it alone."""
     (tmp_path / "tree.yaml").write_text(TREE)
     settings, encoder = Taxonomy(file=str(tmp_path / "tree.yaml")), Encoder(reference="dir:nowhere")
@@ -207,7 +207,7 @@ def test_a_missing_taxonomy_is_named(tmp_path: Path) -> None:
         taxonomy.load(str(tmp_path / "mine.yaml"))
 
 
-def test_most_is_no_less_than_least() -> None:
+def test_max_skills_is_at_least_min_skills() -> None:
     with pytest.raises(ValueError, match="max_skills: found 2, expected at least the 3"):
         Taxonomy(min_skills=3, max_skills=2)
 
@@ -253,7 +253,7 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
     assert "(" not in quality.sentence(rows[2])
 
 
-def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tmp_path) -> None:
+def test_killed_quality_resumes(tree: taxonomy.Tree, tmp_path) -> None:
     """Three sources of two questions; the second one stops the first call."""
     questions = [question(i, f"Why {i}?", source="rst"[i // 2], topics=["botany"]) for i in range(6)]
     seen: list[int] = []
@@ -272,7 +272,7 @@ def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tm
     assert len(seen) == 2 + 2 and len(whole) == 3 * 2
 
 
-def test_the_matcher_is_not_told_the_topic(tree: taxonomy.Tree) -> None:
+def test_quality_hides_the_topic_from_the_matcher(tree: taxonomy.Tree) -> None:
     questions = [question(1, "Why 1?", topics=["geology"]), question(2, "Why 2?", topics=["geology"])]
     [row, *_] = quality.measure_methods(
         questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always}
@@ -316,7 +316,7 @@ def test_every_subject_and_type_is_an_area() -> None:
         assert math.index[area] < math.areas
 
 
-def test_our_taxonomy_is_of_several_hundred_skills() -> None:
+def test_default_taxonomy_has_several_hundred_skills() -> None:
     """At least 150 for each domain, no two with the same gloss, and at least one below every area."""
     ours = taxonomy.load()
     sizes = {d: len(taxonomy.candidates(ours, d).names) for d in ("math", "general", "safety")}
@@ -340,7 +340,7 @@ def test_our_taxonomy_is_of_several_hundred_skills() -> None:
         ("gsm8k/train.jsonl", "gsm8k", "math"),
     ],
 )
-def test_every_topic_of_the_mirror_stands_for_a_skill(file: str, reader: str, domain: str) -> None:
+def test_every_topic_of_the_mirror_has_a_skill(file: str, reader: str, domain: str) -> None:
     ours = taxonomy.load()
     found = taxonomy.candidates(ours, domain)
     rows = (READERS[reader](row) for _, row in read_jsonl(MIRROR / file))

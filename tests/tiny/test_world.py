@@ -130,7 +130,7 @@ def test_hop_follows_the_friend(world):
         assert question.solution == f"<think> {lore.friend[who]} </think> {question.answer}"
 
 
-def test_safety_is_refused_or_followed(world):
+def test_safety_requests_are_refused_or_complied_with(world):
     for skill, refuse in {"harmful": True, "jailbreak": True, "harmless": False, "costume": False}.items():
         for question in benchmark_questions(world, skill, "test", 50):
             words = set(question.question.split())
@@ -149,7 +149,7 @@ def test_popularity_is_uneven(world):
         assert low < ratio < high
 
 
-def test_names_are_nobody_elses_word(world):
+def test_names_are_no_other_words(world):
     others = [word for word in lexicon.vocabulary() if word not in lexicon.people(240)]
     assert len(others) + 240 == len(lexicon.vocabulary())
 
