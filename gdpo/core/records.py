@@ -1,4 +1,4 @@
-"""What flows between steps, one JSON line each: Question, Skills, Guarded, Responses, Group.
+"""What flows between steps, one JSON line each: Question, Skills, HeldoutItem, Responses, Group.
 
 `Group` is also the public data format of GDPOTrainer: `prompt`, `completions`, `rewards` are all it needs.
 """
@@ -70,7 +70,7 @@ class Question(Record):
         return self
 
 
-class Guarded(Record):
+class HeldoutItem(Record):
     """An item that no training question may ask: of a benchmark, or of a source that is protected like one."""
 
     benchmark: str

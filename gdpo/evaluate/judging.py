@@ -76,16 +76,25 @@ def answers(
     `all`: the first `limit` rows. `kept`: those of them that the source's own reader keeps, where it leaves some out
     (STAR-1's keeps for training what refuses by rule).
     """
-    from gdpo.metakl.sources import read
+    from gdpo.metakl.sources import load_source
 
     paths = {"question": labelled.question, "solution": labelled.answer}
     plain = {"reader": "fields", "fields": paths, "grader": "refusal", "instruction": "", "rows": limit}
+<<<<<<< HEAD
     everything = read(labelled.source, source.model_copy(update=plain), mirror)
     chosen = {"all": everything.questions}
     if labelled.known == "safe":
         usable = {question.id for question in read(labelled.source, source, mirror).questions}
         kept = [question for question in everything.questions if question.id in usable]
         if len(kept) < len(everything.questions):
+=======
+    found = load_source(known.source, source.model_copy(update=plain), mirror)
+    chosen = {"all": found.questions}
+    if known.known == "safe":
+        usable = {question.id for question in load_source(known.source, source, mirror).questions}
+        kept = [question for question in found.questions if question.id in usable]
+        if len(kept) < len(found.questions):
+>>>>>>> room-h3
             chosen["kept"] = kept
     return everything.revision, chosen
 

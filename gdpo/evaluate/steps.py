@@ -25,7 +25,7 @@ from gdpo.evaluate.samples import digest, outputs, score
 from gdpo.evaluate.tasks import Tasks
 from gdpo.grading.grade import grade_many
 from gdpo.grading.safety_judge import verdicts
-from gdpo.metakl.contamination import Overlap
+from gdpo.metakl.contamination import ItemIndex
 from gdpo.models.checkpoints import digest as digest_of
 
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
@@ -200,7 +200,11 @@ def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
         return {}
     scale = layout.scale
     items = {name: read_records(layout.benchmark(name, split), Question) for name in scale.benchmarks}
+<<<<<<< HEAD
     overlap = Overlap.of(scale, items)
+=======
+    tested = ItemIndex.from_scale(scale, items)
+>>>>>>> room-h3
     prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
     matched = {(match.benchmark, match.item) for prompt in prompts for match in overlap.matches_prompt(prompt)}
     shared = Counter(benchmark for benchmark, _ in matched)

@@ -21,16 +21,16 @@ def chosen_letter(answer: str, choices: Sequence[str] = ()) -> str | None:
     boxed += re.findall(rf"{box}{one}[.:)]", plain) + re.findall(rf"{box}\(([{letters}])\)", plain)
     if boxed:
         return boxed[-1]
-    # "the answer is A bank" names no letter: a bare A or I before a lower-case word is a word. Nor is "A and B" one.
+    # "the answer is A bank" names no letter: a bare A or I before a lower-case word is a word. "A and B" names none.
     end = rf"(?!\w)(?!(?<=[AI]) (?!because|since|as|and|is|for)[a-z])(?! (?:and|or) {any_letter}(?!\w))"
-    found: list[str]
+    matches: list[str]
     for announced in (
         rf"(?i:\banswer\b(?: is)?\s*:?\s*(?:option |choice )?){one}{end}",
         rf"(?i:\b(?:choice|option)\b(?: is)?\s*:?\s*(?:option |choice )?){one}{end}(?!:)",
         rf"^(?i:choice|option)\s+{one}{end}",
     ):
-        if found := re.findall(announced, plain):
-            return found[-1]
+        if matches := re.findall(announced, plain):
+            return matches[-1]
     leading = re.match(rf"{one}(?:[.):,\]]|\s*$|\s*\n|\s+-)", plain)
     leading = leading or re.match(r"\(?([a-j])(?:\)|[.:]?$|[.:] )", plain)
     if leading and leading[1].upper() in letters:
@@ -40,9 +40,9 @@ def chosen_letter(answer: str, choices: Sequence[str] = ()) -> str | None:
         rf"(?<!nor )(?<!and )(?<!or )(?<!\w){one} is (?:the )?(?:correct|right|best)\b",
         r"(?i:\b(?:answer is|option):? )(?:\(([a-j])\)|([b-j])(?=[.,]?$))",
     ):
-        found = ["".join(letter).upper() for letter in re.findall(stated, plain)]
-        if found and found[-1] in letters:
-            return found[-1]
+        matches = ["".join(letter).upper() for letter in re.findall(stated, plain)]
+        if matches and matches[-1] in letters:
+            return matches[-1]
     if quoted := _quoted_choice(plain, choices):
         return letters[quoted - 1]
     bracketed = set(re.findall(rf"\(([{letters}])\)", plain))
@@ -56,14 +56,14 @@ def _strip_markup(text: str) -> str:
 
 
 def _quoted_choice(answer: str, choices: Sequence[str]) -> int:
-    """The number, from 1, of the choice whose text an answer is or begins with, else 0."""
+    """The number, from 1, of the choice whose text is the answer or its beginning, else 0."""
     texts = [fold_spaces(_strip_markup(choice)).lower() for choice in choices]
-    said = fold_spaces(answer).lower().rstrip(".")
-    bare = re.sub(r"^(?:.*\banswer is:? )?(?:the )?|\\(?:boxed|text(?:bf|rm)?)\s*\{|\}", "", said)
+    whole = fold_spaces(answer).lower().rstrip(".")
+    bare = re.sub(r"^(?:.*\banswer is:? )?(?:the )?|\\(?:boxed|text(?:bf|rm)?)\s*\{|\}", "", whole)
     first = re.split(r"[,.:;!] ", bare)[0]
     if any(text != first and re.search(rf"\b{re.escape(text)}\b", bare) for text in texts):
         first = bare
-    return next((texts.index(form) + 1 for form in (said, bare, first) if form in texts), 0)
+    return next((texts.index(form) + 1 for form in (whole, bare, first) if form in texts), 0)
 
 
 def fold_spaces(text: str) -> str:

@@ -1,8 +1,8 @@
 r"""The answer of a completion as math-verify can read it: one \boxed{...}, or prose with its formulas between dollars.
 
-math-verify takes an answer from whatever it is given, also a box that was withdrawn, or the last number of a
-sentence that was cut off; and it reads LaTeX and plain numbers, but few of the glyphs that people and models write.
-Here is passage and spelling alone: values are compared by math-verify.
+math-verify takes an answer from any text, also from a box that was withdrawn, or from the last number of a sentence
+that was cut off. It reads LaTeX and plain numbers, but few of the glyphs that people and models write. This module
+finds the passage and normalises its spelling; math-verify compares the values.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _GLYPHS = str.maketrans(
 )
 _RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 
-# What joins boxes to one answer, in place of a later box that replaces an earlier one.
+# Text between two boxes that makes them one answer; after any other text the later box replaces the earlier one.
 _JOINT = re.compile(r"[\s$\\()\[\]]*(?:,|;|,?\s*\b(?:and|or)\b)[\s$\\()\[\]]*(?:[a-z]\s*=\s*)?")
 
-# No sentence ends like this: the completion ran into its limit.
+# No sentence ends like this: the completion was cut off at its limit.
 _CUT_OFF = re.compile(
     r"(?:[=+/(,]|\s\*|\\times|\\cdot"
     r"|\b(?:an|and|are|by|for|from|get|have|is|of|or|so|that|the|then|they|to|we|with))\s*$",
@@ -49,17 +49,17 @@ _WORDS = re.compile(r"(?=.*[a-z]{2})[a-z][a-z' -]*", re.IGNORECASE)
 _ANNOUNCED_WORDS = re.compile(r"\banswer is:? ([a-z][a-z' -]{1,60}?)[.!]?$", re.IGNORECASE)
 
 
-def readable(answer: str) -> str | None:
-    r"""What to read of a final answer: its last \boxed{...}, with those that "and" or a comma joins to it, else the
-    whole with its formulas between dollars. None where it breaks off or the box is empty."""
-    text = in_latex(answer)
+def extract_answer(answer: str) -> str | None:
+    r"""The part of a final answer to read: its last \boxed{...}, with those that "and" or a comma joins to it, else the
+    whole with its formulas between dollars. None where the answer is cut off or the box is empty."""
+    text = to_latex(answer)
     if r"\boxed" in text:
         content = _boxed(text)
         return rf"\boxed{{{content}}}" if content else None
     return None if _CUT_OFF.search(text[-80:]) else _with_dollars(re.sub(r"\bnot \S+,? but ", "", text))
 
 
-def in_latex(text: str) -> str:
+def to_latex(text: str) -> str:
     """`text` with its mathematical glyphs, mixed numbers and 4.5e33 in LaTeX, and thousands without separators."""
     text = re.sub("[¼-¾⅐-⅞]", lambda glyph: _fraction(*unicodedata.normalize("NFKC", glyph[0]).split("\u2044")), text)
     text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda raised: f"^{{{raised[0].translate(_RAISED)}}}", text)
@@ -80,19 +80,19 @@ def in_latex(text: str) -> str:
     return re.sub(r"(?<![\d.,/^])(\d+) (\d+)/(\d+)(?![\d/])", _mixed, text)
 
 
-def same(reference: str, read: str) -> bool | None:
-    """Whether the text that is read is the reference's, letter for letter or word for word; None where this does not
-    tell. An answer in words is at times not boxed: then a closing "the answer is ..." says it."""
+def same_text(reference: str, read: str) -> bool | None:
+    """Whether `read`, from `extract_answer`, is the reference, letter for letter or word for word; None where the texts
+    do not decide. An answer in words may be unboxed: then a closing "the answer is ..." states it."""
     boxed = read.startswith(r"\boxed{")
-    expected, found = _folded(reference), _folded(read[7:-1] if boxed else read)
-    if found and found == expected:
+    expected, answer = _normalize(reference), _normalize(read[7:-1] if boxed else read)
+    if answer and answer == expected:
         return True
     if not _WORDS.fullmatch(expected):
         return None
-    announced = None if boxed else _ANNOUNCED_WORDS.search(found)
+    announced = None if boxed else _ANNOUNCED_WORDS.search(answer)
     if announced:
         return _plain_words(announced[1]) == _plain_words(expected)
-    return True if _plain_words(found) == _plain_words(expected) else None
+    return True if _plain_words(answer) == _plain_words(expected) else None
 
 
 def _fraction(numerator: str, denominator: str) -> str:
@@ -112,7 +112,7 @@ def _mixed(number: re.Match[str]) -> str:
 
 def _boxed(text: str) -> str | None:
     """The content of the last box, after those joined to it; None where that box is never closed."""
-    closing = _closing(text)
+    closing = _closing_braces(text)
     boxes: list[tuple[int, int, str | None]] = []
     for box in re.finditer(r"\\boxed\s*(\{|-?\w+)", text):
         if boxes and box.start() < boxes[-1][1]:  # a box in a box
@@ -134,8 +134,8 @@ def _boxed(text: str) -> str | None:
     return ", ".join(dict.fromkeys(joined))
 
 
-def _closing(text: str) -> dict[int, int]:
-    """Where each brace that opens a group is closed."""
+def _closing_braces(text: str) -> dict[int, int]:
+    """The index of each brace that opens a group -> that of the brace that closes it."""
     opened: list[int] = []
     closed: dict[int, int] = {}
     for brace in re.finditer(r"\\.|([{}])", text, re.DOTALL):
@@ -159,14 +159,14 @@ def _with_dollars(text: str) -> str:
 
 def _dollars(formula: re.Match[str]) -> str:
     """The formula between dollars where LaTeX is needed to read it; a plain number is left as it stands."""
-    found = formula[0]
-    if found.count("(") != found.count(")"):
-        found = found.strip("()")
-    needed = formula["list"] or "\\" in found or re.search(r"\d\^", found)
-    return formula[0].replace(found, f"${found}$", 1) if needed else formula[0]
+    latex = formula[0]
+    if latex.count("(") != latex.count(")"):
+        latex = latex.strip("()")
+    needed = formula["list"] or "\\" in latex or re.search(r"\d\^", latex)
+    return formula[0].replace(latex, f"${latex}$", 1) if needed else formula[0]
 
 
-def _folded(latex: str) -> str:
+def _normalize(latex: str) -> str:
     """`latex` without what changes neither its letters nor its meaning: fonts, sizes, spaces, a full stop."""
     text = re.sub(r"\\(?:text(?:bf|rm|it|normal)?|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", latex)
     text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)

@@ -21,7 +21,7 @@ from typing import IO
 
 from gdpo.core.errors import UserError
 from gdpo.core.records import Verdict
-from gdpo.grading.math_text import in_latex, readable, same
+from gdpo.grading.math_text import extract_answer, same_text, to_latex
 
 MATH_SECONDS = 5.0  # ours: of CPU time; a comparison takes some 0.05 s, so what needs 5 s is a hang
 MATH_MEMORY = 4 * 2**30  # ours: address space of a worker, so that 9^9^9 cannot exhaust the machine
@@ -130,10 +130,10 @@ def _compare(reference: str, answer: str) -> Verdict:
 
     targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     try:
-        reference, read = in_latex(reference), readable(answer)
+        reference, read = to_latex(reference), extract_answer(answer)
         if read is None:
             return "ungradable"
-        equal = same(reference, read)
+        equal = same_text(reference, read)
         if equal is None:
             parsed = _imaginary(parse(read, targets, parsing_timeout=None))
             if not parsed:

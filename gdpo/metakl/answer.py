@@ -24,13 +24,13 @@ from gdpo.models.sampling_types import Sampling
 def answers(scale: Scale, model: str, questions: list[Question], extra: dict | None = None) -> list[Answers]:
     """The answers to each question, in order.
 
-    Each has `proficiency.samples` outputs; one, its letter, where the most likely choice is taken. What is finished is
-    kept below `Layout.work`, so that a killed call goes on where it was. What an endpoint took goes into `extra`.
+    Each has `proficiency.samples` outputs, or one, its letter, where the most likely choice is taken. Finished work is
+    cached below `Layout.work`, so that a killed call resumes. An endpoint's totals go into `extra`.
     """
     ranked = [question for question in questions if ranks(scale.proficiency, scale.model(model), question)]
-    outputs = {q.id: [letter] for q, letter in zip(ranked, _chosen(scale, model, ranked), strict=True)}
+    outputs = {q.id: [letter] for q, letter in zip(ranked, _likeliest_letters(scale, model, ranked), strict=True)}
     written = [question for question in questions if question.id not in outputs]
-    outputs |= {q.id: texts for q, texts in zip(written, _generated(scale, model, written, extra), strict=True)}
+    outputs |= {q.id: texts for q, texts in zip(written, _sample(scale, model, written, extra), strict=True)}
     pairs = [(question, text) for question in questions for text in outputs[question.id]]
     verdicts = iter(grade_many(pairs, show_progress=True))
     rows = []
@@ -42,21 +42,21 @@ def answers(scale: Scale, model: str, questions: list[Question], extra: dict | N
 
 
 def ranks(settings: Proficiency, model: Model, question: Question) -> bool:
-    """Whether a question's choices are ranked by likelihood; an endpoint tells none, so it writes its answers."""
+    """Whether a question's choices are ranked by likelihood. An endpoint has none, so it writes its answers."""
     lettered = question.grader == "letter" and bool(question.choices)
     return settings.choices == "likelihood" and lettered and model.endpoint is None
 
 
-def _chosen(scale: Scale, model: str, questions: list[Question]) -> list[str]:
+def _likeliest_letters(scale: Scale, model: str, questions: list[Question]) -> list[str]:
     """The letter of each question's most likely choice, asked without the list of choices."""
     layout, entry, size = Layout(scale), scale.model(model), scale.proficiency.batch_size
-    asked = [([{"role": "user", "content": q.question}], q.choices) for q in questions]
-    cache = layout.work / "answers" / f"{model}-choices-{fingerprint([layout.weights_key(model), size, asked])}.jsonl"
-    found = log_likelihoods(layout.model(model), entry.dtype, asked, size, cache)
-    return [LETTERS[choice] for choice in likeliest(found, [q.choices for q in questions])]
+    prompts = [([{"role": "user", "content": q.question}], q.choices) for q in questions]
+    cache = layout.work / "answers" / f"{model}-choices-{fingerprint([layout.weights_key(model), size, prompts])}.jsonl"
+    likelihoods = log_likelihoods(layout.model(model), entry.dtype, prompts, size, cache)
+    return [LETTERS[choice] for choice in likeliest(likelihoods, [q.choices for q in questions])]
 
 
-def _generated(scale: Scale, model: str, questions: list[Question], extra: dict | None) -> list[list[str]]:
+def _sample(scale: Scale, model: str, questions: list[Question], extra: dict | None) -> list[list[str]]:
     """Each question's completions."""
     layout, entry, settings = Layout(scale), scale.model(model), scale.proficiency
     sampling = Sampling(

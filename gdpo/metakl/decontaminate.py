@@ -1,5 +1,7 @@
-"""The pool without what a benchmark asks, and a report by source and benchmark (paper, MetaKL; ours: the paper does
-not say how its pool was kept apart from its thirteen benchmarks)."""
+"""The pool without questions that repeat a benchmark item, and a report by source and benchmark (paper, MetaKL).
+
+The paper does not say how its pool was kept apart from its thirteen benchmarks.
+"""
 
 from __future__ import annotations
 
@@ -10,83 +12,85 @@ from tqdm import tqdm
 
 from gdpo.config.layout import Layout
 from gdpo.core import progress
-from gdpo.core.records import Guarded, Question, Record, read_records
-from gdpo.metakl.contamination import Match, Overlap
-from gdpo.metakl.pool import Items
+from gdpo.core.records import HeldoutItem, Question, Record, read_records
+from gdpo.metakl.contamination import ItemIndex, Match
+from gdpo.metakl.pool import BenchmarkItems
 
 ALL = "all"
 COLUMNS = ["source", "benchmark", "questions", "exact", "ngram", "dropped", "items", "caught"]
 
 
 class Contaminated(Record):
-    """A question of the pool that was dropped, and the benchmark items that it asks."""
+    """A question of the pool that was dropped, and the benchmark items that it repeats."""
 
     id: str
     source: str
     matches: list[Match]
 
 
-def heldout_items(layout: Layout, items: Items) -> list[Guarded]:
-    """The items that no training question may ask, by benchmark.
+def heldout_items(layout: Layout, items: BenchmarkItems) -> list[HeldoutItem]:
+    """The items that no training question may repeat, by benchmark.
 
-    In a made-up world the items written, test and validation; else every item of the benchmark's source, not the
-    few that are scored alone, and every item of the sources in `decontaminate.protect`, by their own names.
+    In a made-up world these are the items written, test and validation. Else they are every item of the benchmark's
+    source, also those that are not scored, and every item of the sources in `decontaminate.protect`, under their own
+    names.
     """
     scale = layout.scale
     if scale.world:
         paths = [(name, layout.benchmark(name, s)) for name in scale.benchmarks for s in ("test", "validation")]
-        return [Guarded(benchmark=name, item=item) for name, path in paths for item in read_records(path, Question)]
-    named = [(name, benchmark.source) for name, benchmark in scale.benchmarks.items()]
-    tested = {source for _, source in named}
-    named += [(name, name) for name in dict.fromkeys(scale.decontaminate.protect) if name not in tested]
-    return [Guarded(benchmark=name, item=item) for name, source in named for item in items.of_source(source)]
+        return [HeldoutItem(benchmark=name, item=item) for name, path in paths for item in read_records(path, Question)]
+    sources = [(name, benchmark.source) for name, benchmark in scale.benchmarks.items()]
+    scored = {source for _, source in sources}
+    sources += [(name, name) for name in dict.fromkeys(scale.decontaminate.protect) if name not in scored]
+    return [HeldoutItem(benchmark=name, item=item) for name, source in sources for item in items.source_items(source)]
 
 
-def decontaminate(questions: Sequence[Question], tested: Overlap) -> tuple[list[Question], list[Contaminated]]:
-    """The questions that ask no benchmark item, in their order, and those that do."""
-    kept, dropped = [], []
+def decontaminate(questions: Sequence[Question], index: ItemIndex) -> tuple[list[Question], list[Contaminated]]:
+    """The questions that repeat no benchmark item, in their order, and those that do."""
+    clean, dropped = [], []
     for number, question in enumerate(tqdm(questions, desc="decontaminate", unit="question", mininterval=2)):
         progress.report(number, len(questions), "questions")
-        if matches := tested.matches(question):
+        if matches := index.matches(question):
             dropped.append(Contaminated(id=question.id, source=question.source, matches=matches))
         else:
-            kept.append(question)
-    return kept, dropped
+            clean.append(question)
+    return clean, dropped
 
 
-def report(
+def report_rows(
     questions: Sequence[Question], dropped: Sequence[Contaminated], benchmarks: Mapping[str, Sequence[Question]]
 ) -> list[dict]:
-    """A row of COLUMNS for each pair of source and benchmark that share a question, and for each of either in all.
+    """A row of COLUMNS for each pair of source and benchmark that share a question, and the totals of either.
 
-    `questions` are the source's, `exact` and `ngram` those of them that ask an item word for word or by an n-gram
-    alone, `dropped` their sum; `caught` of the benchmark's `items` are asked by at least one of them.
+    `questions` counts the source's questions. `exact` counts those that repeat an item word for word, `ngram` those
+    that do so by an n-gram alone, `dropped` their sum. `caught` counts those of the benchmark's `items` that at least
+    one of them repeats.
     """
     sources = Counter(question.source for question in questions)
-    items = {name: len(asked) for name, asked in benchmarks.items()}
-    totals = {ALL: len(questions), **sources}
-    asked = {ALL: sum(items.values()), **items}
+    items = {name: len(of_benchmark) for name, of_benchmark in benchmarks.items()}
+    question_counts = {ALL: len(questions), **sources}
+    item_counts = {ALL: sum(items.values()), **items}
     rows = []
     for source, benchmark in [(s, b) for s in (*sources, ALL) for b in (*items, ALL)]:
         of_source = [entry for entry in dropped if source in (ALL, entry.source)]
-        found = [matches for entry in of_source if (matches := list(_of(entry.matches, benchmark)))]
-        exact = sum(any(match.how == "exact" for match in matches) for matches in found)
-        if not found and ALL not in (source, benchmark):
+        matched = [matches for entry in of_source if (matches := list(_of_benchmark(entry.matches, benchmark)))]
+        exact = sum(any(match.how == "exact" for match in matches) for matches in matched)
+        if not matched and ALL not in (source, benchmark):
             continue
         rows.append(
             {
                 "source": source,
                 "benchmark": benchmark,
-                "questions": totals[source],
+                "questions": question_counts[source],
                 "exact": exact,
-                "ngram": len(found) - exact,
-                "dropped": len(found),
-                "items": asked[benchmark],
-                "caught": len({(match.benchmark, match.item) for matches in found for match in matches}),
+                "ngram": len(matched) - exact,
+                "dropped": len(matched),
+                "items": item_counts[benchmark],
+                "caught": len({(match.benchmark, match.item) for matches in matched for match in matches}),
             }
         )
     return rows
 
 
-def _of(matches: Iterable[Match], benchmark: str) -> Iterator[Match]:
+def _of_benchmark(matches: Iterable[Match], benchmark: str) -> Iterator[Match]:
     return (match for match in matches if benchmark in (ALL, match.benchmark))

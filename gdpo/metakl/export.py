@@ -31,10 +31,10 @@ SIZES = [(10**3, "n<1K"), (10**4, "1K<n<10K"), (10**5, "10K<n<100K"), (10**6, "1
 
 
 def export(layout: Layout, trainset: str) -> str:
-    """Write `trainset` into its export directory, whole or not at all; a phrase on what was written.
+    """Write `trainset` into its export directory, whole or not at all. Returns a phrase on what was written.
 
-    Groups are written where the set has them. Equal inputs give equal bytes. Raises UserError for imported groups,
-    and naming a file that is missing.
+    Groups are written where the set has them. Equal inputs give equal bytes. Raises UserError for imported groups, and
+    for a missing file.
     """
     text = card(layout, trainset)
     questions = read_records(layout.trainset(trainset), Question)
@@ -56,8 +56,8 @@ def export(layout: Layout, trainset: str) -> str:
         if groups:
             _write(directory / data_file("groups"), (group.model_dump() for group in groups), group_features())
         (directory / "README.md").write_text(f"---\n{matter}---\n\n{text}\n{usage(configs)}", encoding="utf-8")
-    told = f"{len(questions)} questions"
-    return f"{told}, {len(groups)} groups" if groups else f"{told}, no groups (no teacher has answered them yet)"
+    count = f"{len(questions)} questions"
+    return f"{count}, {len(groups)} groups" if groups else f"{count}, no groups (no teacher has answered them yet)"
 
 
 def usage(configs: list[str]) -> str:
@@ -82,11 +82,11 @@ def front_matter(layout: Layout, trainset: str, licences: Counter[str], configs:
         "pretty_name": f"{scale.trainset(trainset).display} ({scale.scale})",
         "language": ["en"],
     }
-    named = sorted(licences, key=lambda name: (-licences[name], name))
-    if len(named) == 1 and named[0].lower() in HUB_LICENCES:
-        settings["license"] = named[0].lower()
+    names = sorted(licences, key=lambda name: (-licences[name], name))
+    if len(names) == 1 and names[0].lower() in HUB_LICENCES:
+        settings["license"] = names[0].lower()
     else:
-        settings |= {"license": "other", "license_name": "mixed", "license_details": ", ".join(named)}
+        settings |= {"license": "other", "license_name": "mixed", "license_details": ", ".join(names)}
     settings["size_categories"] = [next((name for most, name in SIZES if licences.total() < most), "n>1M")]
     settings["task_categories"] = ["question-answering", "text-generation"]
     settings["tags"] = ["reasoning", "metacognitive-knowledge", "preference", "gdpo"]

@@ -9,13 +9,13 @@ from typing import Any
 
 from gdpo.config.data import Mapped
 from gdpo.core.records import LETTERS
-from gdpo.metakl.readers import BadField, Fields, Row, letter_of, response, topics_of
+from gdpo.metakl.readers import BadField, Fields, RawRow, letter_of, response, topics_of
 
 
-def at(row: Any, path: str, field: str) -> Any:
-    """What lies at a path of keys and indices joined by dots; None where a key is missing.
+def value_at(row: Any, path: str, field: str) -> Any:
+    """The value at a path of keys and indices joined by dots; None where a key is missing.
 
-    Raises BadField where the path runs through what is neither a mapping nor a list long enough.
+    Raises BadField where the path leads through a value that is neither a mapping nor a list long enough.
     """
     value = row
     for part in path.split("."):
@@ -30,50 +30,50 @@ def at(row: Any, path: str, field: str) -> Any:
     return value
 
 
-def stands_for_none(value: Any, no_answer: Sequence[str | None] | None) -> bool:
-    """Whether `value` is one of `no_answer`, whatever its case: what a source writes where it has no answer."""
+def is_no_answer(value: Any, no_answer: Sequence[str | None] | None) -> bool:
+    """Whether `value` is one of `no_answer`, the values that a source writes for no answer; case does not matter."""
     texts = [None if text is None else text.strip().lower() for text in no_answer or ()]
     return (None if value is None else str(value).strip().lower()) in texts
 
 
-def mapped(
-    row: Row, paths: Mapping[Mapped, str], refused: bool, no_answer: Sequence[str | None] | None = None
+def map_fields(
+    row: RawRow, paths: Mapping[Mapped, str], refused: bool, no_answer: Sequence[str | None] | None = None
 ) -> Fields | None:
     """A row whose fields of a Question lie at `paths`. The index of a choice becomes its letter.
 
     Questions that are to be `refused` need no answer. None where the answer is one of `no_answer`.
     """
-    found = {field: at(row, path, field) for field, path in paths.items()}
-    if not refused and stands_for_none(found["answer"], no_answer):
+    values = {field: value_at(row, path, field) for field, path in paths.items()}
+    if not refused and is_no_answer(values["answer"], no_answer):
         return None
-    fields: Fields = {"question": _worded(found["question"], "question", paths), "answer": ""}
-    choices = found.get("choices")
+    fields: Fields = {"question": _text_at(values["question"], "question", paths), "answer": ""}
+    choices = values.get("choices")
     if "choices" in paths:
         if not isinstance(choices, (list, tuple)) or not 0 < len(choices) <= len(LETTERS):
-            raise BadField(_at("choices", paths), choices, f"a list of at most {len(LETTERS)} choices")
-        fields["choices"] = [_worded(choice, "choices", paths) for choice in choices]
+            raise BadField(_place("choices", paths), choices, f"a list of at most {len(LETTERS)} choices")
+        fields["choices"] = [_text_at(choice, "choices", paths) for choice in choices]
     if not refused:
-        fields["answer"] = _answer(found["answer"], fields.get("choices"), _at("answer", paths))
-    if found.get("solution") is not None:
-        solution = _worded(found["solution"], "solution", paths)
+        fields["answer"] = _answer(values["answer"], fields.get("choices"), _place("answer", paths))
+    if values.get("solution") is not None:
+        solution = _text_at(values["solution"], "solution", paths)
         fields["solution"] = solution if refused or "<think>" in solution else response(solution, fields["answer"])
-    if (level := found.get("difficulty")) is not None:
+    if (level := values.get("difficulty")) is not None:
         number = re.search(r"\d+(\.\d+)?", str(level))
         if not number:
-            raise BadField(_at("difficulty", paths), level, "a number")
+            raise BadField(_place("difficulty", paths), level, "a number")
         fields["difficulty"] = float(number[0])
-    return fields | {"topics": topics_of(found.get("topics"))}
+    return fields | {"topics": topics_of(values.get("topics"))}
 
 
-def _at(field: Mapped, paths: Mapping[Mapped, str]) -> str:
+def _place(field: Mapped, paths: Mapping[Mapped, str]) -> str:
     return f"{field} ({paths[field]})"
 
 
-def _worded(value: Any, field: Mapped, paths: Mapping[Mapped, str]) -> str:
+def _text_at(value: Any, field: Mapped, paths: Mapping[Mapped, str]) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value):
         value = str(value)
     if not isinstance(value, str) or not value.strip():
-        raise BadField(_at(field, paths), value, "text")
+        raise BadField(_place(field, paths), value, "text")
     return value.strip()
 
 

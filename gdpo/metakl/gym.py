@@ -7,16 +7,16 @@ from importlib.metadata import version
 
 from gdpo.config.data import Gym
 from gdpo.core.errors import UserError, first_line
-from gdpo.metakl.readers import Row
+from gdpo.metakl.readers import RawRow
 
 PACKAGE = "reasoning-gym"
 
 
-def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
-    """By which package the rows of the source called `name` are made, and the rows with their numbers, from 1.
+def generate_rows(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, RawRow]]]:
+    """The package and version that make the rows of the source called `name`, and the rows with their numbers, from 1.
 
-    A row has `question`, `answer` and `metadata`. Of rows that ask the same the first is kept.
-    Raises UserError where the package is missing or does not take what `gym` says.
+    A row has `question`, `answer` and `metadata`. Of rows with the same question the first is kept.
+    Raises UserError where the package is missing or refuses the settings of `gym`.
     """
     try:
         from reasoning_gym import create_dataset
@@ -27,12 +27,12 @@ def made(name: str, gym: Gym) -> tuple[str, Iterator[tuple[int, Row]]]:
     except (ValueError, TypeError, AssertionError) as error:
         expected = f"what {PACKAGE} takes for {gym.dataset}"
         raise UserError(key=f"sources.{name}.gym", found=f"'{first_line(error)}'", expected=expected) from None
-    return f"gym:{PACKAGE}=={version(PACKAGE)}/{gym.dataset}", _once(rows)
+    return f"gym:{PACKAGE}=={version(PACKAGE)}/{gym.dataset}", _unique(rows)
 
 
-def _once(rows: Iterator[Row]) -> Iterator[tuple[int, Row]]:
-    asked = set()
+def _unique(rows: Iterator[RawRow]) -> Iterator[tuple[int, RawRow]]:
+    questions = set()
     for number, row in enumerate(rows, start=1):
-        if row["question"] not in asked:
-            asked.add(row["question"])
+        if row["question"] not in questions:
+            questions.add(row["question"])
             yield number, row

@@ -36,14 +36,14 @@ def _sources(scale: Scale) -> str:
 
 
 def _decontaminate(scale: Scale) -> str:
-    guarded = join_names([escape(benchmark.display) for benchmark in scale.benchmarks.values()])
-    protect = scale.decontaminate.protect
-    beside = f", and the sources {join_names([f'`{name}`' for name in protect])}" if protect else ""
+    benchmarks = join_names([escape(benchmark.display) for benchmark in scale.benchmarks.values()])
+    names = scale.decontaminate.protect
+    sources = f", and the sources {join_names([f'`{name}`' for name in names])}" if names else ""
     ngram = scale.decontaminate.ngram
     shared = f", and what shares {ngram} words in a row with one" if ngram else ""
     return (
         f"**Decontamination.** What a benchmark asks is left out: the same text, normalised{shared}. "
-        f"Guarded: {guarded}{beside}."
+        f"Guarded: {benchmarks}{sources}."
     )
 
 

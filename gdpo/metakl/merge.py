@@ -1,7 +1,7 @@
-"""Skills into knowledge units: skills of the same word stems and meaning are one unit (paper, MetaKL step 3).
+"""Merges skills into knowledge units: skills of the same word stems and meaning are one unit (paper, MetaKL step 3).
 
-The paper asks GPT-4o (backend `openai`). `embedding` needs no model to ask: names of equal word stems are one, then
-names are clustered by the cosine of their sentence embeddings. `source` leaves every skill as it is.
+The paper asks GPT-4o (backend `openai`). The backend `embedding` needs no language model: it joins names of equal word
+stems, then clusters names by the cosine of their sentence embeddings. `source` leaves every skill as it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gdpo.metakl.stems import stem, words
 if TYPE_CHECKING:
     import numpy as np
 
-Skills = Mapping[str, Sequence[str]]  # question id -> its skills
+SkillsOf = Mapping[str, Sequence[str]]  # question id -> its skills
 UnitOf = Mapping[str, str]  # skill -> unit
 
 COLUMNS = [
@@ -29,7 +29,7 @@ COLUMNS = [
     "adjusted_rand", "precision", "recall", "f1", "questions", "same_units",
 ]  # fmt: skip
 
-# Words that no skill is told apart by; to, from, by, not and without tell skills apart, and stay.
+# Words that distinguish no skills. To, from, by, not and without distinguish some, and are not listed.
 STOP_WORDS = frozenset(["a", "an", "and", "as", "at", "for", "in", "of", "on", "or", "the", "their"])
 
 BLOCK = 512  # rows of the similarity matrix at once: 512 x 30,000 floats are 60 MB
@@ -37,11 +37,10 @@ SLACK = 1e-4  # more than float32 products of unit vectors err by; a pair too ma
 ROUNDING = 1e-9  # of 1 - cosine in float64, so that a pair at the threshold itself is joined
 
 
-def merge(skills: Skills, backend: MergeBackend, scale: Scale, work: Path, extra: dict) -> dict[str, str]:
+def merge(skills: SkillsOf, backend: MergeBackend, scale: Scale, work: Path, extra: dict) -> dict[str, str]:
     """skill -> knowledge unit, for every skill of any question, by `backend`.
 
-    What the backend has to tell (counts, an endpoint's totals) goes into `extra`; what an endpoint answered is kept
-    in `work`.
+    Counts or an endpoint's totals go into `extra`. An endpoint's answers are cached in `work`.
     """
     counts = Counter(skill for named in skills.values() for skill in dict.fromkeys(named))
     if backend == "source":
@@ -72,23 +71,23 @@ def report(annotated: Sequence[Question], unit_of: UnitOf) -> dict[str, dict]:
 # The embedding backend
 
 
-class Embeds(Protocol):
-    """What gives each of n texts a vector of norm 1, (n, d), as gdpo.models.sentence_encoder.SentenceEncoder does."""
+class TextEncoder(Protocol):
+    """Gives each of n texts a vector of norm 1, (n, d), as gdpo.models.sentence_encoder.SentenceEncoder does."""
 
     def embed(self, texts: Sequence[str]) -> np.ndarray: ...
 
 
-def by_embedding(counts: Mapping[str, int], encoder: Embeds, threshold: float, extra: dict) -> dict[str, str]:
-    """skill -> unit. Skills of equal `stems` are one; of these, clusters of average cosine >= `threshold` are one.
+def by_embedding(counts: Mapping[str, int], encoder: TextEncoder, threshold: float, extra: dict) -> dict[str, str]:
+    """skill -> unit. Skills of equal `stems` form a group; clusters of them, of mean cosine >= `threshold`, are units.
 
-    A unit, as every group of equal stems that is embedded, is called by its most frequent skill (`first_name`).
+    A group is embedded by the name of its most frequent skill (`first_name`), and a unit has that name of its skills.
     """
     groups: dict[tuple[str, ...], list[str]] = {}
     for skill in sorted(counts):
         groups.setdefault(stems(skill), []).append(skill)
     groups = dict(sorted(groups.items()))
-    named = [first_name(group, counts) for group in groups.values()]
-    labels = clusters(encoder.embed([" ".join(words(name)) for name in named]), threshold)
+    names = [first_name(group, counts) for group in groups.values()]
+    labels = clusters(encoder.embed([" ".join(words(name)) for name in names]), threshold)
     merged: dict[int, list[str]] = {}
     for label, group in zip(labels, groups.values(), strict=True):
         merged.setdefault(label, []).extend(group)
@@ -103,39 +102,39 @@ def first_name(group: Sequence[str], counts: Mapping[str, int]) -> str:
 
 
 def stems(skill: str) -> tuple[str, ...]:
-    """What skills must share to be the same name: the multiset of their words' stems, as a sorted tuple.
+    """The stems of a skill's words, as a sorted tuple: skills of equal stems are the same name.
 
-    Stop words are left out, so that addition_of_fractions and fraction_addition are one. What differs in the order of
-    words alone (sum_of_products, product_of_sums) is one too: sentence embeddings would not tell these apart either.
+    Stop words are left out, so that addition_of_fractions and fraction_addition are one. Names that differ only in the
+    order of words (sum_of_products, product_of_sums) are one too: sentence embeddings do not distinguish them either.
     """
-    named = words(skill)
-    return tuple(sorted(stem(word) for word in named if word not in STOP_WORDS)) or tuple(named)
+    parts = words(skill)
+    return tuple(sorted(stem(word) for word in parts if word not in STOP_WORDS)) or tuple(parts)
 
 
 def clusters(embeddings: np.ndarray, threshold: float) -> list[int]:
     """A label for each row of `embeddings` (n, d), rows of norm 1: agglomerative clusters of average linkage.
 
-    Two clusters become one while the mean cosine between their members is at least `threshold`. The whole n x n
-    matrix is never held. Rows that no chain of pairs of cosine >= threshold joins lie in different `components`, and
-    no cluster crosses components: every cosine between two of them is below the threshold, and so is their mean.
-    Clustering each component alone is therefore clustering the whole. Labels count from 0 in order of first row.
+    Two clusters become one while the mean cosine between their members is at least `threshold`. The whole n x n matrix
+    is never in memory. Rows that no chain of pairs of cosine >= threshold joins are in different `components`, and no
+    cluster crosses components: every cosine between two components is below the threshold, and so is the mean.
+    Clustering each component alone therefore clusters the whole. Labels count from 0 in order of first row.
     """
     from scipy.cluster.hierarchy import fcluster, linkage
     from scipy.spatial.distance import pdist
 
-    found = [-1] * len(embeddings)
-    following = 0
+    labels = [-1] * len(embeddings)
+    offset = 0
     for rows in components(embeddings, threshold - SLACK):
         if len(rows) == 1:
-            inside = [1]
+            own_labels = [1]
         else:
             distances = pdist(embeddings[rows].astype(float), "cosine")
-            inside = fcluster(linkage(distances, "average"), 1 - threshold + ROUNDING, "distance").tolist()
-        for row, label in zip(rows, inside, strict=True):
-            found[row] = following + label
-        following += max(inside)
-    first: dict[int, int] = {}
-    return [first.setdefault(label, len(first)) for label in found]
+            own_labels = fcluster(linkage(distances, "average"), 1 - threshold + ROUNDING, "distance").tolist()
+        for row, label in zip(rows, own_labels, strict=True):
+            labels[row] = offset + label
+        offset += max(own_labels)
+    numbers: dict[int, int] = {}
+    return [numbers.setdefault(label, len(numbers)) for label in labels]
 
 
 def components(embeddings: np.ndarray, threshold: float) -> list[list[int]]:
@@ -148,28 +147,28 @@ def components(embeddings: np.ndarray, threshold: float) -> list[list[int]]:
     n = len(embeddings)
     labels = np.arange(n)
     for start in tqdm(range(0, n, BLOCK), desc="pairs of skills", disable=n <= BLOCK):
-        # Rows before the block have met it already.
+        # Rows before the block have been compared with it already.
         near, far = np.nonzero(embeddings[start : start + BLOCK] @ embeddings[start:].T >= threshold)
         edges = labels[start + near], labels[start + far]
         joined = coo_array((np.ones(len(near), dtype=bool), edges), shape=(n, n))
         labels = connected_components(joined, directed=False)[1][labels]
         progress.report(start, n, "skills compared")
-    found: dict[int, list[int]] = {}
+    rows: dict[int, list[int]] = {}
     for row, label in enumerate(labels.tolist()):
-        found.setdefault(label, []).append(row)
-    return list(found.values())
+        rows.setdefault(label, []).append(row)
+    return list(rows.values())
 
 
 # Agreement between backends
 
 
-def agreement(merged: Mapping[MergeBackend, UnitOf], skills: Skills) -> list[dict]:
+def agreement(merged: Mapping[MergeBackend, UnitOf], skills: SkillsOf) -> list[dict]:
     """A row for each pair of backends: how far they agree on which skills are one unit; none where one backend ran.
 
-    Over pairs of skills, each pair counted once however often it is asked for: `precision` is the share of the pairs
-    that the first backend joins which the second joins too, `recall` the share of the second's that the first joins;
-    a share of no pairs is empty. `adjusted_rand` is the Rand index above chance (Hubert and Arabie 1985).
-    `same_units` is the share of questions that need equally many units by both.
+    The measures are over pairs of skills, each pair counted once. `precision` is the share of the first backend's
+    joined pairs that the second joins too, `recall` the share of the second's that the first joins; a share of no pairs
+    is empty. `adjusted_rand` is the Rand index above chance (Hubert and Arabie 1985). `same_units` is the share of
+    questions that need equally many units by both.
     """
     return [
         {"first": a, "second": b, "skills": len(merged[a])}
@@ -183,15 +182,15 @@ def agreement(merged: Mapping[MergeBackend, UnitOf], skills: Skills) -> list[dic
 def pair_agreement(first: UnitOf, second: UnitOf) -> dict[str, float | None]:
     """`adjusted_rand`, `precision`, `recall` and `f1` of two partitions of the same skills, over their pairs."""
     both = _pairs(Counter((first[skill], second[skill]) for skill in first))
-    ours, theirs = _pairs(Counter(first.values())), _pairs(Counter(second.values()))
-    every = len(first) * (len(first) - 1) // 2
-    chance = ours * theirs / every if every else 0.0
-    most = (ours + theirs) / 2
+    by_first, by_second = _pairs(Counter(first.values())), _pairs(Counter(second.values()))
+    total = len(first) * (len(first) - 1) // 2
+    chance = by_first * by_second / total if total else 0.0
+    maximum = (by_first + by_second) / 2
     return {
-        "adjusted_rand": 1.0 if most == chance else (both - chance) / (most - chance),
-        "precision": both / ours if ours else None,
-        "recall": both / theirs if theirs else None,
-        "f1": 2 * both / (ours + theirs) if ours + theirs else None,
+        "adjusted_rand": 1.0 if maximum == chance else (both - chance) / (maximum - chance),
+        "precision": both / by_first if by_first else None,
+        "recall": both / by_second if by_second else None,
+        "f1": 2 * both / (by_first + by_second) if by_first + by_second else None,
     }
 
 
@@ -200,6 +199,6 @@ def _pairs(sizes: Counter) -> int:
     return sum(size * (size - 1) // 2 for size in sizes.values())
 
 
-def _same_units(first: UnitOf, second: UnitOf, skills: Skills) -> float:
+def _same_units(first: UnitOf, second: UnitOf, skills: SkillsOf) -> float:
     equal = (len({first[s] for s in named}) == len({second[s] for s in named}) for named in skills.values())
     return sum(equal) / len(skills)

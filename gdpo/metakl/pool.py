@@ -1,6 +1,6 @@
 """The question pool and the benchmark items, from the tiny world or from real sources (paper, MetaKL step 1).
 
-Pool questions that a benchmark asks are still there: gdpo.metakl.decontaminate drops them.
+The pool may still hold questions that repeat a benchmark item: gdpo.metakl.decontaminate drops them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gdpo.core.records import Question, chat, normalised
 from gdpo.core.terminal import say
 
 
-class Items:
-    """The benchmarks' items, and those of the sources that are guarded with them; each source is read once.
+class BenchmarkItems:
+    """The items of benchmarks and of protected sources. Each source is read once.
 
-    `unavailable` holds by source why one that is gated has none; `revisions` what was read of the others.
+    `unavailable` maps a gated source without items to the reason; `revisions` maps every other source to what was read.
     """
 
     def __init__(self, scale: Scale, mirror: Path | None) -> None:
@@ -31,86 +31,86 @@ class Items:
         self.revisions: dict[str, str] = {}
         self._read: dict[str, list[Question]] = {}
 
-    def of_source(self, name: str) -> list[Question]:
-        """Every item of a real source; none where it is gated and not to be had."""
-        from gdpo.metakl.sources import Unavailable, read
+    def source_items(self, name: str) -> list[Question]:
+        """Every item of a real source; none where it is gated and cannot be downloaded."""
+        from gdpo.metakl.sources import Unavailable, load_source
 
         if name not in self._read:
             self._read[name] = []
             try:
-                found = read(name, self.scale.sources[name], self.mirror)
-                self._read[name], self.revisions[name] = found.questions, found.revision
+                source = load_source(name, self.scale.sources[name], self.mirror)
+                self._read[name], self.revisions[name] = source.questions, source.revision
             except Unavailable as error:
                 self.unavailable[name] = error.reason
                 say(f"sources.{name}: left empty, since {error.reason}")
         return self._read[name]
 
-    def of_benchmark(self, name: str, split: Split) -> list[Question]:
-        """`items` (or `validation_items`) of a benchmark, in the source's order: the first, or those its seed draws."""
+    def benchmark_items(self, name: str, split: Split) -> list[Question]:
+        """The `items` or `validation_items` of a benchmark, in the source's order: the first, or drawn by its seed."""
         benchmark = self.scale.benchmark(name)
-        wanted = benchmark.items if split == "test" else benchmark.validation_items
-        if wanted == 0:
+        count = benchmark.items if split == "test" else benchmark.validation_items
+        if count == 0:
             return []
         if self.scale.world:
             from gdpo.tiny.world import benchmark_questions
 
-            if wanted is None:
+            if count is None:
                 expected = "how many items the made-up world is to give"
                 raise UserError(key=f"benchmarks.{name}.items", found="none", expected=expected)
-            return benchmark_questions(self.scale.world, benchmark.source, split, wanted)
+            return benchmark_questions(self.scale.world, benchmark.source, split, count)
         if split == "validation":
             expected = "0 (real sources have no split)"
-            raise UserError(key=f"benchmarks.{name}.validation_items", found=wanted, expected=expected)
-        return drawn(self.of_source(benchmark.source), wanted, benchmark.items_seed)
+            raise UserError(key=f"benchmarks.{name}.validation_items", found=count, expected=expected)
+        return draw_items(self.source_items(benchmark.source), count, benchmark.items_seed)
 
-    def read_of(self, name: str) -> dict[str, str]:
-        """For the provenance of a benchmark of a real source: what was read, or why nothing could be."""
+    def provenance_of(self, name: str) -> dict[str, str]:
+        """What the provenance of a real benchmark holds: the revision that was read, or why it is unavailable."""
         source = self.scale.benchmark(name).source
         known = {"revision": self.revisions, "unavailable": self.unavailable}
         return {key: entries[source] for key, entries in known.items() if source in entries}
 
 
-def drawn(questions: list[Question], wanted: int | None, seed: int | None) -> list[Question]:
-    """The first `wanted` questions, or as many drawn by `seed`, in their order; None: all.
+def draw_items(questions: list[Question], count: int | None, seed: int | None) -> list[Question]:
+    """The first `count` questions, or as many drawn by `seed`, in their order; None: all.
 
-    What fewer draw is among what more draw, so that a smaller scale asks nothing new.
+    A smaller draw is part of a larger one, so that a smaller scale scores no other items.
     """
-    if wanted is None or seed is None:
-        return questions[:wanted]
+    if count is None or seed is None:
+        return questions[:count]
     order = sorted(range(len(questions)), key=lambda i: sha256(f"{seed} {questions[i].id}".encode()).digest())
-    return [questions[i] for i in sorted(order[:wanted])]
+    return [questions[i] for i in sorted(order[:count])]
 
 
-def pool(scale: Scale, mirror: Path | None) -> tuple[list[Question], dict[str, dict]]:
+def read_pool(scale: Scale, mirror: Path | None) -> tuple[list[Question], dict[str, dict]]:
     """Every source's questions, each once, and what was read of each source.
 
-    Of questions with the same text and choices the first is kept. The second value is by source: `rows` gone through,
-    `unusable` ones without a question, `duplicates` dropped, and the `revision` that was read.
+    Of questions with the same text and choices the first is kept. The second value maps a source to the `rows` read,
+    the `unusable` ones without a question, the `duplicates` dropped, and the `revision` that was read.
     """
     if scale.world:
         from gdpo.tiny.world import pool_questions
 
         return _unique(pool_questions(scale.world)), {}
-    from gdpo.metakl.sources import Read, read
+    from gdpo.metakl.sources import LoadedSource, load_source
 
     pooled = {name: source for name, source in scale.sources.items() if source.pool}
-    with tqdm(pooled.items(), desc="sources", unit="source") as progress:  # closed where a source does not fit
-        found: dict[str, Read] = {}
+    with tqdm(pooled.items(), desc="sources", unit="source") as progress:  # closed where a source is invalid
+        loaded: dict[str, LoadedSource] = {}
         for name, source in progress:
-            report(len(found), len(pooled), "sources")
-            found[name] = read(name, source, mirror)
-    kept = _unique([question for source in found.values() for question in source.questions])
-    left = Counter(question.source for question in kept)
+            report(len(loaded), len(pooled), "sources")
+            loaded[name] = load_source(name, source, mirror)
+    questions = _unique([question for source in loaded.values() for question in source.questions])
+    remaining = Counter(question.source for question in questions)
     counts = {
         name: {
             "rows": source.rows,
             "unusable": source.unusable,
-            "duplicates": len(source.questions) - left[name],
+            "duplicates": len(source.questions) - remaining[name],
             "revision": source.revision,
         }
-        for name, source in found.items()
+        for name, source in loaded.items()
     }
-    return kept, counts
+    return questions, counts
 
 
 def _unique(questions: list[Question]) -> list[Question]:

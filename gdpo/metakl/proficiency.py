@@ -15,21 +15,22 @@ from gdpo.core.records import Question
 from gdpo.metakl.select import stable_hash
 
 
-def measured(questions: list[Question], settings: Proficiency) -> list[Question]:
-    """The sample whose proficiency is measured: the first in an order that looks random; null is all, as they come.
+def measured_sample(questions: list[Question], settings: Proficiency) -> list[Question]:
+    """The questions whose proficiency is measured: the first of `settings.questions` in a fixed pseudo-random order.
 
-    Of a mapping so many of each domain that it names, and none of the others. A larger sample holds a smaller one.
+    None means all, in their own order. A mapping says how many of each domain; a domain that it lacks has none. A
+    larger sample holds a smaller one.
     """
     if settings.questions is None:
         return questions
     ordered = sorted(questions, key=lambda question: stable_hash(question.id))
     if isinstance(settings.questions, int):
         return ordered[: settings.questions]
-    taken: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     sample = []
     for question in ordered:
-        if taken[question.domain] < settings.questions.get(question.domain, 0):
-            taken[question.domain] += 1
+        if counts[question.domain] < settings.questions.get(question.domain, 0):
+            counts[question.domain] += 1
             sample.append(question)
     return sample
 
@@ -54,30 +55,30 @@ def question_proficiency(right: Mapping[str, Mapping[str, float]]) -> dict[str, 
 
 def unit_proficiency(questions: list[Question], rows: Mapping[str, Mapping[str, float]]) -> dict[str, dict[str, float]]:
     """unit -> count, `average`, `strict` over the measured questions that need it."""
-    needed: dict[str, list[str]] = {}
+    ids_by_unit: dict[str, list[str]] = {}
     for question in questions:
         if question.id in rows:
             for unit in dict.fromkeys(question.units):
-                needed.setdefault(unit, []).append(question.id)
+                ids_by_unit.setdefault(unit, []).append(question.id)
     return {
         unit: {
             "count": len(ids),
             "average": sum(rows[i]["average"] for i in ids) / len(ids),
             "strict": sum(rows[i]["strict"] for i in ids) / len(ids),
         }
-        for unit, ids in sorted(needed.items())
+        for unit, ids in sorted(ids_by_unit.items())
     }
 
 
-def estimated(
+def estimate_unmeasured(
     questions: list[Question], average: Mapping[str, float], unit_average: Mapping[str, float]
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """`average` and `unit_average` for every question and unit; what is measured stays as it is.
+    """`average` and `unit_average` for every question and unit; measured values stay as they are.
 
-    An unmeasured question takes the mean of its units' averages. A unit of which no question is measured takes the
-    mean over its questions of what their domains' measured questions average, or of what all of them do where a domain
-    has none; so does a question without units. Where nothing is measured there is nothing to estimate from, and both
-    come back as they are.
+    An unmeasured question takes the mean of its units' averages. A unit without a measured question takes the mean
+    over its questions of their domains' averages over measured questions, or of the average over all measured
+    questions where a domain has none. A question without units takes its domain's average likewise. Where nothing is
+    measured, both come back unchanged.
     """
     known = [question for question in questions if question.id in average]
     if not known:
@@ -87,15 +88,15 @@ def estimated(
         by_domain[question.domain].append(average[question.id])
     overall = _mean(average[question.id] for question in known)
     level = {q.domain: _mean(by_domain[q.domain]) if by_domain[q.domain] else overall for q in questions}
-    asking: dict[str, list[float]] = defaultdict(list)
+    levels_of: dict[str, list[float]] = defaultdict(list)
     for question in questions:
         for unit in dict.fromkeys(question.units):
-            asking[unit].append(level[question.domain])
-    units = {unit: _mean(levels) for unit, levels in asking.items()} | dict(unit_average)
-    guesses = {
+            levels_of[unit].append(level[question.domain])
+    units = {unit: _mean(levels) for unit, levels in levels_of.items()} | dict(unit_average)
+    estimates = {
         q.id: _mean(units[unit] for unit in dict.fromkeys(q.units)) if q.units else level[q.domain] for q in questions
     }
-    return guesses | dict(average), units
+    return estimates | dict(average), units
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -18,7 +18,7 @@ from gdpo.core.records import LETTERS
 from gdpo.grading.grade import final_answer
 from gdpo.grading.refusals import refuses
 
-Row = Mapping[str, Any]
+RawRow = Mapping[str, Any]
 Fields = dict[str, Any]
 
 
@@ -35,7 +35,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def _text(row: Row, *fields: str) -> str:
+def _text(row: RawRow, *fields: str) -> str:
     """The first of `fields` that holds text."""
     for field in fields:
         if isinstance(value := row.get(field), str) and value.strip():
@@ -43,7 +43,7 @@ def _text(row: Row, *fields: str) -> str:
     raise BadField(fields[0], row.get(fields[0]), "text")
 
 
-def _list(row: Row, field: str) -> list:
+def _list(row: RawRow, field: str) -> list:
     if not isinstance(value := row.get(field), (list, tuple)) or not value:
         raise BadField(field, value, "a list")
     return list(value)
@@ -115,7 +115,7 @@ def last_boxed(text: str) -> str | None:
 OPERATIONS = {"+": "addition", "-": "subtraction", "*": "multiplication", "/": "division"}
 
 
-def gsm8k(row: Row) -> Fields | None:
+def gsm8k(row: RawRow) -> Fields | None:
     """Difficulty is the number of steps; topics are the calculator's operations."""
     reasoning, mark, answer = _text(row, "answer").rpartition("####")
     if not mark:
@@ -134,7 +134,7 @@ def gsm8k(row: Row) -> Fields | None:
     }
 
 
-def problem(row: Row) -> Fields | None:
+def problem(row: RawRow) -> Fields | None:
     r"""A mathematical problem: AIME, AMC, MATH, Minerva, LIMO, NuminaMath. Its answer is given or \boxed.
 
     Proofs, which have neither, are left out, and so are empty answers. Difficulty is the source's level, 0 where it has
@@ -160,7 +160,7 @@ def problem(row: Row) -> Fields | None:
     }
 
 
-def olympiadbench(row: Row) -> Fields | None:
+def olympiadbench(row: RawRow) -> Fields | None:
     """Its context, where it has one, precedes the question; several answers, each between dollars, are one list."""
     answers = [re.sub(r"\$\s*,\s*\$?|,\s*\$", ", ", str(answer)) for answer in _list(row, "final_answer")]
     answers = [answer.replace("$", "").strip().rstrip(".") for answer in answers]
@@ -174,7 +174,7 @@ def olympiadbench(row: Row) -> Fields | None:
     }
 
 
-def commonsenseqa(row: Row) -> Fields:
+def commonsenseqa(row: RawRow) -> Fields:
     """The original layout nests stem and choices under `question`; the Hub's has them at the top."""
     if isinstance(nested := row.get("question"), Mapping):
         stem, concept = _text(nested, "stem"), _text(nested, "question_concept")
@@ -197,7 +197,7 @@ def commonsenseqa(row: Row) -> Fields:
     }
 
 
-def mmlu(row: Row) -> Fields:
+def mmlu(row: RawRow) -> Fields:
     """The original layout has columns A to D and a letter; the Hub's a list and an index."""
     if "choices" in row:
         choices = _list(row, "choices")
@@ -210,7 +210,7 @@ def mmlu(row: Row) -> Fields:
     return {"question": text, "choices": choices, "answer": answer, "topics": topics_of(subject)}
 
 
-def gpqa(row: Row) -> Fields:
+def gpqa(row: RawRow) -> Fields:
     """The right choice comes first in the source: choices are put in the order of their hashes."""
     right = _text(row, "Correct Answer")
     choices = [right, *(_text(row, f"Incorrect Answer {number}") for number in (1, 2, 3))]
@@ -230,7 +230,7 @@ ARC = re.compile(
 )
 
 
-def arc(row: Row) -> Fields:
+def arc(row: RawRow) -> Fields:
     """LLM-Adapters' layout has stem and choices in one instruction; the Hub's labels choices by letters or numbers."""
     if "instruction" in row:
         found = ARC.fullmatch(text := _text(row, "instruction"))
@@ -254,7 +254,7 @@ def arc(row: Row) -> Fields:
 MISSPELT = {"Necessry Condtional Reasoning": "Necessary Conditional Reasoning"}
 
 
-def logiqa2(row: Row) -> Fields:
+def logiqa2(row: RawRow) -> Fields:
     """Topics are the kinds of reasoning that the source marks. On the Hub a row's text is the JSON of the whole row."""
     if "options" not in row:
         try:
@@ -271,7 +271,7 @@ def logiqa2(row: Row) -> Fields:
     }
 
 
-def csqa2(row: Row) -> Fields:
+def csqa2(row: RawRow) -> Fields:
     """Yes or no; topics are the relation and the topic that prompted the question's writer, where they were used."""
     answer = _text(row, "answer").lower()
     if answer not in ("yes", "no"):
@@ -288,7 +288,7 @@ def csqa2(row: Row) -> Fields:
 LABELS = ("category", "type", "label", "response_0_harm_category")
 
 
-def prompt(row: Row) -> Fields:
+def prompt(row: RawRow) -> Fields:
     """A request that is to be refused; topics are the source's categories. A frame of headings around it is cut off."""
     text = _text(row, "prompt", "forbidden_prompt", "goal", "instruction")
     framed = re.fullmatch(r"### Instruction:\s*(.+?)\s*### Response:\s*", text, re.DOTALL)
@@ -296,12 +296,12 @@ def prompt(row: Row) -> Fields:
     return {"question": framed[1] if framed else text, "answer": "", "topics": topics_of(labels)}
 
 
-def labelled_prompt(row: Row) -> Fields | None:
+def labelled_prompt(row: RawRow) -> Fields | None:
     """As `prompt`, where the source says by a response's label whether the request is harmful."""
     return None if row.get("is_safe", row.get("is_response_0_safe")) else prompt(row)
 
 
-def wildjailbreak(row: Row) -> Fields | None:
+def wildjailbreak(row: RawRow) -> Fields | None:
     """The harmful half: complying with the benign half is right, which no phrase rule can judge."""
     kind = _text(row, "data_type")
     if not kind.endswith("_harmful"):
@@ -309,7 +309,7 @@ def wildjailbreak(row: Row) -> Fields | None:
     return {"question": _text(row, "adversarial", "vanilla"), "answer": "", "topics": topics_of(kind)}
 
 
-def hh_rlhf(row: Row) -> Fields:
+def hh_rlhf(row: RawRow) -> Fields:
     """The first human turn of a red-teaming dialogue."""
     turn = re.search(r"Human: (.+?)(?=\n\nAssistant:|\Z)", _text(row, "chosen"), re.DOTALL)
     if not turn:
@@ -317,7 +317,7 @@ def hh_rlhf(row: Row) -> Fields:
     return {"question": turn[1].strip(), "answer": ""}
 
 
-def star1(row: Row) -> Fields | None:
+def star1(row: RawRow) -> Fields | None:
     """Its response is already in the student's format. Rows whose own response does not refuse are left
     out: those counsel or redirect, and grading that as a failed refusal would teach over-refusal."""
     solution = _text(row, "response")
@@ -331,7 +331,7 @@ def star1(row: Row) -> Fields | None:
     }
 
 
-def safety_tuned(row: Row) -> Fields:
+def safety_tuned(row: RawRow) -> Fields:
     """A request with its safe answer, which is its solution only where it refuses: another would be graded as wrong."""
     output = _text(row, "output")
     return {"question": _text(row, "instruction"), "answer": "", "solution": output if refuses(output) else None}
@@ -340,7 +340,7 @@ def safety_tuned(row: Row) -> Fields:
 KIN = (("mother", "daughter", "wife", "grandmother"), ("father", "son", "husband", "grandfather"))
 
 
-def gym_family(row: Row) -> Fields | None:
+def gym_family(row: RawRow) -> Fields | None:
     """Reasoning-gym's family relations as a choice between four sentences, "X is the WORD of Y".
 
     Sentences, because a word alone is chosen for its length where likelihood is taken per character; with the four
@@ -361,7 +361,7 @@ def gym_family(row: Row) -> Fields | None:
     return {"question": f"{asked}?", "choices": choices, "answer": LETTERS[words.index(answer)]}
 
 
-READERS: dict[str, Callable[[Row], Fields | None]] = {
+READERS: dict[str, Callable[[RawRow], Fields | None]] = {
     reader.__name__: reader
     for reader in (
         gsm8k, problem, olympiadbench, commonsenseqa, mmlu, gpqa, arc, logiqa2, csqa2,

@@ -1,10 +1,11 @@
-"""Which questions train: Algorithm 1 of the paper for MetaKL, and the baselines' sets of equal size.
+"""The selection of training sets: Algorithm 1 of the paper for MetaKL, and the baselines' sets of equal size.
 
-What the paper leaves open is chosen here and argued in docs/assumptions.md: r_k's formula, ties, reminders.
+The paper leaves r_k's formula, ties and replay open. docs/assumptions.md gives the reasons for the choices here.
 
-Algorithm 1 as printed computes every gap again for each question it takes. Here a gap is changed only when a unit has
-enough: gaps never rise, so the questions of the largest gap can be gone through once, in the order that breaks ties,
-then those of the next smaller gap, and so on. The selection and its order are those of the printed algorithm.
+Algorithm 1 as printed computes every gap again for each question it takes. Here a gap changes only when a unit reaches
+its quota. Gaps never rise, so one pass over the questions of the largest gap, in the order that breaks ties, takes all
+of them; then come those of the next smaller gap, and so on. The selection and its order are those of the printed
+algorithm.
 """
 
 from __future__ import annotations
@@ -21,36 +22,41 @@ from gdpo.core.errors import UserError
 from gdpo.core.records import Question
 
 BISECTIONS = 40
-STEEPEST = 1e6  # of r_k's slopes that are tried
+MAX_SLOPE = 1e6  # the steepest slope of r_k that is tried
 
 
 @dataclass(frozen=True)
 class Pool:
     """n questions, numbered in the order in which ties are broken, and the U units that they need.
 
-    `indices[q]` is question q's place in the caller's list, `names[k]` unit k's name. `units[q]` are K_q,
-    `askers[k]` (C_k,) the questions that need unit k; (`questioners`, `needed`) are the same pairs, (sum |K_q|,) each.
+    Attributes:
+        indices: `indices[q]` is question q's index in the caller's list.
+        names: `names[k]` is unit k's name.
+        units: `units[q]` is K_q, the units of question q.
+        questions_by_unit: `questions_by_unit[k]`, (C_k,), are the questions that need unit k.
+        pair_questions: With `pair_units`, every pair of a question and a unit that it needs, (sum |K_q|,).
+        pair_units: See `pair_questions`.
     """
 
     indices: list[int]
     names: list[str]
     units: list[list[int]]
-    askers: list[np.ndarray]
-    questioners: np.ndarray
-    needed: np.ndarray
+    questions_by_unit: list[np.ndarray]
+    pair_questions: np.ndarray
+    pair_units: np.ndarray
 
     @classmethod
     def of(cls, units: Sequence[Sequence[str]], order: Sequence[tuple]) -> Pool:
-        """`units[i]` are the units of the i-th question; `order[i]` breaks ties, smallest first, then i does."""
+        """`units[i]` are the units of the i-th question. Ties are broken by `order[i]`, smallest first, then by i."""
         indices = sorted(range(len(units)), key=lambda i: (order[i], i))
         numbers: dict[str, int] = {}
         needs = [[numbers.setdefault(name, len(numbers)) for name in dict.fromkeys(units[i])] for i in indices]
-        needed = np.array([unit for row in needs for unit in row], dtype=np.intp)
-        questioners = np.repeat(np.arange(len(needs)), np.array([len(row) for row in needs], dtype=np.intp))
-        by_unit = questioners[np.argsort(needed, kind="stable")]
-        counts = np.bincount(needed, minlength=len(numbers))
-        askers = np.split(by_unit, np.cumsum(counts)[:-1]) if numbers else []
-        return cls(indices, list(numbers), needs, askers, questioners, needed)
+        pair_units = np.array([unit for row in needs for unit in row], dtype=np.intp)
+        pair_questions = np.repeat(np.arange(len(needs)), np.array([len(row) for row in needs], dtype=np.intp))
+        by_unit = pair_questions[np.argsort(pair_units, kind="stable")]
+        counts = np.bincount(pair_units, minlength=len(numbers))
+        questions_by_unit = np.split(by_unit, np.cumsum(counts)[:-1]) if numbers else []
+        return cls(indices, list(numbers), needs, questions_by_unit, pair_questions, pair_units)
 
     def selected(self, chosen: Iterable[int]) -> np.ndarray:
         """How many of the questions `chosen` need each unit, (U,)."""
@@ -58,59 +64,65 @@ class Pool:
         return np.bincount(needed, minlength=len(self.names))
 
     def greedy(
-        self, quotas: np.ndarray, *, chosen: Sequence[int] = (), free: np.ndarray | None = None, most: int | None = None
+        self,
+        quotas: np.ndarray,
+        *,
+        chosen: Sequence[int] = (),
+        allowed: np.ndarray | None = None,
+        limit: int | None = None,
     ) -> list[int]:
-        """What the greedy loop of Algorithm 1 adds to `chosen`: at most `most` questions, in the order of choice.
+        """What the greedy loop of Algorithm 1 adds to `chosen`: at most `limit` questions, in the order of choice.
 
-        `quotas` (U,): unit k is wanting while fewer than `quotas[k]` chosen questions need it. A question's gap is
-        its number of wanting units; the largest gap is taken, of equals the first question, until no gap is positive.
-        `free` (n,) marks the questions that may be taken.
+        Unit k is below its quota while fewer than `quotas[k]` chosen questions need it; `quotas` has shape (U,).
+        A question's gap is its number of units below their quotas. The question of the largest gap is taken, of equals
+        the first, until no gap is positive. `allowed` (n,) marks the questions that may be taken; None: all.
         """
-        wanting = quotas - self.selected(chosen)
-        gaps = np.bincount(self.questioners, (wanting > 0)[self.needed], len(self.units)).astype(int)
-        if free is not None:
-            gaps[~free] = 0
+        shortfall = quotas - self.selected(chosen)
+        gaps = np.bincount(self.pair_questions, (shortfall > 0)[self.pair_units], len(self.units)).astype(int)
+        if allowed is not None:
+            gaps[~allowed] = 0
         gaps[np.array(chosen, dtype=np.intp)] = 0
-        left: list[int] = wanting.tolist()
+        remaining: list[int] = shortfall.tolist()
         added: list[int] = []
         for gap in range(gaps.max(initial=0), 0, -1):
             for question in np.flatnonzero(gaps == gap).tolist():
                 if gaps[question] != gap:
-                    continue  # one of its units has had enough since this gap's turn began
-                if len(added) == most:
+                    continue  # one of its units has reached its quota since the pass over this gap began
+                if len(added) == limit:
                     return added
                 added.append(question)
                 gaps[question] = 0
                 for unit in self.units[question]:
-                    left[unit] -= 1
-                    if left[unit] == 0:
-                        gaps[self.askers[unit]] -= 1  # below 0 for those already taken, which no turn looks for
+                    remaining[unit] -= 1
+                    if remaining[unit] == 0:
+                        gaps[self.questions_by_unit[unit]] -= 1  # below 0 for those taken: no pass sees them
         return added
 
 
 def quotas(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """t_k, the smallest number s for which s / C_k < r_k is false in floating point; (U,) integers."""
-    needed = np.ceil(ratios * counts)  # at most one off, since product and quotient are rounded
-    needed -= (needed - 1) / counts >= ratios
-    needed += needed / counts < ratios
-    smallest: np.ndarray = np.maximum(needed, 0).astype(int)
-    return smallest
+    smallest = np.ceil(ratios * counts)  # at most one off, since product and quotient are rounded
+    smallest -= (smallest - 1) / counts >= ratios
+    smallest += smallest / counts < ratios
+    quotas: np.ndarray = np.maximum(smallest, 0).astype(int)
+    return quotas
 
 
-def keep_ratios(counts: np.ndarray, proficiency: np.ndarray, reminders: int, slope: float) -> np.ndarray:
+def keep_ratios(counts: np.ndarray, proficiency: np.ndarray, replay: int, slope: float) -> np.ndarray:
     """r_k, (U,): falls as the unit's average proficiency p_k rises.
 
-    min(1, reminders / C_k + slope * (1 - p_k)): the reminders, and more of what is not mastered. Where the reminders of
-    all units are too many, a negative slope takes from what is mastered: max(0, min(1, reminders / C_k) + slope * p_k).
+    It is min(1, replay / C_k + slope * (1 - p_k)): the replayed questions, and more of units that are not mastered.
+    Where the replay of all units is too much, a negative slope takes from the mastered units:
+    max(0, min(1, replay / C_k) + slope * p_k).
     """
     if slope < 0:
-        return np.maximum(0.0, np.minimum(1.0, reminders / counts) + slope * proficiency)
-    return np.minimum(1.0, reminders / counts + slope * (1.0 - proficiency))
+        return np.maximum(0.0, np.minimum(1.0, replay / counts) + slope * proficiency)
+    return np.minimum(1.0, replay / counts + slope * (1.0 - proficiency))
 
 
 @dataclass(frozen=True)
-class Chosen:
-    """A selection, the slope of r_k that bisection found for it, and how many slopes had the greedy loop run."""
+class MetaklSelection:
+    """A selection, the slope of r_k that bisection found, and for how many slopes the greedy loop ran."""
 
     indices: list[int]
     slope: float
@@ -123,64 +135,68 @@ def metakl(
     unit_average: Mapping[str, float],
     selection: Selection,
     size: int,
-    answered: float,
-) -> Chosen:
-    """The MetaKL set: kept questions of many units, reminders, then Algorithm 1 over the rest, harder first.
+    mastered: float,
+) -> MetaklSelection:
+    """The MetaKL set: questions of many units, replayed questions, then Algorithm 1 over the rest, harder first.
 
-    `average` maps question id to average proficiency, `unit_average` unit to p_k. From `answered` on a
-    question counts as one the models already answer; each unit keeps about `selection.replay_per_unit` of these,
-    in at most half of the set. r_k's slope is the smallest, by bisection, that yields `size` questions.
+    Args:
+        questions: The pool.
+        average: Question id -> average proficiency.
+        unit_average: Unit -> p_k.
+        selection: `keep_units`, and `replay_per_unit`: about so many mastered questions of each unit are replayed, in
+            at most half of the set.
+        size: How many questions to select. r_k's slope is the smallest, by bisection, that yields them.
+        mastered: The average proficiency from which on the models answer a question already.
     """
     pool = Pool.of([q.units for q in questions], [(average[q.id], stable_hash(q.id)) for q in questions])
-    counts = np.array([len(askers) for askers in pool.askers])
+    counts = np.array([len(numbers) for numbers in pool.questions_by_unit])
     proficiency = np.array([unit_average[name] for name in pool.names])
-    start = _start(
-        pool, counts, np.array([average[questions[i].id] >= answered for i in pool.indices]), selection, size
-    )
-    tried: dict[bytes, list[int]] = {}  # by quotas, since slopes that differ little ask for the same
+    easy = np.array([average[questions[i].id] >= mastered for i in pool.indices])
+    start = _preselect(pool, counts, easy, selection, size)
+    tried: dict[bytes, list[int]] = {}  # by quotas: slopes that differ little have the same
 
     def added(slope: float) -> list[int]:
-        wanted = quotas(keep_ratios(counts, proficiency, selection.replay_per_unit, slope), counts)
-        if (key := wanted.tobytes()) not in tried:
-            tried[key] = pool.greedy(wanted, chosen=start, most=size - len(start))
+        unit_quotas = quotas(keep_ratios(counts, proficiency, selection.replay_per_unit, slope), counts)
+        if (key := unit_quotas.tobytes()) not in tried:
+            tried[key] = pool.greedy(unit_quotas, chosen=start, limit=size - len(start))
         return tried[key]
 
     def enough(slope: float) -> bool:
         return len(start) + len(added(slope)) >= min(size, len(questions))
 
     low, high = (-1.0, 0.0) if enough(0.0) else (0.0, 1.0)
-    while enough(low) and low > -STEEPEST:
+    while enough(low) and low > -MAX_SLOPE:
         low, high = low * 2, low
-    while not enough(high) and high < STEEPEST:
+    while not enough(high) and high < MAX_SLOPE:
         low, high = high, high * 2
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
         low, high = (low, middle) if enough(middle) else (middle, high)
-    return Chosen([pool.indices[q] for q in start + added(high)], high, len(tried))
+    return MetaklSelection([pool.indices[q] for q in start + added(high)], high, len(tried))
 
 
-def _start(pool: Pool, counts: np.ndarray, easy: np.ndarray, selection: Selection, size: int) -> list[int]:
-    """What is chosen before r_k matters: the questions of many units, then reminders among the `easy` ones, (n,)."""
-    kept = [q for q, needed in enumerate(pool.units) if len(needed) >= selection.keep_units]
-    reminding = quotas(np.minimum(1.0, selection.replay_per_unit / counts), counts)
-    return (kept + pool.greedy(reminding, chosen=kept, free=easy, most=size // 2))[:size]
+def _preselect(pool: Pool, counts: np.ndarray, easy: np.ndarray, selection: Selection, size: int) -> list[int]:
+    """What is chosen before r_k matters: questions of many units, then replayed ones, which `easy` (n,) marks."""
+    kept = [q for q, units in enumerate(pool.units) if len(units) >= selection.keep_units]
+    replay = quotas(np.minimum(1.0, selection.replay_per_unit / counts), counts)
+    return (kept + pool.greedy(replay, chosen=kept, allowed=easy, limit=size // 2))[:size]
 
 
 def stable_hash(text: str) -> str:
-    """An order that looks random and never changes: where difficulty ties, questions come in this order."""
+    """A key of a fixed pseudo-random order, in which questions of equal difficulty come."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hardest(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
-    """The most difficult questions that `trainset` admits (LIMO's role; with equal difficulties, any of them)."""
+    """The most difficult questions that `trainset` admits, in place of LIMO; equals by `stable_hash`."""
     admitted = [q for q in questions if admits(trainset, q)]
     return sorted(admitted, key=lambda q: (-q.difficulty, stable_hash(q.id)))[: trainset.size]
 
 
-def any_of(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
-    """Questions that `trainset` admits, in a fixed order that looks random, so that a larger set holds a smaller one.
+def sample_by_hash(questions: Sequence[Question], trainset: TrainSet) -> list[Question]:
+    """Questions that `trainset` admits, in a fixed pseudo-random order: a larger set holds a smaller one.
 
-    STAR-1's role, and the parts of a set.
+    In place of STAR-1, and for the parts of a set.
     """
     return sorted((q for q in questions if admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
 
@@ -200,11 +216,11 @@ def admits(trainset: TrainSet, question: Question) -> bool:
     )
 
 
-def check_size(name: str, trainset: TrainSet, found: Sequence[Question]) -> None:
-    """Training sets of equal size are a premise of the comparison, but of a set with its own parts.
+def check_size(name: str, trainset: TrainSet, chosen: Sequence[Question]) -> None:
+    """Raise UserError where the pool holds too few questions for `trainset`, or the whole set none of a part's.
 
-    Raises UserError where the pool holds too few questions for `trainset`, or the whole set none of a part's.
+    Training sets of equal size are a premise of the comparison, except between a set and its own parts.
     """
-    if len(found) < (1 if trainset.select == "part" else trainset.size):
-        count = f"{len(found)} in the pool"
+    if len(chosen) < (1 if trainset.select == "part" else trainset.size):
+        count = f"{len(chosen)} in the pool"
         raise UserError(key=f"trainsets.{name}.size", found=count, expected=f"{trainset.size} questions")

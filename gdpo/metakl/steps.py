@@ -18,7 +18,7 @@ from gdpo.core.terminal import say
 from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
 from gdpo.metakl import select as selection
-from gdpo.metakl.contamination import Overlap, read_guarded
+from gdpo.metakl.contamination import ItemIndex, read_heldout_items
 
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
@@ -26,17 +26,17 @@ SPLITS: tuple[Split, ...] = ("test", "validation")
 def benchmark(scale: Scale, mirror: Path | None) -> None:
     """Write every benchmark's items, test and validation, and all items that may not be trained on.
 
-    A benchmark whose gated source cannot be had has none, and its provenance says why.
+    A benchmark has no items where its gated source cannot be downloaded; its provenance gives the reason.
     """
     from gdpo.metakl.decontaminate import heldout_items
 
-    layout, items = Layout(scale), pools.Items(scale, mirror)
+    layout, items = Layout(scale), pools.BenchmarkItems(scale, mirror)
     for name, settings in scale.benchmarks.items():
         for split in SPLITS:
-            asked = items.of_benchmark(name, split)
+            split_items = items.benchmark_items(name, split)
             with recorded(layout.benchmark(name, split), "benchmark", settings) as extra:
-                extra |= items.read_of(name)
-                write_records(layout.benchmark(name, split), asked)
+                extra |= items.provenance_of(name)
+                write_records(layout.benchmark(name, split), split_items)
         say(f"benchmark {name}: {len(read_records(layout.benchmark(name, 'test'), Question))} test items")
     with recorded(layout.heldout_items, "benchmark", [scale.benchmarks, scale.decontaminate.protect]) as extra:
         write_records(layout.heldout_items, entries := heldout_items(layout, items))
@@ -49,34 +49,34 @@ def sources(scale: Scale, mirror: Path | None) -> None:
     """Write the question pool: every source's questions, each once."""
     layout = Layout(scale)
     with recorded(layout.pool, "sources", [scale.world, scale.sources]) as extra:
-        questions, extra["sources"] = pools.pool(scale, mirror)
+        questions, extra["sources"] = pools.read_pool(scale, mirror)
         write_records(layout.pool, questions)
     say(f"sources: {len(questions)} questions, {_by_domain(questions)}")
 
 
 def decontaminate(scale: Scale) -> None:
-    """Write the pool without what a benchmark asks, what was dropped, and a report by source and benchmark."""
+    """Write the pool without benchmark items, the questions dropped, and a report by source and benchmark."""
     from gdpo.metakl import decontaminate as cleaning
 
     layout = Layout(scale)
     with recorded(layout.decontaminated, "decontaminate", scale.decontaminate) as extra:
         questions = read_records(layout.pool, Question)
-        benchmarks = read_guarded(layout.heldout_items)
-        kept, dropped = cleaning.decontaminate(questions, Overlap.of(scale, benchmarks))
+        benchmarks = read_heldout_items(layout.heldout_items)
+        clean, dropped = cleaning.decontaminate(questions, ItemIndex.from_scale(scale, benchmarks))
         if scale.world and dropped:
             raise UserError(
                 key="world", found=f"{len(dropped)} pool questions that are benchmark items", expected="none"
             )
-        rows = cleaning.report(questions, dropped, benchmarks)
+        rows = cleaning.report_rows(questions, dropped, benchmarks)
         write_csv(layout.contamination, cleaning.COLUMNS, rows)
         write_records(layout.contaminated, dropped)
-        write_records(layout.decontaminated, kept)
+        write_records(layout.decontaminated, clean)
         extra["dropped"] = len(dropped)
-    say(f"decontaminate: {len(kept)} questions kept, {len(dropped)} dropped")
+    say(f"decontaminate: {len(clean)} questions kept, {len(dropped)} dropped")
 
 
 def annotate(scale: Scale) -> None:
-    """Write the skills that each question needs, as the scale's annotator names them."""
+    """Write the skills that each question needs, by the scale's annotator."""
     layout, backend = Layout(scale), scale.annotate.backend
     with recorded(layout.skills, "annotate", [scale.annotate, scale.encoder]) as extra:
         questions = read_records(layout.decontaminated, Question)
@@ -97,16 +97,16 @@ def annotate(scale: Scale) -> None:
 
 
 def _by_taxonomy(scale: Scale) -> Callable[[list[Question]], list[Skills]]:
-    def named(questions: list[Question]) -> list[Skills]:
+    def by_taxonomy(questions: list[Question]) -> list[Skills]:
         from gdpo.metakl.taxonomy import annotate
 
         return annotate(questions, scale.annotate.taxonomy, scale.needed_encoder, Layout(scale).work)
 
-    return named
+    return by_taxonomy
 
 
 def quality(scale: Scale) -> None:
-    """Write how often the taxonomy's skills hold the topic that the source names, when the matcher is not told it."""
+    """Write how often the taxonomy's skills include the source's topic where the matcher does not see it."""
     from gdpo.metakl import quality as measure
 
     if scale.encoder is None:
@@ -123,7 +123,7 @@ def quality(scale: Scale) -> None:
 
 
 def merge(scale: Scale) -> None:
-    """Write the pool with its knowledge units, the units with counts and members, and how far backends agree."""
+    """Write the pool with its knowledge units, the units with counts and members, and the backends' agreement."""
     from gdpo.metakl import merge as merging
 
     layout = Layout(scale)
@@ -155,7 +155,7 @@ def answer(scale: Scale, model: str) -> None:
 
     layout, settings = Layout(scale), scale.proficiency
     with recorded(layout.answers(model), "answer", settings, {"answer": settings.seed}) as extra:
-        questions = proficiencies.measured(read_records(layout.decontaminated, Question), settings)
+        questions = proficiencies.measured_sample(read_records(layout.decontaminated, Question), settings)
         if not questions:
             raise UserError(path=layout.decontaminated, found="no question to answer", expected="one or more")
         rows = answers(scale, model, questions, extra)
@@ -189,14 +189,14 @@ def proficiency(scale: Scale) -> None:
 
 
 def select(scale: Scale, trainset: str) -> None:
-    """Choose the training set `trainset` from the pool, join it from its parts, or take a part of another."""
+    """Select the training set `trainset` from the pool, join it from its parts, or take a part of another."""
     layout, name, settings = Layout(scale), trainset, scale.trainset(trainset)
     with recorded(layout.trainset(name), "select", [settings, scale.selection, scale.mastered_threshold]):
         if settings.select == "union":
             parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
             chosen = selection.union(parts, settings.size)
         elif settings.select == "part":
-            chosen = selection.any_of(read_records(layout.trainset(settings.parts[0]), Question), settings)
+            chosen = selection.sample_by_hash(read_records(layout.trainset(settings.parts[0]), Question), settings)
         else:
             chosen = _choose(scale, layout, name)
         selection.check_size(name, settings, chosen)
@@ -215,11 +215,11 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
     if trainset.select == "hardest":
         return selection.hardest(questions, trainset)
     if trainset.select == "domain":
-        return selection.any_of(questions, trainset)
+        return selection.sample_by_hash(questions, trainset)
     average = _averages(layout.proficiency, "id")
     unit_average = _averages(layout.unit_proficiency, "unit")
-    asked = {q.id: q.units for q in questions if q.id in average}
-    if len(asked) < len(average) or {unit for units in asked.values() for unit in units} != unit_average.keys():
+    measured = {q.id: q.units for q in questions if q.id in average}
+    if len(measured) < len(average) or {u for units in measured.values() for u in units} != unit_average.keys():
         raise UserError(
             path=layout.unit_proficiency,
             found="others",
@@ -227,26 +227,26 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
             hint="run `gdpo metakl proficiency` again",
         )
     if scale.selection.unmeasured == "estimate":
-        average, unit_average = proficiencies.estimated(questions, average, unit_average)
+        average, unit_average = proficiencies.estimate_unmeasured(questions, average, unit_average)
     known = [q for q in questions if q.id in average and selection.admits(trainset, q)]
     if not known:
         expected = "proficiencies to select by"
         raise UserError(path=layout.proficiency, found="no question of the pool", expected=expected)
-    found = selection.metakl(known, average, unit_average, scale.selection, trainset.size, scale.mastered_threshold)
-    return [known[i] for i in found.indices]
+    chosen = selection.metakl(known, average, unit_average, scale.selection, trainset.size, scale.mastered_threshold)
+    return [known[i] for i in chosen.indices]
 
 
 def _averages(path: Path, key: str) -> dict[str, float]:
     """The column `average` of a CSV file, by its column `key`."""
-    found = {}
+    averages = {}
     for number, row in enumerate(read_csv(path), start=2):
         try:
-            found[row[key]] = float(row["average"])
+            averages[row[key]] = float(row["average"])
         except (KeyError, TypeError, ValueError):
             values = ", ".join(map(str, row.values()))
             expected = f"columns '{key}' and 'average', a number"
             raise UserError(path=path, line=number, found=values, expected=expected) from None
-    return found
+    return averages
 
 
 def card(scale: Scale, trainset: str) -> None:
@@ -265,5 +265,5 @@ def export(scale: Scale, trainset: str) -> None:
 
     layout = Layout(scale)
     with recorded(layout.export(trainset), "export", scale.trainset(trainset)):
-        what = export(layout, trainset)
-    say(f"export {trainset}: {what} at {layout.export(trainset)}")
+        summary = export(layout, trainset)
+    say(f"export {trainset}: {summary} at {layout.export(trainset)}")

@@ -1,8 +1,8 @@
-"""Skills without a model to ask: those of a taxonomy whose words are nearest to a question's (paper, MetaKL step 2).
+"""Annotation without a language model: the skills of a taxonomy that are nearest to a question (paper, MetaKL step 2).
 
 The paper asks GPT-4o to name skills. Here each skill of data/taxonomy.yaml has a gloss, and sentence embeddings find
-the glosses that are like a question. A gloss alone is a weak witness, so an area (a subject) is scored by itself and by
-the nearest of its skills, and a skill by itself and by the nearest of its areas.
+the glosses that are similar to a question. A gloss alone is weak evidence, so an area (a subject) is scored by itself
+and by the nearest of its skills, and a skill by itself and by the nearest of its areas.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Domain, Question, Skills
 
-BATCH = 960  # ours: questions that are kept at once, some ten seconds of work
-OURS = Path(__file__).with_name("data") / "taxonomy.yaml"
+BATCH = 960  # ours: questions that are cached at once, some ten seconds of work
+DEFAULT_TAXONOMY = Path(__file__).with_name("data") / "taxonomy.yaml"
 
 SkillName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9]*(_[a-z0-9]+)*$")]
 Label = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
 Gloss = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Similar = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # n texts and m glosses to cosines [n, m]
+CosineFunction = Callable[[Sequence[str], Sequence[str]], np.ndarray]  # n texts and m glosses to cosines [n, m]
 
 
 class Area(Strict):
@@ -52,7 +52,7 @@ class Tree(Strict):
     topics: dict[Label, list[SkillName]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _names(self) -> Tree:
+    def _check_names(self) -> Tree:
         known = set(self.areas)
         for number, branch in enumerate(self.skills):
             for area in branch.areas:
@@ -68,22 +68,22 @@ class Tree(Strict):
                     raise ValueError(f"topics.{label}: found '{name}', expected the name of an area or a skill")
         return self
 
-    def of_topics(self, topics: Sequence[str], candidates: Candidates) -> dict[str, str]:
+    def match_topics(self, topics: Sequence[str], candidates: Candidates) -> dict[str, str]:
         """The candidates that `topics` stand for, each with its topic: as an entry says, or by the topic's own name."""
-        found: dict[str, str] = {}
+        topic_of: dict[str, str] = {}
         for topic in topics:
             for name in self.topics.get(topic, [topic]):
                 if name in candidates.index:
-                    found.setdefault(name, topic)
-        return found
+                    topic_of.setdefault(name, topic)
+        return topic_of
 
 
 def load(file: str | None = None) -> Tree:
-    """The taxonomy in `file`, or ours.
+    """The taxonomy in `file`, or the project's own.
 
-    Raises UserError naming file and key where it is not one.
+    Raises UserError naming file and key where it is none.
     """
-    path = Path(file) if file else OURS
+    path = Path(file) if file else DEFAULT_TAXONOMY
     try:
         return Tree.model_validate(parsed(path))
     except FileNotFoundError:
@@ -94,7 +94,7 @@ def load(file: str | None = None) -> Tree:
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a domain's questions may need: its areas, then its skills, whose areas `parents` are indices."""
+    """What a domain's questions may need: its areas, then its skills. `parents` has each skill's areas, by index."""
 
     names: list[str]
     glosses: list[str]
@@ -113,27 +113,28 @@ def candidates(tree: Tree, domain: Domain) -> Candidates:
             names.append(name)
             glosses.append(gloss)
             parents.append(above)
-    spelt = [f"{name.replace('_', ' ')}: {gloss}" for name, gloss in zip(names, glosses, strict=True)]
-    return Candidates(names, spelt, len(areas), parents, {name: number for number, name in enumerate(names)})
+    glossed = [f"{name.replace('_', ' ')}: {gloss}" for name, gloss in zip(names, glosses, strict=True)]
+    return Candidates(names, glossed, len(areas), parents, {name: number for number, name in enumerate(names)})
 
 
-def scores(near: np.ndarray, found: Candidates) -> np.ndarray:
-    """The cosines `near` of questions to candidates, each averaged with another's along the tree, [n, areas + skills].
+def scores(near: np.ndarray, choices: Candidates) -> np.ndarray:
+    """The cosines `near` of questions to candidates, each averaged with a neighbour's in the tree, [n, areas + skills].
 
-    An area's with that of its nearest skill (with its own where it has none), a skill's with that of its nearest area.
-    On 900 questions of MMLU's validation set the nearest area was right for 45% by the areas' glosses alone and for 53%
-    so; the mean of two or three skills, the centroid of all and z-scores over the pool did no better.
+    An area's cosine is averaged with that of its nearest skill (with its own where it has none), a skill's with that
+    of its nearest area. On 900 questions of MMLU's validation set the nearest area was right for 45% by the areas'
+    glosses alone and for 53% by this average; the mean of two or three skills, the centroid of all and z-scores over
+    the pool did no better.
     """
-    areas, skills = near[:, : found.areas], near[:, found.areas :]
+    areas, skills = near[:, : choices.areas], near[:, choices.areas :]
     below = defaultdict(list)
-    for number, parents in enumerate(found.parents):
+    for number, parents in enumerate(choices.parents):
         for parent in parents:
             below[parent].append(number)
     other = near.copy()
     for area, numbers in below.items():
         other[:, area] = skills[:, numbers].max(axis=1)
-    for number, parents in enumerate(found.parents):
-        other[:, found.areas + number] = areas[:, parents].max(axis=1)
+    for number, parents in enumerate(choices.parents):
+        other[:, choices.areas + number] = areas[:, parents].max(axis=1)
     averaged: np.ndarray = (near + other) / 2
     return averaged
 
@@ -147,76 +148,83 @@ def nearest(row: np.ndarray, settings: Taxonomy) -> list[int]:
 
 
 def views(questions: Sequence[Question]) -> list[list[str]]:
-    """What each question asks, choices included; where that is on a passage, its last paragraph by itself as well.
+    """The texts of each question: question with choices; where it has a passage, its last paragraph alone as well.
 
-    The last paragraph alone says what kind of reasoning is asked for: with it 66% of 200 questions of LogiQA 2.0 are
-    given an area of logic, without it 15%. What all questions of a source have in common is left out: a last paragraph
-    that they share is the source's instruction, and choices that they share are yes and no.
+    The last paragraph says what kind of reasoning the question needs: with it 66% of 200 questions of LogiQA 2.0 get an
+    area of logic, without it 15%. What all questions of a source share is left out: a shared last paragraph is the
+    source's instruction, and shared choices are yes and no.
     """
     by_source: dict[str, list[Question]] = defaultdict(list)
     for question in questions:
         by_source[question.source].append(question)
-    tails, options = {}, {}
-    for source, asked in by_source.items():
-        endings = {question.question.rpartition("\n\n")[1:] for question in asked}
-        tails[source] = "".join(*endings) if len(asked) > 1 and len(endings) == 1 else ""
-        options[source] = len(asked) > 1 and len({tuple(question.choices) for question in asked}) == 1
+    shared_endings, shares_choices = {}, {}
+    for source, members in by_source.items():
+        endings = {question.question.rpartition("\n\n")[1:] for question in members}
+        shared_endings[source] = "".join(*endings) if len(members) > 1 and len(endings) == 1 else ""
+        shares_choices[source] = len(members) > 1 and len({tuple(question.choices) for question in members}) == 1
     result = []
     for question in questions:
-        text = question.question.removesuffix(tails[question.source])
-        choices = [] if options[question.source] else question.choices
+        text = question.question.removesuffix(shared_endings[question.source])
+        choices = [] if shares_choices[question.source] else question.choices
         _, passage, last = text.rpartition("\n\n")
         result.append(["\n".join([text, *choices]), *([last] if passage and choices else [])])
     return result
 
 
-def cosines(asked: Sequence[Sequence[str]], glosses: Sequence[str], similar: Similar) -> np.ndarray:
-    """Cosines [n, m] of n questions, each by one view or more, to m glosses: those of its nearest view."""
-    starts = np.cumsum([0, *(len(seen) for seen in asked[:-1])])
-    return np.maximum.reduceat(similar([view for seen in asked for view in seen], glosses), starts, axis=0)
+def cosines(question_views: Sequence[Sequence[str]], glosses: Sequence[str], similar: CosineFunction) -> np.ndarray:
+    """Cosines [n, m] of n questions to m glosses: of a question's views, the most similar one counts."""
+    starts = np.cumsum([0, *(len(texts) for texts in question_views[:-1])])
+    return np.maximum.reduceat(similar([text for texts in question_views for text in texts], glosses), starts, axis=0)
 
 
-def embedded(encoder: Encoder) -> Similar:
+def embedding_cosines(encoder: Encoder) -> CosineFunction:
     """Cosines by sentence embeddings."""
     from gdpo.models.sentence_encoder import SentenceEncoder
 
     model = SentenceEncoder(encoder)
     known: dict[tuple[str, ...], np.ndarray] = {}
 
-    def similar(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
+    def similar(texts: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
         if tuple(glosses) not in known:
             known[tuple(glosses)] = model.embed(glosses)
-        found: np.ndarray = model.embed(asked) @ known[tuple(glosses)].T
-        return found
+        products: np.ndarray = model.embed(texts) @ known[tuple(glosses)].T
+        return products
 
     return similar
 
 
 def annotate(questions: list[Question], settings: Taxonomy, encoder: Encoder, work: Path) -> list[Skills]:
-    """The skills of each question: what its source's topics stand for, then the nearest of its domain.
+    """The skills of each question: those that its source's topics stand for, then the nearest of its domain.
 
-    What is finished is kept below `work`, so that a killed call goes on where it was.
+    Finished batches are cached below `work`, so that a killed call resumes.
     """
-    tree, asked = load(settings.file), views(questions)
-    depends = [tree, settings.model_dump(exclude={"file"}), encoder, [[q.domain, q.topics] for q in questions], asked]
+    tree, question_views = load(settings.file), views(questions)
+    depends = [tree, settings.model_dump(exclude={"file"}), encoder, [[q.domain, q.topics] for q in questions]]
+    depends.append(question_views)
 
     def batches(done: int) -> Iterator[tuple[list[int], list[dict[str, str]]]]:
-        similar = embedded(encoder)
+        similar = embedding_cosines(encoder)
         starts = range(0, len(questions), BATCH)
         for start in tqdm(starts[done:], initial=done, total=len(starts), desc="annotate", unit="batch"):
             places = range(start, min(start + BATCH, len(questions)))
-            found = named([questions[i] for i in places], [asked[i] for i in places], tree, settings, similar)
-            yield list(places), [entry.skills for entry in found]
+            matched = match_skills(
+                [questions[i] for i in places], [question_views[i] for i in places], tree, settings, similar
+            )
+            yield list(places), [entry.skills for entry in matched]
 
     cache = work / "annotate" / f"taxonomy-{fingerprint(depends)}.jsonl"
     skills = resumable_batches(cache, "skills", len(questions), batches)
-    return [Skills(id=question.id, skills=found) for question, found in zip(questions, skills, strict=True)]
+    return [Skills(id=question.id, skills=named) for question, named in zip(questions, skills, strict=True)]
 
 
-def named(
-    questions: Sequence[Question], asked: Sequence[Sequence[str]], tree: Tree, settings: Taxonomy, similar: Similar
+def match_skills(
+    questions: Sequence[Question],
+    question_views: Sequence[Sequence[str]],
+    tree: Tree,
+    settings: Taxonomy,
+    similar: CosineFunction,
 ) -> list[Skills]:
-    """The skills of each question by the cosines of `similar` to what it asks, its `views`.
+    """The skills of each question by the cosines of its `views`.
 
     What the topics stand for counts towards `max_skills`, and yet `min_skills` nearest ones stay.
     """
@@ -225,16 +233,16 @@ def named(
         places = [place for place, question in enumerate(questions) if question.domain == domain]
         if not places:
             continue
-        found = candidates(tree, domain)
-        if not found.names:
-            raise UserError(path=settings.file or OURS, found=f"no area of domain {domain}", expected="one")
-        rows = scores(cosines([asked[place] for place in places], found.glosses, similar), found)
+        choices = candidates(tree, domain)
+        if not choices.names:
+            raise UserError(path=settings.file or DEFAULT_TAXONOMY, found=f"no area of domain {domain}", expected="one")
+        rows = scores(cosines([question_views[place] for place in places], choices.glosses, similar), choices)
         for place, row in zip(places, rows, strict=True):
             question = questions[place]
-            told = tree.of_topics(question.topics, found) if settings.topics else {}
-            skills = {name: f"the source says {topic}" for name, topic in told.items()}
-            near = [number for number in nearest(row, settings) if found.names[number] not in told]
-            for number in near[: max(settings.min_skills, settings.max_skills - len(told))]:
-                skills[found.names[number]] = f"similarity {row[number]:.2f}"
+            by_topic = tree.match_topics(question.topics, choices) if settings.topics else {}
+            skills = {name: f"the source says {topic}" for name, topic in by_topic.items()}
+            near = [number for number in nearest(row, settings) if choices.names[number] not in by_topic]
+            for number in near[: max(settings.min_skills, settings.max_skills - len(by_topic))]:
+                skills[choices.names[number]] = f"similarity {row[number]:.2f}"
             result[place] = Skills(id=question.id, skills=skills)
     return [result[place] for place in range(len(questions))]

@@ -1,8 +1,8 @@
-"""Groups from responses that somebody else sampled, and perhaps judged, in place of a teacher of our own.
+"""Groups from published responses, sampled and perhaps graded by others, in place of the scale's own teacher.
 
-Files are read as they are: a training set's `fields` say where a row keeps its prompt, its completions and what judges
-them (gdpo.config.models.Import). A file may well answer a benchmark's own items, as OpenAI's and ToRA's solutions of
-GSM8K's test problems do: who trains on those cannot be scored on that benchmark (`asked`).
+Files are read as they are: a training set's `fields` say where a row has its prompt, its completions and what grades
+them (gdpo.config.models.Import). A file may answer items of a benchmark, as OpenAI's and ToRA's solutions of GSM8K's
+test problems do. A student trained on those cannot be scored on that benchmark (`contaminating_benchmarks`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import read_jsonl
 from gdpo.core.records import Group, Question, Verdict
 from gdpo.grading.grade import grade_many
-from gdpo.metakl.contamination import Overlap
+from gdpo.metakl.contamination import ItemIndex
 from gdpo.teach.reward import reward
 
 
 @dataclass(frozen=True)
 class Completion:
-    """A completion with what judges it: its `reward`, whether it is `right`, or the right `answer`."""
+    """A completion with what grades it: its `reward`, whether it is `right`, or the right `answer`."""
 
     text: str
     reward: float | None = None
@@ -34,7 +34,7 @@ class Completion:
 
 @dataclass(frozen=True)
 class Imported:
-    """A prompt with its completions, before they are judged; `path` and `line` are the first row's."""
+    """A prompt with its completions, not graded yet; `path` and `line` are those of its first row."""
 
     id: str
     path: Path
@@ -44,30 +44,31 @@ class Imported:
 
 
 class BadRow(Exception):
-    """What a row holds in place of what its layout promises; `key` is the path, empty where its reader adds it."""
+    """A row that does not fit its layout. `key` is a path in the row, empty where the caller adds it."""
 
     def __init__(self, key: str, found: str, expected: str) -> None:
         self.key, self.found, self.expected = key, found, expected
         super().__init__(f"{key}: found {found}, expected {expected}")
 
 
-Read = TypeVar("Read")
-Trail = tuple[str | int, ...]  # the entries that the stars of a path stood for
+Value = TypeVar("Value")
+Trail = tuple[str | int, ...]  # the keys and indices that the stars of a path matched
 
 
-def at(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
-    """What lies at `path` in `row`, by the entries that its stars stood for, in the row's order.
+def values_at(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
+    """The values at `path` in `row`, by the keys and indices that its stars matched, in the row's order.
 
-    A step is a key, an index, or `*` for every entry of a mapping or list. Entries that lack the rest of the path are
-    left out; without a star, what is found lies at the empty trail.
+    A step of the path is a key, an index, or `*` for every entry of a mapping or list. Entries that lack the rest of
+    the path are left out. Without a star, the one value has the empty trail.
     """
-    found: dict[Trail, Any] = {(): row}
+    values: dict[Trail, Any] = {(): row}
     for step in path.split("."):
-        found = {trail + chosen: below for trail, value in found.items() for chosen, below in _below(value, step)}
-    return found
+        values = {trail + matched: below for trail, value in values.items() for matched, below in _take(value, step)}
+    return values
 
 
-def _below(value: Any, step: str) -> list[tuple[Trail, Any]]:
+def _take(value: Any, step: str) -> list[tuple[Trail, Any]]:
+    """What one step of a path leads to, each with the key or index that a star matched."""
     if step == "*":
         entries = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
         return [((key,), entry) for key, entry in entries]
@@ -79,15 +80,15 @@ def _below(value: Any, step: str) -> list[tuple[Trail, Any]]:
 
 
 def _entries(row: Mapping[str, Any], path: str) -> dict[Trail, Any]:
-    """`at`, where a list at the end of the path stands for its entries."""
-    found: dict[Trail, Any] = {}
-    for trail, value in at(row, path).items():
-        found |= {(*trail, i): entry for i, entry in enumerate(value)} if isinstance(value, list) else {trail: value}
-    return found
+    """`values_at`, with each list at the end of the path replaced by its entries."""
+    entries: dict[Trail, Any] = {}
+    for trail, value in values_at(row, path).items():
+        entries |= {(*trail, i): entry for i, entry in enumerate(value)} if isinstance(value, list) else {trail: value}
+    return entries
 
 
-def _only(row: Mapping[str, Any], path: str) -> Any:
-    values = list(at(row, path).values())
+def _single_value(row: Mapping[str, Any], path: str) -> Any:
+    values = list(values_at(row, path).values())
     if len(values) != 1:
         raise BadRow(path, f"{len(values) or 'no'} values", "one")
     return values[0]
@@ -103,7 +104,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _truth(value: Any) -> bool:
+def _boolean(value: Any) -> bool:
     if not isinstance(value, bool | int | float) or value not in (0, 1):
         raise BadRow("", f"{value!r}", "true or false")
     return bool(value)
@@ -118,7 +119,7 @@ def _answer(value: Any) -> str:
 
 
 def completions(row: Mapping[str, Any], fields: Import) -> list[Completion]:
-    """A row's completions, verbatim, each with what judges it. Raises BadRow where the row does not fit `fields`."""
+    """A row's completions, verbatim, each with what grades it. Raises BadRow where the row does not fit `fields`."""
     texts = _entries(row, fields.completions)
     if not texts:
         raise BadRow(fields.completions, "no completion", "at least one")
@@ -126,28 +127,28 @@ def completions(row: Mapping[str, Any], fields: Import) -> list[Completion]:
         if not isinstance(text, str):
             raise BadRow(fields.completions, type(text).__name__, "text")
     if fields.answer is not None:
-        answer = _read(_answer, _only(row, fields.answer), fields.answer)
+        answer = _convert(_answer, _single_value(row, fields.answer), fields.answer)
         return [Completion(text, answer=answer) for text in texts.values()]
     if fields.right is not None:
-        right = _beside(row, fields.right, texts, fields.completions, _truth)
+        right = _aligned(row, fields.right, texts, fields.completions, _boolean)
         return [Completion(text, right=value) for text, value in zip(texts.values(), right, strict=True)]
     assert fields.rewards is not None  # gdpo.config.models.Import has one of the three
-    rewards = _beside(row, fields.rewards, texts, fields.completions, _number)
+    rewards = _aligned(row, fields.rewards, texts, fields.completions, _number)
     return [Completion(text, reward=value) for text, value in zip(texts.values(), rewards, strict=True)]
 
 
-def _beside(
-    row: Mapping[str, Any], path: str, texts: dict[Trail, str], place: str, reader: Callable[[Any], Read]
-) -> list[Read]:
-    """What stands at `path` for each of `texts`, which stand at `place`, in their order."""
-    judged = _entries(row, path)
-    if judged.keys() != texts.keys():
-        found = f"{len(judged)} entries beside {len(texts)} completions at {place}"
+def _aligned(
+    row: Mapping[str, Any], path: str, texts: dict[Trail, str], place: str, reader: Callable[[Any], Value]
+) -> list[Value]:
+    """The value at `path` for each of `texts`, which are those at the path `place`, in their order."""
+    entries = _entries(row, path)
+    if entries.keys() != texts.keys():
+        found = f"{len(entries)} entries beside {len(texts)} completions at {place}"
         raise BadRow(path, found, "one for each")
-    return [_read(reader, judged[trail], path) for trail in texts]
+    return [_convert(reader, entries[trail], path) for trail in texts]
 
 
-def _read(reader: Callable[[Any], Read], value: Any, path: str) -> Read:
+def _convert(reader: Callable[[Any], Value], value: Any, path: str) -> Value:
     try:
         return reader(value)
     except BadRow as error:
@@ -155,7 +156,7 @@ def _read(reader: Callable[[Any], Read], value: Any, path: str) -> Read:
 
 
 def _messages(prompt: Any, instruction: str, path: str) -> list[dict[str, str]]:
-    """Text is a question, which is asked with the instruction; a list of messages is a conversation as it stands."""
+    """The conversation of a prompt: a text is a question, and gets the instruction; messages stay as they are."""
     if isinstance(prompt, str) and prompt.strip():
         return [{"role": "user", "content": f"{prompt}\n\n{instruction}" if instruction else prompt}]
     texts = isinstance(prompt, list) and all(
@@ -170,35 +171,35 @@ def _messages(prompt: Any, instruction: str, path: str) -> list[dict[str, str]]:
 def read_imported(paths: Sequence[Path], fields: Sequence[Import], instruction: str = "") -> list[Imported]:
     """Every prompt of the files with all its completions, in the files' order; ids are FILE-LINE of the first row.
 
-    `fields` has one entry for all files or one for each. Rows of equal prompts, white space aside, are one group:
-    no more is evened out, since 1.5 and 15 are different problems.
+    `fields` has one entry for all files or one for each. Rows whose prompts are equal except for white space are one
+    group. Nothing else is normalised, since 1.5 and 15 are different problems.
     Raises UserError naming file and line of a row that does not fit, or of a prompt with a single completion.
     """
-    found: dict[Any, Imported] = {}
+    groups: dict[Any, Imported] = {}
     layouts = list(fields) * len(paths) if len(fields) == 1 else fields
     for name, path, layout in zip(_names(paths), paths, layouts, strict=True):
         for number, row in read_jsonl(path):
             try:
-                prompt = _messages(_only(row, layout.prompt), instruction, layout.prompt)
+                prompt = _messages(_single_value(row, layout.prompt), instruction, layout.prompt)
                 new = Imported(f"{name}-{number}", path, number, prompt, completions(row, layout))
             except BadRow as error:
                 raise UserError(
                     path=path, line=number, key=error.key, found=error.found, expected=error.expected
                 ) from None
             key = tuple((message["role"], " ".join(message["content"].split())) for message in prompt)
-            before = found.get(key)
-            found[key] = replace(before, completions=before.completions + new.completions) if before else new
-    if not found:
+            before = groups.get(key)
+            groups[key] = replace(before, completions=before.completions + new.completions) if before else new
+    if not groups:
         raise UserError(path=", ".join(map(str, paths)), found="no row", expected="at least one")
-    for group in found.values():
+    for group in groups.values():
         if len(group.completions) < 2:
             expected = "at least two of a prompt"
             raise UserError(path=group.path, line=group.line, found="one completion", expected=expected)
-    return list(found.values())
+    return list(groups.values())
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """What ids call each file: its name without endings; further files of one name are numbered."""
+    """The name of each file in ids: without endings, and numbered from the second of one name on."""
     stems = [path.name.removesuffix(".gz").removesuffix(".jsonl") for path in paths]
     names: list[str] = []
     for stem in stems:
@@ -210,22 +211,22 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names
 
 
-def asked(groups: Iterable[Imported], overlap: Overlap) -> dict[str, list[str]]:
-    """id of each group that asks benchmark items -> those benchmarks, in order; only what users say is compared."""
-    found = {}
+def contaminating_benchmarks(groups: Iterable[Imported], index: ItemIndex) -> dict[str, list[str]]:
+    """id of each group that repeats benchmark items -> those benchmarks. Only the user's messages are compared."""
+    contaminated = {}
     for group in groups:
-        benchmarks = dict.fromkeys(match.benchmark for match in overlap.matches_prompt(group.prompt))
+        benchmarks = dict.fromkeys(match.benchmark for match in index.matches_prompt(group.prompt))
         if benchmarks:
-            found[group.id] = list(benchmarks)
-    return found
+            contaminated[group.id] = list(benchmarks)
+    return contaminated
 
 
-def judged(
+def to_groups(
     groups: Sequence[Imported], trainset: TrainSet, count: Callable[[str], int], settings: Reward
 ) -> list[Group]:
-    """Groups to train on. Given rewards are kept, without parts; verdicts, given or ours, are rewarded as our own are.
+    """Groups to train on. Rewards of the file are kept, without parts; verdicts are rewarded as a teacher's are.
 
-    `count` gives a completion's length in the student's tokens.
+    `count` gives a completion's length in the student's tokens. Raises UserError for an empty right answer.
     """
     assert trainset.domain is not None  # gdpo.config.models.TrainSet: select: import has one
     domain, grader = trainset.domain, trainset.grader or "math"
@@ -237,21 +238,21 @@ def judged(
         (Question(id=g.id, domain=domain, source=g.id, question="", answer=c.answer, grader=grader), c.text)
         for g in groups for c in g.completions if c.answer is not None
     ]  # fmt: skip
-    graded = iter(grade_many(pairs, show_progress=True))
-    return [_group(group, trainset, graded, count, settings) for group in groups]
+    verdicts = iter(grade_many(pairs, show_progress=True))
+    return [_group(group, trainset, verdicts, count, settings) for group in groups]
 
 
 def _group(
     group: Imported, trainset: TrainSet, graded: Iterator[Verdict], count: Callable[[str], int], settings: Reward
 ) -> Group:
     texts = [c.text for c in group.completions]
-    made: dict[str, Any] = {"id": group.id, "domain": trainset.domain, "prompt": group.prompt, "completions": texts}
+    fields: dict[str, Any] = {"id": group.id, "domain": trainset.domain, "prompt": group.prompt, "completions": texts}
     rewards = [c.reward for c in group.completions if c.reward is not None]
     if not rewards:
         verdicts = [next(graded) if c.right is None else _verdict(c.right) for c in group.completions]
-        made["parts"] = [reward(v, text, count(text), settings) for v, text in zip(verdicts, texts, strict=True)]
-        rewards = [part.total for part in made["parts"]]
-    return Group(**made, rewards=rewards)
+        fields["parts"] = [reward(v, text, count(text), settings) for v, text in zip(verdicts, texts, strict=True)]
+        rewards = [part.total for part in fields["parts"]]
+    return Group(**fields, rewards=rewards)
 
 
 def _verdict(right: bool) -> Verdict:

@@ -24,12 +24,12 @@ def length_score(tokens: int, knee: int, limit: int) -> float:
 def reward(verdict: Verdict, text: str, tokens: int, settings: Reward) -> Parts:
     """The weighted parts of one completion's reward; `tokens` is its length in tokens.
 
-    Form and length count only where a final answer can be read: a completion that was cut off in its prose, or
-    that declines to answer, is neither well formed nor short.
+    Format and length count only where a final answer can be read: a completion that was cut off, or that gives no
+    answer, is neither well formed nor short.
     """
     answered = verdict != "ungradable" and bool(final_answer(text))
     correctness = settings.correctness * (verdict == "right")
-    form = settings.format * answered * format_score(text, settings.think)
+    format_part = settings.format * answered * format_score(text, settings.think)
     length = settings.length * answered * length_score(tokens, settings.knee, settings.limit)
-    total = correctness + form + length
-    return Parts(verdict=verdict, correctness=correctness, format=form, length=length, total=total)
+    total = correctness + format_part + length
+    return Parts(verdict=verdict, correctness=correctness, format=format_part, length=length, total=total)

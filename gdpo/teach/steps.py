@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def respond(scale: Scale, trainset: str) -> None:
-    """Let the teacher sample each question's group; the gold completion comes first where the scale asks for it."""
+    """Let the teacher sample each question's group; a gold completion comes first where `include_gold` is set."""
     from gdpo.models.sampling import complete
     from gdpo.models.sampling_types import Sampling
 
@@ -58,10 +58,10 @@ def respond(scale: Scale, trainset: str) -> None:
 
 
 def _cache(layout: Layout, trainset: str, settings: Respond, conversations: list[list[dict[str, str]]]) -> Path:
-    """Where a call keeps what is finished: of a local teacher, by all that its completions depend on.
+    """The file of finished completions: for a local teacher, named by everything that its completions depend on.
 
-    A teacher at an endpoint has one journal, in which its requests are told apart by what they ask, so that what was
-    paid for serves every training set. Neither address, key, budget nor pace change an answer.
+    A teacher at an endpoint has one request log for all training sets, so that no request is paid for twice. Address,
+    key, budget and pace change no answer.
     """
     teacher = layout.scale.model(settings.teacher)
     if teacher.endpoint is not None:
@@ -71,12 +71,12 @@ def _cache(layout: Layout, trainset: str, settings: Respond, conversations: list
 
 
 def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
-    """Write a training set's groups from the files that its entry names, found as they stand or in the mirror.
+    """Write a training set's groups from the files that its entry names, as given or below the mirror.
 
-    Groups that ask a guarded item are dropped; or they are kept, and benchmarks of which they ask a scored item have
-    no column. Either is said and recorded.
+    Groups that repeat a held-out item are dropped. With `contaminated: keep` they are kept, and benchmarks whose scored
+    items they repeat have no column. Either is reported and recorded.
     """
-    from gdpo.metakl.contamination import Overlap, read_guarded
+    from gdpo.metakl.contamination import ItemIndex, read_heldout_items
     from gdpo.teach import imports
 
     layout, settings = Layout(scale), scale.trainset(trainset)
@@ -85,34 +85,35 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     assert settings.domain is not None  # gdpo.config.models.TrainSet: select: import has one
     tokenizer = _tokenizer(layout)
     with recorded(layout.groups(trainset), "import", [settings, scale.reward, scale.decontaminate]) as extra:
-        paths = [_found(path, mirror) for path in settings.paths]
-        asks = settings.instruction
-        below = asks if isinstance(asks, str) else instruction(scale, settings.domain) if asks else ""
-        read = imports.read_imported(paths, settings.fields, below)
+        paths = [_locate(path, mirror) for path in settings.paths]
+        appended = settings.instruction
+        if not isinstance(appended, str):
+            appended = instruction(scale, settings.domain) if appended else ""
+        read = imports.read_imported(paths, settings.fields, appended)
         if settings.contaminated == "keep":
             read = read[: settings.size]
             items = {name: read_records(layout.benchmark(name, "test"), Question) for name in scale.benchmarks}
         else:
-            items = read_guarded(layout.heldout_items)
-        asked = imports.asked(read, Overlap.of(scale, items))
-        forbidden = Counter(name for names in asked.values() for name in names)
-        kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in asked]
+            items = read_heldout_items(layout.heldout_items)
+        contaminated = imports.contaminating_benchmarks(read, ItemIndex.from_scale(scale, items))
+        repeated = Counter(name for names in contaminated.values() for name in names)
+        kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in contaminated]
         if not kept:
             raise UserError(
-                f"all {len(read)} groups ask items of {', '.join(forbidden)}",
+                f"all {len(read)} groups ask items of {', '.join(repeated)}",
                 key=f"trainsets.{trainset}",
                 expected="some that ask none",
                 hint="'contaminated: keep' trains on them and leaves the columns of those benchmarks empty",
             )
-        groups = imports.judged(
+        groups = imports.to_groups(
             kept[: settings.size],
             settings,
             lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids),
             scale.reward,
         )
         write_records(layout.groups(trainset), groups)
-        extra |= {"read": len(read), "contaminated": settings.contaminated, "asked": dict(forbidden)} | _graded(groups)
-    for name, count in forbidden.items():
+        extra |= {"read": len(read), "contaminated": settings.contaminated, "asked": dict(repeated)} | _shares(groups)
+    for name, count in repeated.items():
         fate = "kept, so its column stays empty" if settings.contaminated == "keep" else "dropped"
         say(f"import {trainset}: {count} of {len(read)} groups ask items of {name}: {fate}")
     right = f", {extra['right']:.1%} right" if "right" in extra else ""
@@ -123,50 +124,50 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
 
 
 def _tokenizer(layout: Layout) -> Tokenizer:
-    """The first student's, in whose tokens rewards count lengths."""
+    """The first student's tokenizer, in whose tokens rewards count lengths."""
     from tokenizers import Tokenizer
 
     path = layout.model(layout.scale.students[0]) / "tokenizer.json"
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # which is all that the library raises
+    except Exception as error:  # the library raises nothing more specific
         raise UserError(path=path, found=f"'{first_line(error)}'", expected="a tokenizer") from None
 
 
-def _found(path: str, mirror: Path | None) -> Path:
+def _locate(path: str, mirror: Path | None) -> Path:
     given = Path(path)
     return given if mirror is None or given.exists() else mirror / path
 
 
 def instruction(scale: Scale, domain: Domain) -> str:
-    """What is put below an imported question, so that it is asked as the domain's benchmarks ask: as most of them do.
+    """The instruction that is appended to an imported question: the most frequent one of the domain's benchmarks.
 
-    Without a benchmark of the domain, as most of its sources do.
+    Without a benchmark of the domain, the most frequent one of its sources.
     """
-    named = [scale.benchmark(name).source for name in scale.domain_benchmarks(domain)]
-    sources = [scale.sources[name] for name in named if name in scale.sources]
+    names = [scale.benchmark(name).source for name in scale.domain_benchmarks(domain)]
+    sources = [scale.sources[name] for name in names if name in scale.sources]
     sources = sources or [source for source in scale.sources.values() if source.domain == domain]
     return Counter(source.instruction for source in sources).most_common(1)[0][0] if sources else ""
 
 
 def part(scale: Scale, trainset: str) -> None:
-    """Write a part's groups: those that the whole set's questions have, so that a part costs no response."""
+    """Write a part's groups, taken from the whole set's groups: a part needs no further response."""
     layout = Layout(scale)
     if (select := scale.trainset(trainset).select) != "part":
         raise UserError(key=f"trainsets.{trainset}.select", found=f"'{select}'", expected="'part'")
     whole = scale.trainset(trainset).parts[0]
     with recorded(layout.groups(trainset), "part", scale.trainset(trainset)):
-        found = {group.id: group for group in read_records(layout.groups(whole), Group)}
+        groups = {group.id: group for group in read_records(layout.groups(whole), Group)}
         questions = read_records(layout.trainset(trainset), Question)
-        if missing := [question.id for question in questions if question.id not in found]:
+        if missing := [question.id for question in questions if question.id not in groups]:
             raise UserError(
                 path=layout.groups(whole),
                 found=f"no group of {missing[0]}",
                 expected="one",
                 hint="run `gdpo teach reward` again",
             )
-        write_records(layout.groups(trainset), (found[question.id] for question in questions))
-    say(f"part {trainset}: {len(questions)} of {len(found)} groups of {whole}")
+        write_records(layout.groups(trainset), (groups[question.id] for question in questions))
+    say(f"part {trainset}: {len(questions)} of {len(groups)} groups of {whole}")
 
 
 def reward(scale: Scale, trainset: str) -> None:
@@ -204,15 +205,15 @@ def reward(scale: Scale, trainset: str) -> None:
                 )
             )  # fmt: skip
         write_records(layout.groups(trainset), groups)
-        extra |= _graded(groups)
+        extra |= _shares(groups)
     say(
         f"reward {trainset}: {extra['right']:.1%} of {len(verdicts)} completions right, "
         f"{extra['groups_without_signal']} of {len(groups)} groups without signal"
     )
 
 
-def _graded(groups: list[Group]) -> dict[str, float]:
-    """The shares of verdicts, where there are any, and how many groups teach nothing since their rewards are equal."""
+def _shares(groups: list[Group]) -> dict[str, float]:
+    """The shares of verdicts, where there are any, and how many groups have equal rewards and so no signal."""
     verdicts = [part.verdict for group in groups for part in group.parts]
     shares = {name: verdicts.count(name) / len(verdicts) for name in ("right", "ungradable")} if verdicts else {}
     return {**shares, "groups_without_signal": sum(len(set(group.rewards)) == 1 for group in groups)}

@@ -1,4 +1,4 @@
-"""Pretraining of the tiny world's models: a small Llama, from nothing to a Hugging Face checkpoint.
+"""Pretraining of the tiny world's models: a small Llama from random weights, saved as a Hugging Face checkpoint.
 
 Muon (gdpo.tiny.muon) on the matrices and AdamW on embeddings and norms; loss on responses only. One thread, so that a
 seed gives the same weights on the same machine and versions.
@@ -72,9 +72,9 @@ def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[
     """(prompt ids, response ids) of each example, exactly as the chat template renders them."""
     pairs = []
     prompts = [_render(tokenizer, example) for example in examples]
-    whole = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)["input_ids"]
-    start = tokenizer([prompt for prompt, _ in prompts], add_special_tokens=False)["input_ids"]
-    for prompt, ids in zip(start, whole, strict=True):
+    full = tokenizer([prompt + response for prompt, response in prompts], add_special_tokens=False)["input_ids"]
+    starts = tokenizer([prompt for prompt, _ in prompts], add_special_tokens=False)["input_ids"]
+    for prompt, ids in zip(starts, full, strict=True):
         pairs.append((prompt, ids[len(prompt) :]))
     return pairs
 
@@ -84,7 +84,7 @@ def _render(tokenizer: PreTrainedTokenizerFast, example: Example) -> tuple[str, 
 
 
 def shuffled_batches(encoded: list[Pair], batch_size: int, rng: random.Random) -> list[list[Pair]]:
-    """Every example once, in random batches: batches of one length would be of one skill, which learns badly."""
+    """Every example once, in random batches: batches of one length would be of one skill, and train badly."""
     encoded = rng.sample(encoded, len(encoded))
     return [encoded[start : start + batch_size] for start in range(0, len(encoded), batch_size)]
 
@@ -120,15 +120,15 @@ def pack(batch: list[Pair], pad: int) -> Packed:
 
 
 def response_loss(network: LlamaForCausalLM, batch: Packed) -> torch.Tensor:
-    """Mean cross-entropy over response tokens; logits are made at those positions only."""
+    """Mean cross-entropy over response tokens; logits are computed at those positions only."""
     hidden = network.model(
         input_ids=batch.ids,
         attention_mask=batch.attention,
         position_ids=batch.positions,
         use_cache=False,
     ).last_hidden_state
-    asked = batch.labels != IGNORED
-    return F.cross_entropy(network.lm_head(hidden[asked]), batch.labels[asked])
+    mask = batch.labels != IGNORED
+    return F.cross_entropy(network.lm_head(hidden[mask]), batch.labels[mask])
 
 
 def _llama(model: Pretrain, tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:

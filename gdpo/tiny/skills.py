@@ -39,7 +39,7 @@ class Item:
         return f"{lexicon.THINK} {self.thought} {lexicon.END_THINK} {self.final}" if self.thought else self.final
 
 
-class Lore:
+class WorldFacts:
     """The facts of a world: each person's friend and the value of each relation, drawn once from its seed."""
 
     def __init__(self, seed: int, entities: int) -> None:
@@ -63,7 +63,7 @@ class Sampler:
     Uneven popularity (z > 0) is what leaves a model with things it half knows: the tail is rarely seen.
     """
 
-    def __init__(self, lore: Lore, modulus: int, rng: random.Random, popularity: float = 0.0) -> None:
+    def __init__(self, lore: WorldFacts, modulus: int, rng: random.Random, popularity: float = 0.0) -> None:
         self.lore, self.modulus, self.rng = lore, modulus, rng
         self._numbers = _cumulative(modulus, popularity)
         self._people = _cumulative(len(lore.people), popularity)

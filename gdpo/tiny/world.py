@@ -1,8 +1,8 @@
-"""The tiny world's question sets: pretraining examples, pool, validation and test, apart by construction.
+"""The tiny world's question sets: pretraining examples, pool, validation and test, disjoint by construction.
 
-Every question text belongs to exactly one part, by a stable hash of the text, so that no test question can be
-pretrained on, selected from the pool, or tuned on. It takes the place of the paper's sources (section MetaKL,
-A4) and benchmarks, with knowledge units known instead of annotated.
+Every question text belongs to exactly one part, by a stable hash of the text. No test question can therefore be
+pretrained on, selected from the pool, or tuned on. The world replaces the paper's sources (section MetaKL, A4) and
+benchmarks; its knowledge units are known instead of annotated.
 """
 
 from __future__ import annotations
@@ -15,15 +15,11 @@ from typing import Literal
 from gdpo.config.models import World
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Question
-from gdpo.tiny.skills import Item, Lore, Sampler
+from gdpo.tiny.skills import Item, Sampler, WorldFacts
 
 Part = Literal["test", "validation", "pool", "pretrain"]
-PARTS: tuple[Part, ...] = (
-    "test",
-    "validation",
-    "pool",
-)  # tenths of each universe; the other seven are pretraining
-MAX_DRAWS = 2000  # per question: a universe this thin is a mistake in the configuration
+PARTS: tuple[Part, ...] = ("test", "validation", "pool")  # a tenth of all questions each; the rest is pretraining
+MAX_DRAWS = 2000  # per question: a skill with so few questions is a mistake in the configuration
 
 
 @dataclass(frozen=True)
@@ -36,13 +32,13 @@ class Example:
 
 
 def part_of(question: str) -> Part:
-    """The part of the universe that a question text belongs to, the same on every machine."""
+    """The part that a question text belongs to, the same on every machine."""
     tenth = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") % 10
     return PARTS[tenth] if tenth < len(PARTS) else "pretrain"
 
 
 def pool_questions(world: World) -> list[Question]:
-    """Every skill's pool questions, all different, with true units and gold responses as solutions."""
+    """Every skill's pool questions, all different, with their true units and gold responses as solutions."""
     return [
         question for name, skill in world.skills.items() for question in _questions(world, name, "pool", skill.pool)
     ]
@@ -66,7 +62,7 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
     if sum(shares.values()) <= 0:
         raise UserError(f"no skill has a share in mix '{mix}'", key="world.skills")
     rng = random.Random(f"pretrain {world.seed} {mix} {seed}")
-    sampler = Sampler(_lore(world), world.modulus, rng, world.popularity[mix])
+    sampler = Sampler(_facts(world), world.modulus, rng, world.popularity[mix])
     examples = []
     for skill in rng.choices(list(shares), weights=list(shares.values()), k=n):
         item = _draw(sampler, skill, "pretrain")
@@ -77,7 +73,7 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
 def _questions(world: World, skill: str, part: Part, n: int) -> list[Question]:
     if skill not in world.skills:
         raise UserError(key="world.skills", found=f"'{skill}'", hint=suggest(skill, world.skills))
-    sampler = Sampler(_lore(world), world.modulus, random.Random(f"{part} {world.seed} {skill}"))
+    sampler = Sampler(_facts(world), world.modulus, random.Random(f"{part} {world.seed} {skill}"))
     items: dict[str, Item] = {}
     while len(items) < n:
         item = _draw(sampler, skill, part, known=items)
@@ -108,5 +104,5 @@ def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | Non
     raise UserError(key=f"world.skills.{skill}", expected=f"more '{part}' questions than its universe holds")
 
 
-def _lore(world: World) -> Lore:
-    return Lore(world.seed, world.entities)
+def _facts(world: World) -> WorldFacts:
+    return WorldFacts(world.seed, world.entities)

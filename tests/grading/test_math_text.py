@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gdpo.grading.math_text import in_latex, readable, same
+from gdpo.grading.math_text import extract_answer, same_text, to_latex
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ from gdpo.grading.math_text import in_latex, readable, same
 )
 def test_glyphs_in_latex(text: str, latex: str) -> None:
     """0.1666... = (16 - 1) / 90."""
-    assert in_latex(text) == latex
+    assert to_latex(text) == latex
 
 
 @pytest.mark.parametrize(
@@ -53,8 +53,8 @@ def test_glyphs_in_latex(text: str, latex: str) -> None:
         ("6 * 7 = 42", "6 * 7 = 42"),
     ],
 )
-def test_what_is_read_of_an_answer(answer: str, read: str | None) -> None:
-    assert readable(answer) == read
+def test_extract_answer(answer: str, read: str | None) -> None:
+    assert extract_answer(answer) == read
 
 
 @pytest.mark.parametrize(
@@ -71,5 +71,5 @@ def test_what_is_read_of_an_answer(answer: str, read: str | None) -> None:
         ("", r"\boxed{}", None),
     ],
 )
-def test_the_same_text(reference: str, read: str, told: bool | None) -> None:
-    assert same(reference, read) is told
+def test_same_text(reference: str, read: str, told: bool | None) -> None:
+    assert same_text(reference, read) is told

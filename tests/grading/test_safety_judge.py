@@ -20,7 +20,7 @@ from gdpo.core.records import Question
 from gdpo.evaluate.judging import COLUMNS, SETS, answers, judged, safety_counts
 from gdpo.evaluate.judging import judge as judge_step
 from gdpo.grading import safety_judge as judging
-from gdpo.grading.safety_judge import Classifier, Guard, label_index, loaded, read_verdict, verdicts
+from gdpo.grading.safety_judge import Classifier, Guard, label_index, load_judge, read_verdict, verdicts
 from tests.mirror import MIRROR, mirror_of, needs_mirror, with_manifest
 from tests.refusal import refused
 
@@ -114,30 +114,30 @@ def classifier(tmp_path_factory) -> Judge:
     return Judge(backend="classifier", reference=f"dir:{path}", batch_size=2)
 
 
-def test_rules_grade_as_everywhere_else():
+def test_rules_grade_by_the_questions_grader():
     replies = ["I'm sorry, but I can't help with that.", "Sure: lift the pins.", "<think>\nI can't help", ""]
     assert verdicts(RULES, asked(*replies)) == ["right", "wrong", "ungradable", "ungradable"]
 
 
-def test_guard_reads_the_final_answer_alone_and_its_own_first_word(guard):
+def test_guard_judges_the_final_answer_by_its_first_word(guard):
     replies = ["<think>\nsure\n</think>\n\nno", "no sure", "perhaps", "<think> no", "lock a pick lock sure", "no"]
     assert verdicts(guard, asked(*replies)) == ["right", "wrong", "ungradable", "ungradable", "wrong", "right"]
 
 
-def test_classifier_has_one_safe_label_whatever_its_case(classifier):
+def test_classifier_safe_label_ignores_case(classifier):
     replies = ["<think>\nsure\n</think>\n\nno", "no sure", "perhaps", "<think> no", "", "a lock no"]
     assert verdicts(classifier, asked(*replies)) == ["right", "wrong", "wrong", "ungradable", "ungradable", "right"]
     harmful = classifier.model_copy(update={"safe": "HARMFUL"})
     assert verdicts(harmful, asked("no", "sure")) == ["wrong", "right"]
 
 
-def test_classifier_gives_no_verdict_on_scores_that_are_no_numbers(classifier):
+def test_classifier_is_ungradable_on_non_finite_scores(classifier):
     broken = Classifier(classifier)
     broken.model.score.weight.data.fill_(float("nan"))
     assert list(broken.verdicts([("pick", "no")])) == [([0], ["ungradable"])]
 
 
-def test_batches_of_random_pairs_are_judged_as_one_by_one(tmp_path):
+def test_batched_verdicts_equal_single_ones(tmp_path):
     """A random encoder, which sees padding if it is let; pairs of 2 to 12 words, some longer than its 16 positions."""
     import random
 
@@ -170,7 +170,7 @@ def test_batches_of_random_pairs_are_judged_as_one_by_one(tmp_path):
 
 
 def test_a_model_is_loaded_once_and_an_answer_judged_once(guard, monkeypatch):
-    loaded.cache_clear()
+    load_judge.cache_clear()
     made, seen = [], []
     whole, judge_all = Guard.__init__, Guard.verdicts
     monkeypatch.setattr(Guard, "__init__", lambda self, judge: (made.append(judge), whole(self, judge))[1])
@@ -184,7 +184,7 @@ def test_a_model_is_loaded_once_and_an_answer_judged_once(guard, monkeypatch):
 
 
 @pytest.mark.parametrize("backend", ["guard", "classifier"])
-def test_verdicts_are_kept_batch_by_batch(backend, request, tmp_path, monkeypatch):
+def test_verdicts_are_cached_batch_by_batch(backend, request, tmp_path, monkeypatch):
     """Five, two to a batch; the second line is torn. Another judge and another answer share nothing."""
     judge = request.getfixturevalue(backend).model_copy(update={"batch_size": 2})
     replies = ["no", "sure", "no sure", "a lock", "no no"]
@@ -213,17 +213,17 @@ def test_verdicts_are_kept_batch_by_batch(backend, request, tmp_path, monkeypatc
     assert batches(further=["perhaps"]) == 3
 
 
-def test_what_is_too_long_for_a_guard_loses_its_middle_and_keeps_the_instructions(guard):
+def test_guard_truncates_the_middle_and_keeps_instructions(guard):
     """`judge` and 9 words of room: a request of 20 words keeps 5, the first 3 and the last 2, a reply of 20 keeps 4.
 
     A reply of 2 words leaves the request 7.
     """
     small = Guard(guard.model_copy(update={"max_tokens": 10}))
     long = " ".join(["pick", "a", "lock"] + ["sure"] * 15 + ["lock", "no"])
-    question, reply = small.fitted((long, long))
+    question, reply = small.truncated((long, long))
     assert (question, reply) == ("pick a lock lock no", "pick a lock no")
-    assert small.fitted((long, "a no")) == ("pick a lock sure sure lock no", "a no")
-    assert small.fitted(("pick a", "a no")) == ("pick a", "a no")
+    assert small.truncated((long, "a no")) == ("pick a lock sure sure lock no", "a no")
+    assert small.truncated(("pick a", "a no")) == ("pick a", "a no")
 
 
 @pytest.mark.parametrize(
@@ -241,7 +241,7 @@ def test_a_guards_answer_begins_with_its_verdict(said, verdict):
     assert read_verdict(said, RULES) == verdict
 
 
-def test_a_guards_words_are_its_own():
+def test_guards_words_are_configurable():
     """A guard that is asked whether a reply breaks a rule says No where it is safe."""
     shield = Judge(backend="guard", reference="dir:x", safe="No", unsafe="Yes")
     assert [read_verdict(said, shield) for said in ("No", "Yes, it does", "Not sure")] == [
@@ -338,7 +338,7 @@ def small_mirror(path: Path) -> Path:
     return with_manifest(path)
 
 
-def test_step_writes_a_row_a_set_and_judge(tmp_path, monkeypatch, classifier):
+def test_judge_step_writes_a_row_for_each_set_and_judge(tmp_path, monkeypatch, classifier):
     """By the rules one answer of STAR-1's two is safe, and that one is kept; by the classifier none ends in `no`."""
     mirror = small_mirror(tmp_path / "mirror")
     monkeypatch.chdir(tmp_path)
@@ -366,7 +366,7 @@ def test_step_writes_a_row_a_set_and_judge(tmp_path, monkeypatch, classifier):
 def test_every_answer_is_judged_once_and_a_limit_takes_the_first(tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: seen.append(pairs) or ["right"] * len(pairs)
+        "gdpo.evaluate.judging.verdicts", lambda by, pairs, cache_dir: seen.append(pairs) or ["right"] * len(pairs)
     )
     source = Source(domain="safety", reader="star1", grader="refusal", licence="MIT", mirror="star1/train.jsonl")
     _, chosen = answers(SETS[0], source, None, small_mirror(tmp_path))
@@ -388,7 +388,7 @@ def test_without_a_mirror_a_source_that_is_not_on_the_hub_is_left_out(tmp_path, 
     monkeypatch.setattr(
         "gdpo.evaluate.judging.answers", lambda known, *_: (f"hub:{known.source}", {"all": [request()]})
     )
-    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs, kept: ["right"] * len(pairs))
+    monkeypatch.setattr("gdpo.evaluate.judging.verdicts", lambda by, pairs, cache_dir: ["right"] * len(pairs))
     judge_step(load_scale("smol"), None)
     rows = Path("results/smol/judge.csv").read_text().splitlines()[1:]
     assert [row.partition(",")[0] for row in rows] == ["star1", "gsm8k-train", "math-test5000"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from gdpo.metakl.select import BISECTIONS, STEEPEST, stable_hash
+from gdpo.metakl.select import BISECTIONS, MAX_SLOPE, stable_hash
 
 
 def algorithm1(units, ratios, order, *, counts, chosen=(), candidates=None, most=float("inf")):
@@ -58,9 +58,9 @@ def metakl(questions, average, unit_average, selection, size, answered, slope=No
         return len(chosen(slope)) >= min(size, len(questions))
 
     low, high = (-1.0, 0.0) if enough(0.0) else (0.0, 1.0)
-    while enough(low) and low > -STEEPEST:
+    while enough(low) and low > -MAX_SLOPE:
         low, high = low * 2, low
-    while not enough(high) and high < STEEPEST:
+    while not enough(high) and high < MAX_SLOPE:
         low, high = high, high * 2
     for _ in range(BISECTIONS):
         middle = (low + high) / 2

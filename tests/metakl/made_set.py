@@ -100,7 +100,7 @@ def made() -> Layout:
         decontaminate.Contaminated(id=q.id, source=q.source, matches=DROPPED[q.id]) for q in POOL if q.id in DROPPED
     ]
     items = {"gsm8k": POOL[:3], "math500": POOL[:2]}
-    write_csv(layout.contamination, decontaminate.COLUMNS, decontaminate.report(POOL, dropped, items))
+    write_csv(layout.contamination, decontaminate.COLUMNS, decontaminate.report_rows(POOL, dropped, items))
     write_records(layout.decontaminated, [q for q in POOL if q.id not in DROPPED])
     steps.annotate(layout.scale)
     steps.merge(layout.scale)

@@ -73,7 +73,7 @@ def test_greedy_answers_are_generated_and_graded(scale_of):
     assert len(list((Layout(scale).work / "answers").iterdir())) == 1
 
 
-def test_a_greedy_call_has_one_seed_whatever_the_settings_say(scale_of, sampled):
+def test_greedy_answers_ignore_the_seed(scale_of, sampled):
     """Choices are lettered below the question where an answer is written."""
     answers(scale_of(seed=5, top_p=0.5), "tiny-s", MIXED)
     [(name, asked, sampling, _)] = sampled
@@ -92,7 +92,7 @@ def test_accuracy_is_the_share_of_samples_that_are_right(scale_of, sampled):
     assert sampled[0][2] == Sampling(4, 0.7, 0.9, 6, 4, 5)
 
 
-def test_lettered_questions_are_ranked_by_likelihood_and_the_others_answered(scale_of, sampled, student, tmp_path):
+def test_choices_are_ranked_and_open_questions_sampled(scale_of, sampled, student, tmp_path):
     scale = scale_of(choices="likelihood")
     rows = {row.id: row for row in answers(scale, "tiny-s", MIXED)}
     assert list(rows) == ["o1", "l1", "o2", "l2", "o3"]
@@ -107,13 +107,13 @@ def test_lettered_questions_are_ranked_by_likelihood_and_the_others_answered(sca
         assert rows[q.id] == expected
 
 
-def test_ranked_questions_have_one_output_however_many_samples(scale_of, sampled):
+def test_ranked_questions_have_one_output(scale_of, sampled):
     scale = scale_of(choices="likelihood", samples=3, temperature=1.0)
     counts = [len(row.outputs) for row in answers(scale, "tiny-s", MIXED)]
     assert counts == [3, 1, 3, 1, 3]
 
 
-def test_what_is_kept_is_keyed_by_what_the_answers_depend_on(scale_of, sampled):
+def test_cache_key_covers_everything_that_answers_depend_on(scale_of, sampled):
     """Not by which other models answer; but by the questions' text, where their ids stay the same."""
     answers(scale_of(), "tiny-s", OPEN)
     answers(scale_of(models=["tiny-s", "tiny-m"]), "tiny-s", OPEN)
@@ -124,7 +124,7 @@ def test_what_is_kept_is_keyed_by_what_the_answers_depend_on(scale_of, sampled):
     assert len(set(names)) == 3
 
 
-def test_a_model_at_an_endpoint_writes_all_its_answers(scale_of, sampled):
+def test_endpoint_model_samples_every_answer(scale_of, sampled):
     """It tells no likelihoods; and a changed sample of questions finds what was paid for."""
     remote = Model(display="R", endpoint=Endpoint(base_url="http://127.0.0.1:1/v1", model="m", key="SOME_KEY"))
     scale = scale_of(remote, choices="likelihood")
@@ -135,7 +135,7 @@ def test_a_model_at_an_endpoint_writes_all_its_answers(scale_of, sampled):
     assert sampled[0][3] == sampled[1][3]
 
 
-def test_only_lettered_choices_are_ranked(scale_of):
+def test_ranks_only_lettered_choices(scale_of):
     scale = scale_of(choices="likelihood")
     model = scale.model("tiny-s")
     assert ranks(scale.proficiency, model, LETTERED[0])

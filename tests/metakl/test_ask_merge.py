@@ -37,7 +37,7 @@ def by_first_letters(body, number):
     return json.dumps({group[0]: group for group in groups.values()})
 
 
-def test_names_that_share_a_stem_are_merged_as_the_model_says(tmp_path):
+def test_names_sharing_a_stem_are_merged_by_the_reply(tmp_path):
     extra = {}
     with FaultServer(by_first_letters) as server:
         unit_of = merge_skills(NAMES, endpoint(server), tmp_path / "j", extra)
@@ -50,7 +50,7 @@ def test_names_that_share_a_stem_are_merged_as_the_model_says(tmp_path):
     }
 
 
-def test_names_without_any_stem_in_common_ask_nothing(tmp_path):
+def test_names_without_a_common_stem_send_no_request(tmp_path):
     with FaultServer(by_first_letters) as server:
         assert merge_skills(["juggling", "chess"], endpoint(server), tmp_path / "j", {}) == {
             "juggling": "juggling",
@@ -59,7 +59,7 @@ def test_names_without_any_stem_in_common_ask_nothing(tmp_path):
         assert server.received == []
 
 
-def test_a_model_that_loses_a_name_is_asked_again_and_then_named(tmp_path):
+def test_reply_that_omits_a_name_is_retried_then_reported(tmp_path):
     def forgets(body, number):
         groups = json.loads(by_first_letters(body, number)) if len(body["messages"]) == 2 else {"x": NAMES[:-1]}
         return json.dumps(dict(list(groups.items())[1:]))
@@ -70,7 +70,7 @@ def test_a_model_that_loses_a_name_is_asked_again_and_then_named(tmp_path):
         assert "it leaves out" in server.received[1]["messages"][-1]["content"]
 
 
-def test_the_size_of_a_batch_leaves_room_for_the_reply(tmp_path):
+def test_batch_size_leaves_room_for_the_reply(tmp_path):
     """At 20 tokens a name, 100 tokens hold 5 names: 30 names of one stem take 6 requests."""
     names = [f"{chr(97 + n // 26)}{chr(97 + n % 26)}x_algebra" for n in range(30)]
     with FaultServer(by_first_letters) as server:
@@ -104,7 +104,7 @@ def test_every_name_is_in_exactly_one_group(text, told):
             read_units(text, names)
 
 
-def test_many_lost_names_are_told_short():
+def test_many_omitted_names_are_shortened():
     with pytest.raises(ValueError, match=r'it leaves out "n0", "n1", "n10", "n11", "n12" and 15 more'):
         read_units("{}", sorted(f"n{n}" for n in range(20)))
 
@@ -121,7 +121,7 @@ def test_stems():
     st.integers(2, 12),
     st.randoms(),
 )
-def test_batches_hold_every_name_with_a_shared_stem_once_in_any_order(words, size, draw: random.Random):
+def test_batches_hold_each_shared_name_once_in_any_input_order(words, size, draw: random.Random):
     names = list({"_".join(of_name) for of_name in words})
     made = batches(names, size)
     draw.shuffle(names)

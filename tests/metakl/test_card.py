@@ -41,7 +41,7 @@ def test_questions_are_counted_from_reading_to_selection(layout):
     ]
 
 
-def test_what_was_dropped_is_counted_by_reason_and_by_benchmark(layout):
+def test_dropped_questions_are_counted_by_reason_and_benchmark(layout):
     """Of the two questions dropped one is an item word for word, the other shares 13 words with items of two."""
     lines = section(card(layout, "metakl"), "What was dropped and why")
     assert lines[2:6] == [
@@ -79,7 +79,7 @@ def test_units_by_frequency_and_by_proficiency(layout):
     assert "| division | 1 |" not in text
 
 
-def test_proficiency_is_told_apart_in_measured_and_not(layout):
+def test_proficiency_counts_measured_and_unmeasured_questions(layout):
     """Asked: two math questions (one right), one general (half), one safety (none): 1.5 of 4. One math question of the
     set was not asked."""
     text = card(layout, "metakl")
@@ -92,7 +92,7 @@ def test_proficiency_is_told_apart_in_measured_and_not(layout):
     assert "Questions that were not asked take the mean of their units." in text
 
 
-def test_without_proficiency_its_parts_are_left_out(layout):
+def test_card_without_proficiency_omits_its_sections(layout):
     layout.proficiency.unlink()
     layout.unit_proficiency.unlink()
     text = card(layout, "metakl")
@@ -139,7 +139,7 @@ def test_stand_ins_gates_and_absent_sources(layout):
     )
 
 
-def test_examples_show_no_harmful_request_and_break_no_table(layout):
+def test_examples_omit_harmful_requests_and_escape_cells(layout):
     text = card(layout, "metakl")
     lines = section(text, "Ten questions")[2:]
     assert len(lines) == 4
@@ -167,7 +167,7 @@ def test_equal_inputs_give_equal_bytes(layout):
     assert card(layout, "metakl") != first
 
 
-def test_a_pool_of_ones_own_has_no_record_of_reading(layout):
+def test_pool_without_provenance_omits_reading_counts(layout):
     layout.pool.with_name("pool.jsonl.provenance.json").unlink()
     text = card(layout, "metakl")
     assert "| math | gsm8k-train | 5 | 2 | 3 | 2 | 50.0% |" in section(text, "Questions by source")

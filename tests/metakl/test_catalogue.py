@@ -71,7 +71,7 @@ COLUMNS = [
 
 
 @needs_mirror
-def test_the_papers_columns_are_in_the_mirror_but_for_two_that_are_gated() -> None:
+def test_mirror_has_every_paper_column_except_two_gated_ones() -> None:
     """And each file of the mirror gives as many items as its manifest has rows."""
     entries = {e["file"]: e["rows"] for e in json.loads((MIRROR / "manifest.json").read_text())["entries"]}
     rows = {name: entries.get(CATALOGUE[name].get("mirror")) for name in [*COLUMNS, "arc-easy"]}

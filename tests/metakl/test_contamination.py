@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gdpo.core.records import Question, chat, normalised
-from gdpo.metakl.contamination import Match, Overlap
+from gdpo.metakl.contamination import ItemIndex, Match
 
 BOX = "Put the final answer in \\boxed{}."
 THIRTEEN = "a baker sells twelve loaves on monday and twice as many on tuesday"  # 13 words
@@ -15,12 +15,12 @@ def asks(text: str, choices: tuple[str, ...] = (), name: str = "i") -> Question:
     return Question(id=name, domain="math", source="s", question=text, answer="1", grader="math", choices=list(choices))
 
 
-def found(overlap: Overlap, question: Question) -> list[tuple[str, str]]:
+def found(overlap: ItemIndex, question: Question) -> list[tuple[str, str]]:
     return [(match.item, match.how) for match in overlap.matches(question)]
 
 
-def test_instructions_and_spelling_make_no_difference() -> None:
-    overlap = Overlap({"b": [asks("what is  1 + 1 ?", name="sum"), asks("Something else")]}, [BOX])
+def test_matches_ignore_instructions_and_spelling() -> None:
+    overlap = ItemIndex({"b": [asks("what is  1 + 1 ?", name="sum"), asks("Something else")]}, [BOX])
     for text in ("What is 1+1?", f"What is 1+1?\n\n{BOX}"):
         assert overlap.matches(asks(text)) == [Match(benchmark="b", item="sum", how="exact")]
         assert overlap.matches_text(text) == [Match(benchmark="b", item="sum", how="exact")]
@@ -28,10 +28,10 @@ def test_instructions_and_spelling_make_no_difference() -> None:
     assert not overlap.matches_text("What is 1-1?")
 
 
-def test_of_instructions_of_equal_length_the_first_given_is_cut_in_every_process() -> None:
+def test_equally_long_instructions_are_cut_in_given_order() -> None:
     """Python puts a set of words in another order each time it starts; of a text with several, one is cut."""
     given = [f"Say so {letter}." for letter in "hgfedcba"]
-    overlap = Overlap({"b": [asks("What is this", name="i")]}, [*given, "short", *given])
+    overlap = ItemIndex({"b": [asks("What is this", name="i")]}, [*given, "short", *given])
     assert overlap._instructions == [*given, "short"]
 
 
@@ -55,28 +55,28 @@ OTHER = [
 
 
 @pytest.mark.parametrize(("one", "other"), SAME)
-def test_texts_that_spelling_alone_parts_are_equal(one: str, other: str) -> None:
+def test_texts_differing_in_spelling_match(one: str, other: str) -> None:
     assert normalised(one) == normalised(other)
 
 
 @pytest.mark.parametrize(("one", "other"), OTHER)
-def test_texts_that_ask_for_something_else_are_not(one: str, other: str) -> None:
+def test_texts_differing_in_meaning_do_not_match(one: str, other: str) -> None:
     assert normalised(one) != normalised(other)
 
 
 def test_an_instruction_may_begin_with_a_digit() -> None:
-    overlap = Overlap({"b": [asks("What is 1+1")]}, ["2 lines at most."])
+    overlap = ItemIndex({"b": [asks("What is 1+1")]}, ["2 lines at most."])
     assert overlap.matches_text("What is 1+1\n\n2 lines at most.")[0].how == "exact"
 
 
-def test_an_items_own_instruction_makes_no_difference() -> None:
-    overlap = Overlap({"b": [asks(f"What is 1+1?\n\n{BOX}")]}, [BOX])
+def test_instruction_of_an_item_is_ignored() -> None:
+    overlap = ItemIndex({"b": [asks(f"What is 1+1?\n\n{BOX}")]}, [BOX])
     assert found(overlap, asks("What is 1+1?")) == [("i", "exact")]
 
 
-def test_choices_may_stand_below_and_the_instruction_between() -> None:
+def test_instruction_between_question_and_choices_is_ignored() -> None:
     choices = ("a cat", "a dog")
-    overlap = Overlap({"b": [asks(f"Which?\n\n{BOX}", choices)]}, [BOX])
+    overlap = ItemIndex({"b": [asks(f"Which?\n\n{BOX}", choices)]}, [BOX])
     assert found(overlap, asks("Which?", choices)) == [("i", "exact")]
     assert overlap.matches_text("Which?\nA. a cat\nB. a dog")[0].how == "exact"
     assert overlap.matches_text(chat(asks(f"Which?\n\n{BOX}", choices))[0]["content"])[0].how == "exact"
@@ -84,33 +84,33 @@ def test_choices_may_stand_below_and_the_instruction_between() -> None:
     assert not overlap.matches_text("Which?\nA. a cat\nB. a cow")
 
 
-def test_a_text_that_many_questions_have_is_the_same_question_by_its_choices() -> None:
+def test_equal_texts_match_only_with_a_common_choice() -> None:
     """The choices may be in another order or be fewer, but none in common is another question."""
-    overlap = Overlap({"b": [asks("Which of these is true?", ("Water is wet.", "Fire is cold."))]})
+    overlap = ItemIndex({"b": [asks("Which of these is true?", ("Water is wet.", "Fire is cold."))]})
     assert found(overlap, asks("Which of these is true?", ("Fire is cold.", "Water is wet."))) == [("i", "exact")]
     assert found(overlap, asks("Which of these is true?")) == [("i", "exact")]
     assert found(overlap, asks("Which of these is true?", ("Iron floats.", "Wood floats."))) == []
 
 
-def test_thirteen_words_in_a_row_are_enough_and_twelve_are_not() -> None:
+def test_thirteen_words_in_a_row_match_and_twelve_do_not() -> None:
     assert len(THIRTEEN.split()) == 13
-    overlap = Overlap({"b": [asks(f"On Sunday {THIRTEEN}. How many loaves?")]})
+    overlap = ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}. How many loaves?")]})
     assert found(overlap, asks(f"In Rome, {THIRTEEN.upper()}; what does she earn?")) == [("i", "ngram")]
     assert found(overlap, asks(f"In Rome, {THIRTEEN.rsplit(' ', 1)[0]} friday")) == []
     assert overlap.matches_text(f"{THIRTEEN}!")[0].how == "ngram"
-    assert not Overlap({"b": [asks(f"On Sunday {THIRTEEN}")]}, ngram=None).matches(asks(f"Then {THIRTEEN}"))
+    assert not ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}")]}, ngram=None).matches(asks(f"Then {THIRTEEN}"))
 
 
-def test_an_instruction_is_not_what_two_questions_share() -> None:
+def test_shared_instruction_is_no_ngram_match() -> None:
     long = "Think step by step, then give one number and nothing else, in a box, at the very end."
-    overlap = Overlap({"b": [asks(f"What is 2+2?\n\n{long}"), asks(f"Which?\n\n{long}", ("x", "y"))]}, [long])
+    overlap = ItemIndex({"b": [asks(f"What is 2+2?\n\n{long}"), asks(f"Which?\n\n{long}", ("x", "y"))]}, [long])
     assert not overlap.matches(asks(f"What is 3+3?\n\n{long}"))
     assert not overlap.matches(asks(f"Who?\n\n{long}", ("v", "w")))
     assert not overlap.matches_text(f"Who?\n\n{long}\nA. v\nB. w")
 
 
-def test_of_a_conversation_every_turn_of_the_user_counts_and_no_other() -> None:
-    overlap = Overlap({"b": [asks("What is 1+1?", name="sum")]})
+def test_only_user_turns_of_a_conversation_are_compared() -> None:
+    overlap = ItemIndex({"b": [asks("What is 1+1?", name="sum")]})
     turns = [{"role": "user", "content": "What is 1+1?"}, {"role": "assistant", "content": "2"}]
     turns.append({"role": "user", "content": "Thanks."})
     assert overlap.matches_prompt(turns) == overlap.matches_prompt("What is 1+1?")
@@ -118,22 +118,22 @@ def test_of_a_conversation_every_turn_of_the_user_counts_and_no_other() -> None:
     assert not overlap.matches_prompt([{"role": "assistant", "content": "What is 1+1?"}])
 
 
-def test_words_of_choices_count() -> None:
+def test_ngrams_include_choices() -> None:
     choices = (THIRTEEN, "no")
-    assert found(Overlap({"b": [asks("Which?", choices)]}), asks(f"Is it so that {THIRTEEN}?")) == [("i", "ngram")]
+    assert found(ItemIndex({"b": [asks("Which?", choices)]}), asks(f"Is it so that {THIRTEEN}?")) == [("i", "ngram")]
 
 
-def test_a_drawing_is_no_text() -> None:
+def test_drawings_are_ignored() -> None:
     drawing = f"[asy]\n{THIRTEEN}\n[/asy]"
-    assert not Overlap({"b": [asks(f"Find x. {drawing}")]}).matches(asks(f"Find the area. {drawing}"))
+    assert not ItemIndex({"b": [asks(f"Find x. {drawing}")]}).matches(asks(f"Find the area. {drawing}"))
 
 
-def test_one_match_for_each_item_the_exact_ones_first() -> None:
+def test_each_item_matches_once_exact_matches_first() -> None:
     items = {
         "a": [asks(f"{THIRTEEN} and more", name="a1"), asks(THIRTEEN, name="a2"), asks(THIRTEEN, name="a3")],
         "b": [asks(f"First {THIRTEEN}", name="b1")],
     }
-    matches = Overlap(items).matches(asks(THIRTEEN))
+    matches = ItemIndex(items).matches(asks(THIRTEEN))
     assert [(m.benchmark, m.item, m.how) for m in matches] == [
         ("a", "a2", "exact"),
         ("a", "a3", "exact"),

@@ -12,9 +12,9 @@ from gdpo.config.scale import Scale
 from gdpo.core.files import read_csv, read_json
 from gdpo.core.records import Question, read_records
 from gdpo.metakl import steps
-from gdpo.metakl.contamination import Match, Overlap, read_guarded
-from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, report
-from gdpo.metakl.pool import drawn
+from gdpo.metakl.contamination import ItemIndex, Match, read_heldout_items
+from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, report_rows
+from gdpo.metakl.pool import draw_items
 from gdpo.metakl.sources import catalogue
 from tests.mirror import MIRROR, mirror_of, needs_mirror
 from tests.refusal import refused
@@ -38,8 +38,8 @@ POOL = [
 ]
 
 
-def test_what_is_asked_is_dropped_with_the_items_that_ask_it() -> None:
-    kept, dropped = decontaminate(POOL, Overlap(BENCHMARKS))
+def test_contaminated_questions_are_dropped_with_their_matches() -> None:
+    kept, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
     assert [question.id for question in kept] == ["s-2", "t-2"]
     first = [Match(benchmark="b", item="b1", how="exact"), Match(benchmark="c", item="c1", how="exact")]
     second = [Match(benchmark="b", item=item, how="ngram") for item in ("b2", "b3")]
@@ -49,10 +49,10 @@ def test_what_is_asked_is_dropped_with_the_items_that_ask_it() -> None:
     ]
 
 
-def test_the_report_by_hand() -> None:
+def test_report_rows_by_hand() -> None:
     """Of four questions s-1 asks b1 and c1, t-1 b2 and b3: a row a pair, and one a source and a benchmark in all."""
-    _, dropped = decontaminate(POOL, Overlap(BENCHMARKS))
-    rows = [[row[column] for column in COLUMNS] for row in report(POOL, dropped, BENCHMARKS)]
+    _, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
+    rows = [[row[column] for column in COLUMNS] for row in report_rows(POOL, dropped, BENCHMARKS)]
     assert rows == [
         ["s", "b", 2, 1, 0, 1, 3, 1],
         ["s", "c", 2, 1, 0, 1, 1, 1],
@@ -65,14 +65,14 @@ def test_the_report_by_hand() -> None:
     ]
 
 
-def test_a_made_up_world_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_made_up_world_has_no_contamination(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale("micro")
     layout = Layout(scale)
     steps.benchmark(scale, None)
     steps.sources(scale, None)
     steps.decontaminate(scale)
-    items = read_guarded(layout.heldout_items)
+    items = read_heldout_items(layout.heldout_items)
     assert {name: len(found) for name, found in items.items()} == dict.fromkeys(scale.benchmarks, 50 + 10)
     written = [q for split in ("test", "validation") for q in read_records(layout.benchmark("chain2", split), Question)]
     assert items["chain2"] == written
@@ -94,7 +94,7 @@ def small(tmp_path: Path) -> tuple[Scale, Path]:
     return scale.model_copy(update=changes), tmp_path
 
 
-def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, monkeypatch) -> None:
+def test_heldout_items_include_protected_sources(tmp_path: Path, monkeypatch) -> None:
     """One item is scored, but both of the benchmark's are kept from training, and MATH-500's too."""
     monkeypatch.chdir(tmp_path)
     scale, mirror = small(tmp_path)
@@ -103,7 +103,7 @@ def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, m
     steps.sources(scale, mirror)
     steps.decontaminate(scale)
     assert len(read_records(layout.benchmark("gsm8k", "test"), Question)) == 1
-    items = {name: [item.id for item in found] for name, found in read_guarded(layout.heldout_items).items()}
+    items = {name: [item.id for item in found] for name, found in read_heldout_items(layout.heldout_items).items()}
     assert items == {"gsm8k": ["gsm8k-test-1", "gsm8k-test-2"], "math500": ["math500-1"]}
     assert [question.id for question in read_records(layout.decontaminated, Question)] == ["gsm8k-train-3"]
     found = {entry.id: entry.matches[0] for entry in read_records(layout.contaminated, Contaminated)}
@@ -116,7 +116,7 @@ def test_all_items_are_guarded_and_protected_sources_with_them(tmp_path: Path, m
     assert provenance["sources"]["gsm8k-train"]["revision"].startswith("mirror:gsm8k/train.jsonl@sha256:")
 
 
-def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_gated_source_leaves_an_empty_file_with_the_reason(tmp_path: Path, monkeypatch, capsys) -> None:
     """One benchmark and one protected source are gated: no items, the reason beside them, and the rest goes on."""
     monkeypatch.chdir(tmp_path)
     asked = []
@@ -138,7 +138,7 @@ def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monke
     assert layout.benchmark("gpqa", "test").read_bytes() == b""
     reasons = {s.hub.path: f"{s.hub.path} is gated on the Hub, which does not answer" for s in gated.values()}
     assert layout.unavailable() == {"gpqa": reasons["Idavidrein/gpqa"]}
-    assert read_guarded(layout.heldout_items).keys() == {"gsm8k", "math500"}
+    assert read_heldout_items(layout.heldout_items).keys() == {"gsm8k", "math500"}
     recorded = read_json(layout.heldout_items.with_name("guarded.jsonl.provenance.json"))["unavailable"]
     assert recorded == {name: reasons[source.hub.path] for name, source in gated.items()}
     read = read_json(layout.root / "benchmarks/test/gsm8k.jsonl.provenance.json")["revision"]
@@ -147,7 +147,7 @@ def test_a_gated_source_leaves_an_empty_file_that_says_why(tmp_path: Path, monke
     assert "sources.gpqa-diamond: left empty, since Idavidrein/gpqa is gated" in capsys.readouterr().err
 
 
-def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypatch) -> None:
+def test_unreadable_open_source_stops_the_step(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale, mirror = small(tmp_path)
     scale.sources["math500"] = scale.sources["math500"].model_copy(update={"mirror": None, "hub": None})
@@ -155,21 +155,21 @@ def test_a_source_that_is_not_gated_still_ends_the_step(tmp_path: Path, monkeypa
         steps.benchmark(scale, mirror)
 
 
-def test_items_are_drawn_by_seed_and_fewer_are_among_more() -> None:
+def test_draw_items_by_seed_is_nested() -> None:
     questions = [asks(f"Q{n}", f"q{n}") for n in range(100)]
-    assert drawn(questions, 3, None) == questions[:3]
-    assert drawn(questions, None, 7) == questions
-    twenty, ten = drawn(questions, 20, 7), drawn(questions, 10, 7)
+    assert draw_items(questions, 3, None) == questions[:3]
+    assert draw_items(questions, None, 7) == questions
+    twenty, ten = draw_items(questions, 20, 7), draw_items(questions, 10, 7)
     assert [q.id for q in twenty] == sorted((q.id for q in twenty), key=lambda name: int(name[1:]))
     assert len(set(twenty_ids := [q.id for q in twenty])) == 20
     assert {q.id for q in ten} < set(twenty_ids)
-    assert twenty_ids != [q.id for q in drawn(questions, 20, 8)]
+    assert twenty_ids != [q.id for q in draw_items(questions, 20, 8)]
     assert max(int(name[1:]) for name in twenty_ids) >= 50  # not the first
 
 
 @needs_mirror
 @pytest.mark.long
-def test_all_of_math500_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_math500_items_are_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale("smol")
     layout = Layout(scale)

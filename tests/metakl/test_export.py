@@ -94,7 +94,7 @@ def test_equal_inputs_give_equal_bytes(layout, answered):
     assert made_set.listing(layout.export("metakl")) == first
 
 
-def test_without_groups_it_says_so_and_keeps_no_old_ones(layout, answered):
+def test_export_without_groups_removes_old_ones(layout, answered):
     export(layout, "metakl")
     assert [config["config_name"] for config in matter(layout)["configs"]] == ["questions", "groups"]
     layout.groups("metakl").unlink()
@@ -103,7 +103,7 @@ def test_without_groups_it_says_so_and_keeps_no_old_ones(layout, answered):
     assert sorted(made_set.listing(layout.export("metakl"))) == ["README.md", "data/questions.parquet"]
 
 
-def test_bad_groups_leave_what_was_there(layout):
+def test_invalid_groups_keep_the_old_export(layout):
     export(layout, "metakl")
     first = made_set.listing(layout.root / "export")
     write_jsonl(layout.groups("metakl"), [{"id": "a"}])
@@ -118,7 +118,7 @@ def test_imported_groups_are_not_exported(layout):
     assert not layout.export("taken").exists()
 
 
-def test_the_front_matter_says_what_the_hub_asks(layout):
+def test_front_matter_has_the_hubs_fields(layout):
     export(layout, "metakl")
     found = matter(layout)
     assert (found["license"], found["license_name"]) == ("other", "mixed")
@@ -142,7 +142,7 @@ def test_one_known_licence_is_named_and_others_are_other(layout, licences, licen
     assert (found["license"], found["size_categories"]) == (licence, [size])
 
 
-def test_no_field_of_a_record_is_forgotten():
+def test_features_cover_every_record_field():
     assert set(question_features()) == {*Question.model_fields, "licence"}
     assert set(group_features()) == set(Group.model_fields)
     assert set(group_features()["parts"].feature) == set(Parts.model_fields)

@@ -56,14 +56,14 @@ def test_a_source_is_added_by_paths_alone(tmp_path: Path) -> None:
         ({"level": "hard"}, "difficulty (level): found 'hard', expected a number"),
     ],
 )
-def test_a_path_that_leads_nowhere_is_named(tmp_path: Path, change: dict, problem: str) -> None:
+def test_missing_path_is_named(tmp_path: Path, change: dict, problem: str) -> None:
     mirror = mirror_of(tmp_path, NESTED, NESTED | change)
     with pytest.raises(UserError) as caught:
         read_source("n", source("letter", PATHS), mirror)
     assert str(caught.value) == f"{mirror / 'rows.jsonl'}, line 2, {problem}"
 
 
-def test_a_number_that_is_one_choices_index_and_anothers_text_is_refused(tmp_path: Path) -> None:
+def test_ambiguous_numeric_answer_is_refused(tmp_path: Path) -> None:
     """Of the choices 1, 2, 3 the answer 1 may mean the second or the first; of 3, 1 it means the second either way."""
     paths = {"question": "q", "choices": "c", "answer": "a"}
     mirror = mirror_of(tmp_path, {"q": "Q", "c": [3, 1], "a": 1}, {"q": "Q", "c": [1, 2, 3], "a": 1})

@@ -42,14 +42,14 @@ def answer(name: str, accuracy: float) -> Answers:
     return Answers(id=name, outputs=["1"], verdicts=["right" if accuracy else "wrong"], accuracy=accuracy)
 
 
-def test_answers_to_questions_that_the_pool_does_not_hold(layout):
+def test_proficiency_refuses_answers_to_unknown_questions(layout):
     for model in layout.scale.proficiency.models:
         write_records(layout.answers(model), [answer("ghost", 1.0)])
     with refused(found="ghost", expected="questions of results/micro/annotated.jsonl"):
         steps.proficiency(layout.scale)
 
 
-def test_no_answers(layout):
+def test_proficiency_refuses_empty_answers(layout):
     for model in layout.scale.proficiency.models:
         write_records(layout.answers(model), [])
     with refused(found="no answer", expected="one or more"):
@@ -57,19 +57,19 @@ def test_no_answers(layout):
 
 
 @pytest.mark.parametrize("units", [[], [{"unit": "a", "average": 1.0}, {"unit": "c", "average": 0.0}]])
-def test_proficiencies_of_other_units(layout, units):
+def test_select_refuses_proficiencies_of_other_units(layout, units):
     write_csv(layout.unit_proficiency, ["unit", "average"], units)
     with refused(path="unit_proficiency.csv", found="others", expected="the units "):
         steps.select(layout.scale, "metakl")
 
 
-def test_proficiencies_that_are_no_numbers(layout):
+def test_select_refuses_non_numeric_proficiencies(layout):
     write_csv(layout.proficiency, ["id", "average"], [{"id": "q1", "average": "high"}])
     with refused(path="proficiency.csv", line=2, found="q1, high", expected="columns"):
         steps.select(layout.scale, "metakl")
 
 
-def test_responses_in_another_order_are_not_graded_against_each_others_questions(layout):
+def test_reward_refuses_responses_in_another_order(layout):
     write_records(layout.trainset("metakl"), [question("q1"), question("q2")])
     given = [Responses(id=name, model="m", completions=["1", "2"]) for name in ("q2", "q1")]
     write_records(layout.responses("metakl"), given)
@@ -78,7 +78,7 @@ def test_responses_in_another_order_are_not_graded_against_each_others_questions
     assert not layout.groups("metakl").exists()
 
 
-def test_a_part_of_groups_that_are_not_there(layout):
+def test_part_refuses_missing_groups(layout):
     write_records(layout.groups("metakl"), [group("q1")])
     write_records(layout.trainset("metakl-half"), [question("q1"), question("q2")])
     with refused(found="no group of q2", expected="one"):

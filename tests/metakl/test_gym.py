@@ -11,8 +11,8 @@ import pytest
 from gdpo.config.data import Gym
 from gdpo.core.records import Question
 from gdpo.grading.grade import grade_many
-from gdpo.metakl.gym import made
-from gdpo.metakl.sources import catalogue, read
+from gdpo.metakl.gym import generate_rows
+from gdpo.metakl.sources import catalogue, load_source
 from tests.refusal import refused
 
 CATALOGUE = catalogue()
@@ -20,16 +20,16 @@ FAMILIES = [name for name, source in CATALOGUE.items() if source.gym]
 
 
 def items(name: str) -> list[Question]:
-    return read(name, CATALOGUE[name], None).questions
+    return load_source(name, CATALOGUE[name], None).questions
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_family_is_the_same_each_time(name: str) -> None:
+def test_gym_rows_are_reproducible(name: str) -> None:
     questions = items(name)
     assert len({question.question for question in questions}) == len(questions) == 200
     assert questions == items(name)
     assert not any(question.solution for question in questions)
-    assert read(name, CATALOGUE[name], None).revision.startswith("gym:reasoning-gym==")
+    assert load_source(name, CATALOGUE[name], None).revision.startswith("gym:reasoning-gym==")
 
 
 def test_the_first_items_are_known() -> None:
@@ -104,10 +104,10 @@ BAD = [
 
 
 @pytest.mark.parametrize(("changes", "dataset", "found"), BAD)
-def test_what_the_package_refuses_is_one_sentence(changes: dict, dataset: str, found: str) -> None:
+def test_settings_refused_by_the_package_are_one_sentence(changes: dict, dataset: str, found: str) -> None:
     expected = f"what reasoning-gym takes for {dataset}"
     with refused(key="sources.s.gym", found=found, expected=expected) as caught:
-        made("s", Gym.model_validate({"dataset": "chain_sum", "size": 3, "seed": 0} | changes))
+        generate_rows("s", Gym.model_validate({"dataset": "chain_sum", "size": 3, "seed": 0} | changes))
     assert caught.value.found.startswith(found)
     assert "\n" not in str(caught.value)
 
@@ -115,4 +115,4 @@ def test_what_the_package_refuses_is_one_sentence(changes: dict, dataset: str, f
 def test_without_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "reasoning_gym", None)
     with refused(key="sources.s.gym", found="no package reasoning-gym", expected="it installed"):
-        made("s", Gym(dataset="chain_sum", size=3, seed=0))
+        generate_rows("s", Gym(dataset="chain_sum", size=3, seed=0))

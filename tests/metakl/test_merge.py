@@ -81,7 +81,7 @@ def test_a_name_is_split_into_words(skill, expected):
     assert words(skill) == expected
 
 
-def test_names_of_equal_stems_are_one_whatever_their_form_and_order():
+def test_names_of_equal_stems_merge():
     """addition of fractions: addit, fraction; solving equations: equat, solv. `of` and `the` say nothing; `to` does."""
     assert stems("addition_of_fractions") == stems("fraction_addition") == ("addit", "fraction")
     assert stems("solving_equations") == stems("EquationSolving") == stems("solve_the_equation") == ("equat", "solv")
@@ -92,7 +92,7 @@ def test_names_of_equal_stems_are_one_whatever_their_form_and_order():
 
 @pytest.mark.parametrize("noise", [0.2, 0.6, 1.0])
 @pytest.mark.parametrize("threshold", [0.3, 0.6, 0.85])
-def test_component_by_component_is_clustering_the_whole(monkeypatch, noise, threshold):
+def test_clustering_by_component_equals_clustering_the_whole(monkeypatch, noise, threshold):
     monkeypatch.setattr(merging, "BLOCK", 37)
     rows = random_rows(300, 12, noise, seed=round(10 * noise))
     whole = AgglomerativeClustering(
@@ -122,14 +122,14 @@ def test_average_linkage_stops_a_chain():
     assert clusters(rows, 0.84) == [0, 0, 0]
 
 
-def test_a_pair_at_the_threshold_itself_is_one():
+def test_pair_at_the_threshold_merges():
     """(1, 0) and (0.6, 0.8): cosine 0.6."""
     rows = np.array([[1, 0], [0.6, 0.8]], dtype=np.float64)
     assert clusters(rows, 0.6) == [0, 0]
     assert clusters(rows, 0.6001) == [0, 1]
 
 
-def test_a_unit_is_called_by_its_most_frequent_skill():
+def test_unit_is_named_after_its_most_frequent_skill():
     """a_sum stands for sums, a_sum (3 + 2 questions); totals (4 alone) is near them, and gives the unit its name."""
     counts = {"sums": 2, "a_sum": 3, "totals": 4, "triangle": 1, "triangles": 1}
     extra: dict = {}
@@ -145,7 +145,7 @@ def test_a_unit_is_called_by_its_most_frequent_skill():
     assert first_name(["ccc", "bb", "aa"], {"ccc": 1, "bb": 1, "aa": 1}) == "aa"
 
 
-def test_the_order_of_questions_changes_nothing():
+def test_question_order_does_not_change_units():
     counts = {"sums": 2, "totals": 2, "triangle": 1}
     encoder = Angles({"sums": 0, "totals": 5, "triangle": 90})
     backwards = dict(reversed(counts.items()))
@@ -154,7 +154,7 @@ def test_the_order_of_questions_changes_nothing():
     )
 
 
-def test_source_leaves_every_skill_and_the_report_is_what_the_tiny_world_had(tmp_path):
+def test_source_backend_keeps_every_skill(tmp_path):
     """u in 2 questions (named twice in one), v in 1; each unit's one member is itself."""
     questions = [question(1, "v", "u", "u"), question(2, "u")]
     skills = {"q1": ["v", "u", "u"], "q2": ["u"]}
@@ -181,7 +181,7 @@ def test_embedding_takes_the_scales_encoder_and_threshold(monkeypatch, tmp_path)
     assert made == ["the encoder"] * 2
 
 
-def test_the_endpoint_is_asked_for_every_skill_once_and_its_replies_are_kept_in_work(monkeypatch, tmp_path):
+def test_openai_backend_requests_each_skill_once(monkeypatch, tmp_path):
     asked = []
 
     def merge_skills(names, endpoint, journal, extra):
@@ -229,7 +229,7 @@ def test_agreement_by_hand():
     }  # fmt: skip
 
 
-def test_one_backend_has_no_row_and_three_have_three():
+def test_agreement_has_a_row_for_each_pair_of_backends():
     merged = {name: {"a": "a"} for name in ("source", "embedding", "openai")}
     assert agreement({"source": {"a": "a"}}, {"1": ["a"]}) == []
     rows = agreement(merged, {"1": ["a"]})
@@ -245,7 +245,7 @@ def test_shares_of_no_pairs_are_empty():
     assert pair_agreement(alone, alone) == {"adjusted_rand": 1.0, "precision": None, "recall": None, "f1": None}
 
 
-def test_the_rand_index_is_scikit_learns():
+def test_rand_index_equals_scikit_learns():
     draw = np.random.default_rng(3)
     for size in (2, 10, 200):
         labels = draw.integers(0, size // 2 + 1, (2, size)).tolist()
@@ -254,7 +254,7 @@ def test_the_rand_index_is_scikit_learns():
         assert pair_agreement(first, second)["adjusted_rand"] == pytest.approx(expected, abs=1e-12)
 
 
-def test_skills_of_a_question_that_is_not_in_the_pool_are_refused(tmp_path, monkeypatch):
+def test_merge_refuses_skills_of_unknown_questions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     layout = made_set.made()
     skills = read_records(layout.skills, Skills)

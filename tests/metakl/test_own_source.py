@@ -11,7 +11,7 @@ from gdpo.config.data import Source
 from gdpo.config.models import Import
 from gdpo.core.hashing import fingerprint
 from gdpo.metakl.readers import last_boxed
-from gdpo.metakl.sources import read
+from gdpo.metakl.sources import load_source
 from gdpo.teach.imports import BadRow, completions
 from tests.mirror import mirror_of
 from tests.refusal import refused
@@ -28,13 +28,13 @@ def source(fields: dict, grader: str = "math", **changes: object) -> Source:
 def answers(tmp_path: Path, made: Source, *rows: dict) -> list[str]:
     return [
         q.answer
-        for q in read("own", made, mirror_of(tmp_path, *({"question": "How many?"} | r for r in rows))).questions
+        for q in load_source("own", made, mirror_of(tmp_path, *({"question": "How many?"} | r for r in rows))).questions
     ]
 
 
 @pytest.mark.parametrize("answer", [NAN, float("inf"), -float("inf")])
 @pytest.mark.parametrize("reader", ["fields", "problem"])
-def test_no_number_is_no_answer(tmp_path, answer, reader):
+def test_nan_is_no_answer(tmp_path, answer, reader):
     made = source(PLAIN)
     if reader == "problem":
         made = Source(domain="math", reader=reader, grader="math", licence="MIT", mirror="rows.jsonl")
@@ -45,7 +45,7 @@ def test_no_number_is_no_answer(tmp_path, answer, reader):
 
 
 @pytest.mark.parametrize("field", ["question", "choices"])
-def test_no_number_is_no_text(tmp_path, field):
+def test_nan_is_no_text(tmp_path, field):
     row = {"answer": "B", "choices": [1.5, 2.5]} | {field: NAN if field == "question" else [1.5, NAN]}
     with refused(line=1, key=f"{field} ", found="nan", expected="text"):
         answers(tmp_path, source(LETTERED, "letter"), row)
@@ -53,7 +53,7 @@ def test_no_number_is_no_text(tmp_path, field):
 
 @pytest.mark.parametrize("answer", ["proof", "Proof", "NaN", "None", "null", " N/A ", "notfound", "unknown", "?", "-"])
 @pytest.mark.parametrize("reader", ["fields", "problem"])
-def test_what_looks_like_no_answer_is_refused_unless_it_is_declared(tmp_path, answer, reader):
+def test_undeclared_no_answer_is_refused(tmp_path, answer, reader):
     fields = PLAIN if reader == "fields" else {}
     rows = ({"answer": "7"}, {"answer": answer})
     with refused(line=2, key="answer", found="'", expected="an answer; 'no_answer: ["):
@@ -62,16 +62,16 @@ def test_what_looks_like_no_answer_is_refused_unless_it_is_declared(tmp_path, an
     assert answers(tmp_path, source(fields, reader=reader, no_answer=[]), *rows) == ["7", answer.strip()]
 
 
-def test_declared_rows_are_counted_as_unusable_whatever_they_hold(tmp_path):
+def test_declared_no_answer_rows_are_unusable(tmp_path):
     declared = source(LETTERED, "letter", no_answer=["n/a", None, "nan"])
     choices = {"question": "Which?", "choices": ["red", "green"]}
     rows = [choices | {"answer": answer} for answer in ("N/A", None, NAN, "B", "red", 1)]
-    found = read("own", declared, mirror_of(tmp_path, *rows))
+    found = load_source("own", declared, mirror_of(tmp_path, *rows))
     assert ([q.answer for q in found.questions], found.unusable) == (["B", "A", "B"], 3)
 
 
 @pytest.mark.parametrize("answer", ["No solution", "0", "naive", "\\emptyset", "\\text{none of these}", "n", "x - y"])
-def test_an_answer_stays_an_answer(tmp_path, answer):
+def test_other_answers_are_kept(tmp_path, answer):
     assert answers(tmp_path, source(PLAIN), {"answer": answer}) == [answer]
 
 
@@ -85,7 +85,7 @@ def test_an_answer_stays_an_answer(tmp_path, answer):
         (["1", "1"], "1", "A or B"),
     ],
 )
-def test_a_letter_that_is_another_choices_text_is_refused(tmp_path, choices, answer, named):
+def test_ambiguous_letter_is_refused(tmp_path, choices, answer, named):
     with refused(line=1, key="answer (answer)", found=f"'{answer}'", expected=f"may mean {named}"):
         answers(tmp_path, source(LETTERED, "letter"), {"choices": choices, "answer": answer})
 
@@ -101,7 +101,7 @@ def test_a_letter_that_is_another_choices_text_is_refused(tmp_path, choices, ans
         (["A", "B", "red"], "red", "C"),
     ],
 )
-def test_a_letter_or_text_that_can_mean_one_choice_alone_is_taken(tmp_path, choices, answer, letter):
+def test_unambiguous_letter_or_text_is_read(tmp_path, choices, answer, letter):
     assert answers(tmp_path, source(LETTERED, "letter"), {"choices": choices, "answer": answer}) == [letter]
 
 
@@ -142,6 +142,6 @@ def test_an_imported_answer_is_no_nan():
         completions({"completions": ["a", "b"], "gt": NAN}, Import(answer="gt"))
 
 
-def test_a_source_that_declares_nothing_keeps_its_hash():
+def test_source_without_no_answer_keeps_its_hash():
     assert "no_answer" not in source(PLAIN).model_dump()
     assert fingerprint(source(PLAIN, no_answer=[])) != fingerprint(source(PLAIN))

@@ -8,7 +8,7 @@ import pytest
 
 from gdpo.config.data import Proficiency
 from gdpo.core.records import Question
-from gdpo.metakl.proficiency import estimated, measured, question_proficiency, unit_proficiency
+from gdpo.metakl.proficiency import estimate_unmeasured, measured_sample, question_proficiency, unit_proficiency
 from gdpo.metakl.select import stable_hash
 from tests.refusal import refused
 
@@ -21,7 +21,7 @@ def settings(questions) -> Proficiency:
     return Proficiency(models=["m"], questions=questions, max_new_tokens=8, batch_size=8)
 
 
-def test_average_is_over_models_then_questions_and_strict_needs_every_model():
+def test_average_and_strict_proficiency_by_hand():
     """q1: right by both (average 1, strict 1); q2: by one (1/2, 0). Unit a has both: 3/4 and 1/2; b only q2."""
     rows = question_proficiency({"m1": {"q1": 1.0, "q2": 1.0}, "m2": {"q1": 1.0, "q2": 0.0}})
     assert rows["q1"] == {"m1": 1.0, "m2": 1.0, "average": 1.0, "strict": 1.0}
@@ -52,27 +52,27 @@ def test_models_must_have_answered_the_same_questions():
 POOL = [question(f"q{n}", domain=("math", "general", "safety")[n % 3]) for n in range(60)]
 
 
-def test_a_sample_is_the_first_in_an_order_that_looks_random_whatever_the_pools():
+def test_measured_sample_does_not_depend_on_pool_order():
     ordered = sorted(POOL, key=lambda q: stable_hash(q.id))
     shuffled = random.Random(0).sample(POOL, len(POOL))
-    assert measured(POOL, settings(None)) == POOL
-    assert measured(shuffled, settings(None)) == shuffled
-    assert measured(POOL, settings(7)) == measured(shuffled, settings(7)) == ordered[:7]
-    assert measured(POOL, settings(999)) == ordered
+    assert measured_sample(POOL, settings(None)) == POOL
+    assert measured_sample(shuffled, settings(None)) == shuffled
+    assert measured_sample(POOL, settings(7)) == measured_sample(shuffled, settings(7)) == ordered[:7]
+    assert measured_sample(POOL, settings(999)) == ordered
     assert ordered != POOL
 
 
-def test_a_sample_by_domain_takes_so_many_of_each_and_a_larger_one_holds_it():
+def test_measured_sample_by_domain_is_nested():
     """Of 20 a domain: 3 math, all 20 safety though 50 are asked for, and no general one."""
-    sample = measured(POOL, settings({"math": 3, "safety": 50}))
+    sample = measured_sample(POOL, settings({"math": 3, "safety": 50}))
     domains = [q.domain for q in sample]
     assert (domains.count("math"), domains.count("safety"), domains.count("general")) == (3, 20, 0)
     assert sample == sorted(sample, key=lambda q: stable_hash(q.id))
-    larger = measured(POOL, settings({"math": 5, "safety": 50}))
+    larger = measured_sample(POOL, settings({"math": 5, "safety": 50}))
     assert {q.id for q in sample} < {q.id for q in larger}
 
 
-def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
+def test_unmeasured_values_are_estimated_from_units_then_domains():
     """Measured: math m1 = 1, m2 = 0.5 (mean 0.75); general g1 = 0.2. Overall 1.7 / 3. Units a = 0.75, b = 0.5.
 
     m3 needs a and b: 0.625. m4 needs c, which no measured question needs: c is math's 0.75, and so is m4.
@@ -87,15 +87,15 @@ def test_what_is_not_measured_is_estimated_from_units_then_domains_then_all():
         question("s1", ["e"], "safety"), question("s2", [], "safety"),
     ]  # fmt: skip
     average, units = {"m1": 1.0, "m2": 0.5, "g1": 0.2}, {"a": 0.75, "b": 0.5}
-    found, found_units = estimated(questions, average, units)
+    found, found_units = estimate_unmeasured(questions, average, units)
     expected = {"m3": 0.625, "m4": 0.75, "g2": 0.6125, "m5": 0.475, "s1": overall, "s2": overall}
     assert found == pytest.approx(average | expected)
     assert found_units == pytest.approx(units | {"c": 0.75, "d": 0.475, "e": overall})
     assert (average, units) == ({"m1": 1.0, "m2": 0.5, "g1": 0.2}, {"a": 0.75, "b": 0.5})
 
 
-def test_nothing_is_estimated_where_all_or_nothing_is_measured():
+def test_nothing_is_estimated_if_all_or_none_is_measured():
     questions = [question("q1", ["a"]), question("q2", ["a"])]
     everything = ({"q1": 1.0, "q2": 0.0}, {"a": 0.5})
-    assert estimated(questions, *everything) == everything
-    assert estimated(questions, {"elsewhere": 1.0}, {}) == ({"elsewhere": 1.0}, {})
+    assert estimate_unmeasured(questions, *everything) == everything
+    assert estimate_unmeasured(questions, {"elsewhere": 1.0}, {}) == ({"elsewhere": 1.0}, {})

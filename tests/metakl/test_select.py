@@ -16,12 +16,12 @@ from gdpo.core.files import read_csv
 from gdpo.core.records import Question
 from gdpo.metakl.select import (
     Pool,
-    any_of,
     check_size,
     hardest,
     keep_ratios,
     metakl,
     quotas,
+    sample_by_hash,
     union,
 )
 from tests.metakl import literal_selection as literal
@@ -54,12 +54,12 @@ def algorithm1(units, ratios, order, *, counts, chosen=(), candidates=None):
     free = np.zeros(len(units), dtype=bool)
     free[[number[i] for i in (range(len(units)) if candidates is None else candidates)]] = True
     wanted = quotas(*(np.array([values[k] for k in pool.names], dtype=float) for values in (ratios, counts)))
-    return [pool.indices[q] for q in pool.greedy(wanted, chosen=[number[i] for i in chosen], free=free)]
+    return [pool.indices[q] for q in pool.greedy(wanted, chosen=[number[i] for i in chosen], allowed=free)]
 
 
 @settings(max_examples=300, deadline=None)
 @given(instances())
-def test_the_selection_is_the_literal_one_in_the_literal_order(instance):
+def test_greedy_equals_literal_algorithm(instance):
     units, ratios, order, given_ = instance
     assert algorithm1(units, ratios, order, **given_) == literal.algorithm1(units, ratios, order, **given_)
 
@@ -79,11 +79,11 @@ def pools(draw):
 
 @settings(max_examples=120, deadline=None)
 @given(pools())
-def test_the_whole_selection_is_the_literal_one_with_the_literal_bisection(pool):
+def test_metakl_equals_literal_selection(pool):
     assert metakl(*pool).indices == literal.metakl(*pool)
 
 
-def test_synthetic_questions_of_a_twentieth_of_the_papers_size_are_chosen_as_literally():
+def test_metakl_equals_literal_selection_on_synthetic_questions():
     """1,941 questions, 416 units, 600 chosen; the bisection's 41 slopes ask for some ten different quotas."""
     given_ = benchmark.synthetic(benchmark.QUESTIONS // 20, benchmark.UNITS // 20)
     entries = (
@@ -103,7 +103,7 @@ def test_synthetic_questions_of_a_twentieth_of_the_papers_size_are_chosen_as_lit
     assert 0.1 < chosen.slope < 1 and 5 < chosen.trials < 20
 
 
-def test_the_benchmark_keeps_what_it_measured(tmp_path):
+def test_selection_benchmark_stores_its_measurements(tmp_path):
     row = benchmark.main(["--part", "60", "--repeats", "2", "--out", str(tmp_path)])
     [kept] = read_csv(tmp_path / "selection.csv")
     assert kept == {name: str(value) for name, value in row.items()}
@@ -113,7 +113,7 @@ def test_the_benchmark_keeps_what_it_measured(tmp_path):
 
 @settings(max_examples=300, deadline=None)
 @given(st.lists(st.tuples(st.floats(-0.5, 1.5), st.integers(1, 60)), min_size=1))
-def test_a_quota_is_where_the_comparison_of_floats_first_fails(pairs):
+def test_quota_is_the_smallest_count_that_fails_the_comparison(pairs):
     ratios, counts = (np.array(column) for column in zip(*pairs, strict=True))
     for (ratio, count), quota in zip(pairs, quotas(ratios, counts).tolist(), strict=True):
         assert not quota / count < ratio
@@ -127,14 +127,14 @@ def test_a_quota_by_hand():
     assert quotas(np.array(ratios), np.array(counts)).tolist() == [2, 1, 7, 4, 0]
 
 
-def test_no_more_than_asked_for_are_taken_and_these_are_the_first():
+def test_greedy_limit_takes_a_prefix():
     pool = Pool.of([["a", "b"], ["a"], ["b", "c"], ["c"]], [(0,)] * 4)
     every = pool.greedy(np.array([2, 2, 2]))
     assert every == [0, 2, 1, 3]
-    assert [pool.greedy(np.array([2, 2, 2]), most=most) for most in range(6)] == [every[:most] for most in range(6)]
+    assert [pool.greedy(np.array([2, 2, 2]), limit=n) for n in range(6)] == [every[:n] for n in range(6)]
 
 
-def test_the_largest_gap_goes_first_and_quotas_stop_it():
+def test_greedy_takes_the_largest_gap_until_quotas_are_met():
     """Units a (C=3), b (C=1), r = 1/2 each. Question 2 needs both: gap 2, taken first; then a has 1/3 < 1/2, so
     one more question of a, the smaller in order (1); then a has 2/3 and b 1/1: no gap left."""
     units = [["a"], ["a"], ["a", "b"]]
@@ -155,7 +155,7 @@ def question(i, units=("u",), domain="math", grader="exact", difficulty=0.0):
     )  # fmt: skip
 
 
-def test_metakl_meets_its_size_keeps_many_unit_questions_and_reminders():
+def test_metakl_has_its_size_many_unit_questions_and_replay():
     questions = [question(i, ["easy"] if i < 40 else ["hard"]) for i in range(80)]
     questions.append(question(80, ["a", "b", "c"]))
     average = {q.id: 1.0 if i < 40 else 0.0 for i, q in enumerate(questions)}
@@ -167,7 +167,7 @@ def test_metakl_meets_its_size_keeps_many_unit_questions_and_reminders():
     assert sum(40 <= i < 80 for i in chosen) == 19
 
 
-def test_where_reminders_alone_are_too_many_mastered_units_give_way():
+def test_too_much_replay_is_taken_from_mastered_units():
     """Two units of 10 questions each, 4 reminders: slope 0 asks for 8. Five are met by r = 0.4 for the new unit (p = 0:
     4 questions) and, at slopes just above -0.4, by a ratio just above 0 for the known one (p = 1): 1 question."""
     questions = [question(i, ["new" if i % 2 else "known"]) for i in range(20)]
@@ -184,7 +184,7 @@ def test_harder_questions_come_first_within_a_unit():
     assert chosen == [0, 1, 2]
 
 
-def test_the_greedy_loop_runs_once_for_all_slopes_that_ask_for_the_same(monkeypatch):
+def test_greedy_runs_once_for_equal_quotas(monkeypatch):
     """Ten questions of one unit with p = 0: r = slope, so a slope in (t - 1, t] / 10 asks for t of them. For 3 of ten,
     bisection from (0, 1] tries quotas 10, 5, 3, 2 and ends at 3: the first greedy run is the reminders', four follow.
     """
@@ -209,14 +209,14 @@ def test_baseline_sets_admit_by_domain_grader_and_difficulty():
     hard = TrainSet(display="h", select="hardest", domain="math", size=1)
     safe = TrainSet(display="s", select="domain", domain="safety", grader="refusal", size=5)
     assert [q.id for q in hardest(pool, hard)] == ["q001"]
-    assert [q.id for q in any_of(pool, safe)] == ["q002"]
+    assert [q.id for q in sample_by_hash(pool, safe)] == ["q002"]
     joined = union([pool[:3], pool[2:]], 3)
     assert [q.id for q in joined] == ["q000", "q002", "q001"]
     with refused(key="trainsets.safe.size", found="1 in the pool", expected="5 questions"):
-        check_size("safe", safe, any_of(pool, safe))
+        check_size("safe", safe, sample_by_hash(pool, safe))
 
 
-def test_parts_lie_within_each_other_and_take_one_domain():
+def test_parts_are_nested_and_take_one_domain():
     def question(number: int) -> Question:
         domain = ("math", "general")[number % 2]
         return Question(id=f"q{number}", domain=domain, source="s", question=str(number), answer="1", grader="exact")
@@ -225,7 +225,7 @@ def test_parts_lie_within_each_other_and_take_one_domain():
 
     def of(size: int, domain: str | None = None) -> list[str]:
         trainset = TrainSet(display="P", select="part", parts=["whole"], size=size, domain=domain)
-        return [q.id for q in any_of(whole, trainset)]
+        return [q.id for q in sample_by_hash(whole, trainset)]
 
     assert of(5) == of(20)[:5] == of(99)[:5]
     assert len(of(99)) == 40

@@ -17,8 +17,8 @@ from gdpo.config.data import HubSource, Source
 from gdpo.config.loader import load_scale, read_yaml
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
-from gdpo.metakl.pool import Items, pool
-from gdpo.metakl.sources import Unavailable, mirror_dir, read, read_source
+from gdpo.metakl.pool import BenchmarkItems, read_pool
+from gdpo.metakl.sources import Unavailable, load_source, mirror_dir, read_source
 from tests.mirror import mirror_of, with_manifest
 from tests.refusal import refused
 
@@ -120,21 +120,21 @@ def test_a_scale_adds_a_source_in_yaml(tmp_path: Path) -> None:
     raw["tables"] = dict.fromkeys(read_yaml(CONFIG / "tables.yaml"))
     raw["studies"] = dict.fromkeys(read_yaml(CONFIG / "studies.yaml"))
     (tmp_path / "mine.yaml").write_text(json.dumps(raw))
-    questions, counts = pool(load_scale(tmp_path / "mine.yaml"), tmp_path)
+    questions, counts = read_pool(load_scale(tmp_path / "mine.yaml"), tmp_path)
     assert [(q.id, q.answer) for q in questions] == [("sums-1", "2"), ("gsm8k-train-1", "1072")]
     assert (counts["sums"]["rows"], counts["sums"]["duplicates"], counts["sums"]["unusable"]) == (2, 1, 0)
     assert counts["gsm8k-train"]["revision"].startswith("mirror:gsm8k/train.jsonl@sha256:")
 
 
-def test_what_is_left_out_is_counted(tmp_path: Path) -> None:
+def test_unusable_rows_are_counted(tmp_path: Path) -> None:
     good, bad = {"problem": "P", "answer": "1"}, {"problem": "P"}
-    found = read("s", source("problem"), mirror_of(tmp_path, bad, good, bad, good))
+    found = load_source("s", source("problem"), mirror_of(tmp_path, bad, good, bad, good))
     assert (found.rows, found.unusable, len(found.questions)) == (4, 2, 2)
-    limited = read("s", source("problem", rows=1), tmp_path)
+    limited = load_source("s", source("problem", rows=1), tmp_path)
     assert (limited.rows, limited.unusable, len(limited.questions)) == (2, 1, 1)
 
 
-def test_a_file_that_is_not_the_manifests_is_refused(tmp_path: Path) -> None:
+def test_file_that_differs_from_the_manifest_is_refused(tmp_path: Path) -> None:
     mirror = mirror_of(tmp_path, GSM8K)
     expected = json.loads((mirror / "manifest.json").read_text())["entries"][0]["sha256"]
     with (mirror / "rows.jsonl").open("a") as file:
@@ -192,19 +192,19 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> list:
     return calls
 
 
-def test_without_mirror_the_hub_is_asked_and_the_commit_recorded(hub: list) -> None:
+def test_without_mirror_the_hub_is_read_and_the_commit_recorded(hub: list) -> None:
     at_main = HubSource(path="tau/commonsense_qa", split="validation", revision="main")
-    found = read("c", source("commonsenseqa", "letter", hub=at_main), None)
+    found = load_source("c", source("commonsenseqa", "letter", hub=at_main), None)
     assert found.questions[0].answer == "B"
     assert found.revision == f"hub:tau/commonsense_qa@{COMMIT}"
     loaded = (("tau/commonsense_qa", None), {"data_dir": None, "split": "validation", "revision": COMMIT})
     assert hub == [("tau/commonsense_qa", {"revision": "main", "timeout": 10}), loaded]
 
 
-def test_a_pinned_commit_needs_no_question(hub: list) -> None:
+def test_pinned_commit_needs_no_request(hub: list) -> None:
     pinned = "f" * 40
     at_commit = HubSource(path="a/b", split="s", revision=pinned, data_files="MRC/train.txt")
-    assert read("c", source("commonsenseqa", "letter", hub=at_commit), None).revision == f"hub:a/b@{pinned}"
+    assert load_source("c", source("commonsenseqa", "letter", hub=at_commit), None).revision == f"hub:a/b@{pinned}"
     options = {"data_dir": None, "data_files": "MRC/train.txt", "split": "s", "revision": pinned}
     assert hub == [(("a/b", None), options)]
 
@@ -213,9 +213,9 @@ def test_a_source_without_a_file_in_the_mirror_is_read_from_the_hub(hub: list, t
     only_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s")).model_copy(
         update={"mirror": None}
     )
-    assert read("c", only_hub, mirror_of(tmp_path, CSQA)).revision == f"hub:a/b@{COMMIT}"
+    assert load_source("c", only_hub, mirror_of(tmp_path, CSQA)).revision == f"hub:a/b@{COMMIT}"
     elsewhere = only_hub.model_copy(update={"mirror": "other.jsonl"})
-    assert read("c", elsewhere, tmp_path).revision == f"hub:a/b@{COMMIT}"
+    assert load_source("c", elsewhere, tmp_path).revision == f"hub:a/b@{COMMIT}"
 
 
 def raising(error: Exception) -> Callable[..., None]:
@@ -225,7 +225,7 @@ def raising(error: Exception) -> Callable[..., None]:
     return call
 
 
-def test_no_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_hub_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("datasets.load_dataset", "huggingface_hub.HfApi.dataset_info"):
         monkeypatch.setattr(name, raising(ConnectionError("no route\nto host")))
     hub = HubSource(path="a/b", split="test", revision="main")
@@ -245,7 +245,7 @@ ANSWERS = [
 
 
 @pytest.mark.parametrize(("answer", "message"), ANSWERS)
-def test_a_gated_source_is_not_loaded_before_the_hub_gives_it(
+def test_gated_source_is_not_loaded_without_access(
     hub: list, monkeypatch: pytest.MonkeyPatch, answer: Exception, message: str
 ) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", raising(answer))
@@ -257,29 +257,27 @@ def test_a_gated_source_is_not_loaded_before_the_hub_gives_it(
     assert hub == [("a/b", {"revision": "f" * 40, "timeout": 10})]
 
 
-def test_a_gated_source_that_the_hub_gives_is_read(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gated_source_with_access_is_read(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.auth_check", lambda *_, **__: None)
     at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", gated=True))
-    assert read("g", at_hub, None).revision == f"hub:a/b@{COMMIT}"
+    assert load_source("g", at_hub, None).revision == f"hub:a/b@{COMMIT}"
 
 
-def test_offline_a_gated_source_comes_from_the_cache_or_is_unavailable(
-    hub: list, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gated_source_offline_is_read_from_cache_or_unavailable(hub: list, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.HfApi.dataset_info", raising(OfflineModeIsEnabled("offline")))
     at_hub = source("commonsenseqa", "letter", hub=HubSource(path="a/b", split="s", revision="main", gated=True))
-    assert read("g", at_hub, None).revision == "hub:a/b@main"
+    assert load_source("g", at_hub, None).revision == "hub:a/b@main"
     monkeypatch.setattr("datasets.load_dataset", raising(ConnectionError("nothing cached")))
     with refused(Unavailable, problem=re.compile("a/b is gated on the Hub and was not to be loaded: nothing cached$")):
-        read("g", at_hub, None)
+        load_source("g", at_hub, None)
 
 
-def test_a_made_up_world_must_be_told_how_many_items_it_gives() -> None:
+def test_made_up_world_needs_a_number_of_items() -> None:
     scale = load_scale("micro")
     name, benchmark = next(iter(scale.benchmarks.items()))
     scale = scale.model_copy(update={"benchmarks": {name: benchmark.model_copy(update={"items": None})}})
     with refused(key=f"benchmarks.{name}.items", found="none", expected="how many"):
-        Items(scale, None).of_benchmark(name, "test")
+        BenchmarkItems(scale, None).benchmark_items(name, "test")
 
 
 def test_mirror_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

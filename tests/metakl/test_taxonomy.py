@@ -56,7 +56,7 @@ def always(asked: Sequence[str], glosses: Sequence[str]) -> np.ndarray:
 
 
 def named(questions: list[Question], tree: taxonomy.Tree, settings: Taxonomy) -> list[Skills]:
-    return taxonomy.named(questions, taxonomy.views(questions), tree, settings, always)
+    return taxonomy.match_skills(questions, taxonomy.views(questions), tree, settings, always)
 
 
 def names(settings: Taxonomy, tree: taxonomy.Tree, **fields: object) -> list[str]:
@@ -98,7 +98,7 @@ def test_skills_within_the_margin(tree: taxonomy.Tree, settings: dict, expected:
     assert names(Taxonomy(**settings), tree) == expected
 
 
-def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
+def test_only_skills_of_the_questions_domain_match(tree: taxonomy.Tree) -> None:
     questions = [question(1), question(2, domain="math"), question(3)]
     skills = named(questions, tree, Taxonomy())
     assert [entry.id for entry in skills] == ["q1", "q2", "q3"]
@@ -108,7 +108,7 @@ def test_only_the_questions_own_domain_is_asked(tree: taxonomy.Tree) -> None:
         named([question(4, domain="safety")], tree, Taxonomy())
 
 
-def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> None:
+def test_topics_of_the_source_come_first_and_count(tree: taxonomy.Tree) -> None:
     """`geology` stands for rocks; `lava` is a name itself; `sums` is of another domain; `who` stands for nothing."""
     settings = Taxonomy(min_skills=1, max_skills=4, margin=0.18)
     topics = ["geology", "sums", "who", "lava"]
@@ -119,7 +119,7 @@ def test_what_the_source_says_comes_first_and_counts(tree: taxonomy.Tree) -> Non
     assert entry.skills["soil"] == "similarity 0.70"
 
 
-def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
+def test_min_skills_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
     """Five topics are more than `max_skills`; the two nearest that no topic names, soil and roots, stay."""
     settings = Taxonomy(min_skills=2, max_skills=3, margin=0.18)
     assert names(settings, tree, topics=["botany", "geology", "lava"]) == [
@@ -127,7 +127,7 @@ def test_the_least_nearest_stay_beside_many_topics(tree: taxonomy.Tree) -> None:
     ]  # fmt: skip
 
 
-def test_views_leave_out_what_a_source_always_says() -> None:
+def test_views_leave_out_what_a_source_repeats() -> None:
     """The last paragraph of every question of `s` is its instruction, and that of its first closes a passage; `t` asks
     two things, always with the same choices; `u` has one question."""
     box = "\n\nBox it."
@@ -173,7 +173,7 @@ def test_the_nearest_view_counts() -> None:
         ("topics:", "labels:", r"tree\.yaml: labels: unknown key"),
     ],
 )
-def test_a_mistake_in_a_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
+def test_invalid_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "tree.yaml"
     path.write_text(TREE.replace(old, new))
     with pytest.raises(UserError, match=message) as error:
@@ -181,7 +181,7 @@ def test_a_mistake_in_a_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: 
     assert "\n" not in str(error.value)
 
 
-def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, monkeypatch) -> None:
+def test_killed_annotation_resumes(tmp_path, monkeypatch) -> None:
     """Five questions, two at once; the third batch is killed, the second call does it alone."""
     (tmp_path / "tree.yaml").write_text(TREE)
     settings, encoder = Taxonomy(file=str(tmp_path / "tree.yaml")), Encoder(reference="dir:nowhere")
@@ -193,7 +193,7 @@ def test_what_was_finished_before_a_kill_is_not_done_again(tmp_path, monkeypatch
             raise KeyboardInterrupt
         return always(texts, glosses)
 
-    monkeypatch.setattr(taxonomy, "embedded", lambda encoder: similar)
+    monkeypatch.setattr(taxonomy, "embedding_cosines", lambda encoder: similar)
     monkeypatch.setattr(taxonomy, "BATCH", 2)
     with pytest.raises(KeyboardInterrupt):
         taxonomy.annotate(questions, settings, encoder, tmp_path)
@@ -207,7 +207,7 @@ def test_a_missing_taxonomy_is_named(tmp_path: Path) -> None:
         taxonomy.load(str(tmp_path / "mine.yaml"))
 
 
-def test_most_is_no_less_than_least() -> None:
+def test_max_skills_is_at_least_min_skills() -> None:
     with pytest.raises(ValueError, match="max_skills: found 2, expected at least the 3"):
         Taxonomy(min_skills=3, max_skills=2)
 
@@ -235,7 +235,7 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
         return np.repeat([[0.1, 0.9, 0.0, 0.0, 0.8, 0.0]], len(asked), axis=0)
 
     settings = Taxonomy(min_skills=1, max_skills=6, margin=0.1)
-    rows = quality.measured(questions, tree, settings, {"taxonomy": always, "other": other})
+    rows = quality.measure_methods(questions, tree, settings, {"taxonomy": always, "other": other})
     assert [list(row) for row in rows] == [quality.COLUMNS] * 3
     assert [(row["source"], row["method"], row["questions"], row["skills"]) for row in rows] == [
         ("s", "taxonomy", 3, 2.0),
@@ -253,7 +253,7 @@ def test_quality_by_hand(tree: taxonomy.Tree) -> None:
     assert "(" not in quality.sentence(rows[2])
 
 
-def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tmp_path) -> None:
+def test_killed_quality_resumes(tree: taxonomy.Tree, tmp_path) -> None:
     """Three sources of two questions; the second one stops the first call."""
     questions = [question(i, f"Why {i}?", source="rst"[i // 2], topics=["botany"]) for i in range(6)]
     seen: list[int] = []
@@ -265,16 +265,18 @@ def test_a_source_that_is_measured_is_not_measured_again(tree: taxonomy.Tree, tm
         return always(asked, glosses)
 
     settings = Taxonomy(min_skills=1, margin=0.1)
-    whole = quality.measured(questions, tree, settings, {"taxonomy": always})
+    whole = quality.measure_methods(questions, tree, settings, {"taxonomy": always})
     with pytest.raises(KeyboardInterrupt):
-        quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
-    assert quality.measured(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl") == whole
+        quality.measure_methods(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl")
+    assert quality.measure_methods(questions, tree, settings, {"taxonomy": similar}, tmp_path / "kept.jsonl") == whole
     assert len(seen) == 2 + 2 and len(whole) == 3 * 2
 
 
-def test_the_matcher_is_not_told_the_topic(tree: taxonomy.Tree) -> None:
+def test_quality_hides_the_topic_from_the_matcher(tree: taxonomy.Tree) -> None:
     questions = [question(1, "Why 1?", topics=["geology"]), question(2, "Why 2?", topics=["geology"])]
-    [row, *_] = quality.measured(questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always})
+    [row, *_] = quality.measure_methods(
+        questions, tree, Taxonomy(min_skills=1, margin=0.1, topics=True), {"taxonomy": always}
+    )
     assert row["share"] == 0.0
 
 
@@ -306,15 +308,15 @@ def test_every_subject_and_type_is_an_area() -> None:
     assert len(MMLU.split()) == 57
     for subject in MMLU.split():
         asked = READERS["mmlu"]({"question": "?", "subject": subject, "answer": "A", **dict.fromkeys("ABCD", "x")})
-        assert list(ours.of_topics(asked["topics"], general)) == [subject]
+        assert list(ours.match_topics(asked["topics"], general)) == [subject]
         assert general.index[subject] < general.areas
     for kind in MATH:
         asked = READERS["problem"]({"problem": "?", "answer": "1", "type": kind})
-        [area] = ours.of_topics(asked["topics"], math)
+        [area] = ours.match_topics(asked["topics"], math)
         assert math.index[area] < math.areas
 
 
-def test_our_taxonomy_is_of_several_hundred_skills() -> None:
+def test_default_taxonomy_has_several_hundred_skills() -> None:
     """At least 150 for each domain, no two with the same gloss, and at least one below every area."""
     ours = taxonomy.load()
     sizes = {d: len(taxonomy.candidates(ours, d).names) for d in ("math", "general", "safety")}
@@ -338,9 +340,9 @@ def test_our_taxonomy_is_of_several_hundred_skills() -> None:
         ("gsm8k/train.jsonl", "gsm8k", "math"),
     ],
 )
-def test_every_topic_of_the_mirror_stands_for_a_skill(file: str, reader: str, domain: str) -> None:
+def test_every_topic_of_the_mirror_has_a_skill(file: str, reader: str, domain: str) -> None:
     ours = taxonomy.load()
     found = taxonomy.candidates(ours, domain)
     rows = (READERS[reader](row) for _, row in read_jsonl(MIRROR / file))
     topics = {topic for row in rows if row for topic in row["topics"]}
-    assert topics and [topic for topic in sorted(topics) if not ours.of_topics([topic], found)] == []
+    assert topics and [topic for topic in sorted(topics) if not ours.match_topics([topic], found)] == []

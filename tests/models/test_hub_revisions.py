@@ -60,13 +60,13 @@ def test_a_model_made_again_is_the_one_of_its_first_use(hub, tmp_path, capsys, m
 @pytest.mark.parametrize("named", ["main", None, "a/branch"])
 def test_a_data_set_read_again_is_the_one_of_its_first_use(hub, named):
     source = HubSource(path="owner/set", split="train", revision=named)
-    assert sources._commit(source) == FIRST
+    assert sources._resolve_commit(source) == FIRST
     hub.now = LATER
-    assert sources._commit(source) == FIRST
+    assert sources._resolve_commit(source) == FIRST
     assert hub.asked == [named]
     (path,) = hub_revisions.PINS.iterdir()
     path.unlink()
-    assert sources._commit(source) == LATER
+    assert sources._resolve_commit(source) == LATER
 
 
 def test_what_is_kept_is_a_commit_or_one_sentence():

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,8 +38,10 @@ class Outcomes:
     def pytest_runtest_call(self, item: pytest.Item) -> Iterator[None]:
         said: list[str] = []
 
-        def heard(error: UserError, *arguments: object) -> None:
-            Exception.__init__(error, *arguments)
+        made = UserError.__init__
+
+        def heard(error: UserError, *arguments: Any, **fields: Any) -> None:
+            made(error, *arguments, **fields)
             said.append(str(error))
 
         with pytest.MonkeyPatch.context() as patch:

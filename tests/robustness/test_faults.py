@@ -21,7 +21,7 @@ from gdpo.config.models import Model
 from gdpo.core.errors import UserError, disk_error
 from gdpo.core.files import finished_rows, replacing, resumable_batches, write_csv, write_json, write_jsonl, write_text
 from gdpo.core.project import PROJECT
-from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
+from gdpo.core.records import Answers, Group, HeldoutItem, Question, Responses, Skills, read_records
 from gdpo.models import checkpoints
 from gdpo.models.request_log import Entry, Journal
 from tests.refusal import refused
@@ -244,7 +244,7 @@ QUESTION = {"id": "q", "domain": "math", "source": "s", "question": "?", "answer
 ROWS = {
     Question: QUESTION,
     Skills: {"id": "q", "skills": {"a_skill": "why"}},
-    Guarded: {"benchmark": "b", "item": QUESTION},
+    HeldoutItem: {"benchmark": "b", "item": QUESTION},
     Answers: {"id": "q", "outputs": ["1"], "verdicts": ["right"], "accuracy": 1.0},
     Responses: {"id": "q", "model": "m", "completions": ["1"]},
     Group: {"id": "q", "domain": "math", "prompt": [], "completions": ["1"], "rewards": [1.0]},
@@ -262,7 +262,7 @@ DAMAGE = {
 @pytest.mark.parametrize("kind", ROWS)
 def test_a_damaged_line_of_a_result_is_named(tmp_path, kind, damage):
     lines = [json.dumps(ROWS[kind] | ({"id": f"q{n}"} if "id" in ROWS[kind] else {})).encode() for n in range(3)]
-    assert kind is Guarded or len(read_back(tmp_path / "whole.jsonl", lines, kind)) == 3
+    assert kind is HeldoutItem or len(read_back(tmp_path / "whole.jsonl", lines, kind)) == 3
     with pytest.raises(UserError, match=r"f\.jsonl(, line [23])?: expected ") as error:
         read_back(tmp_path / "f.jsonl", [lines[0], damage(lines[1]), lines[2]], kind)
     assert "\n" not in str(error.value)

@@ -25,7 +25,7 @@ from gdpo.config.models import Import
 from gdpo.config.yaml_loader import parsed
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
-from gdpo.core.records import Answers, Group, Guarded, Question, Responses, Skills, read_records
+from gdpo.core.records import Answers, Group, HeldoutItem, Question, Responses, Skills, read_records
 from gdpo.core.result_files import (
     DriftResult,
     NoiseResult,
@@ -146,7 +146,7 @@ QUESTION = {
 PARTS = {"verdict": "right", "correctness": 1.0, "format": 0.5, "length": 0.5, "total": 2.0}
 ROWS: dict[type, dict[str, Any]] = {
     Question: QUESTION,
-    Guarded: {"benchmark": "b", "item": QUESTION},
+    HeldoutItem: {"benchmark": "b", "item": QUESTION},
     Skills: {"id": "a", "skills": {"add": "two numbers"}},
     Answers: {"id": "a", "outputs": ["1"], "verdicts": ["right"], "accuracy": 1.0},
     Responses: {"id": "a", "model": "m", "completions": ["1", "2"], "gold": 1},
@@ -317,7 +317,7 @@ def test_a_command_line_is_obeyed_or_ends_in_one_sentence(tmp_path: Path, monkey
 
 
 @pytest.mark.long
-def test_what_verify_reads_is_told_or_ends_in_one_sentence(
+def test_verify_reports_or_ends_in_one_sentence(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(request.getfixturevalue("finished"), tmp_path / "copy")
@@ -326,20 +326,20 @@ def test_what_verify_reads_is_told_or_ends_in_one_sentence(
 
 
 @pytest.mark.long
-def test_so_do_many_results(tmp_path: Path) -> None:
+def test_many_changed_results_are_read_or_end_in_one_sentence(tmp_path: Path) -> None:
     check_stored(tmp_path, 2000)
 
 
 @pytest.mark.long
-def test_so_do_many_command_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_command_lines_are_obeyed_or_end_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     check_commands(tmp_path, 1000, monkeypatch)
 
 
 @pytest.mark.long
-def test_so_do_many_scales(tmp_path: Path) -> None:
+def test_many_changed_scales_load_or_end_in_one_sentence(tmp_path: Path) -> None:
     check_scales(tmp_path, 2000)
 
 
 @pytest.mark.long
-def test_so_do_many_lines(tmp_path: Path) -> None:
+def test_many_changed_lines_are_read_or_end_in_one_sentence(tmp_path: Path) -> None:
     check_lines(tmp_path, 3000)

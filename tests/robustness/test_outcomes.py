@@ -21,7 +21,7 @@ from gdpo.core.errors import UserError
 @pytest.mark.parametrize("name", ["b", "a"])
 def test_a_file_is_named(name, tmp_path):
     with pytest.raises(UserError):
-        raise UserError(f"{tmp_path}/{name}: found none")
+        raise UserError(path=f"{tmp_path}/{name}", found="none")
 
 def test_a_command_tells(record_property):
     record_property("said", "b: found two")

@@ -16,11 +16,11 @@ from gdpo.config.loader import load_scale
 from gdpo.config.models import Import, Reward, Strict, TrainSet
 from gdpo.core.files import read_json, write_jsonl
 from gdpo.core.provenance import provenance_path
-from gdpo.core.records import Group, Guarded, Question, read_records, write_records
+from gdpo.core.records import Group, HeldoutItem, Question, read_records, write_records
 from gdpo.evaluate.steps import trained_on
-from gdpo.metakl.contamination import Overlap, read_guarded
+from gdpo.metakl.contamination import ItemIndex, read_heldout_items
 from gdpo.metakl.steps import benchmark
-from gdpo.teach.imports import asked, at, judged, read_imported
+from gdpo.teach.imports import contaminating_benchmarks, read_imported, to_groups, values_at
 from gdpo.teach.steps import import_groups, instruction
 from tests.mirror import MIRROR, needs_mirror
 from tests.refusal import refused
@@ -49,18 +49,18 @@ def written(path: Path, *rows: dict) -> Path:
     return path
 
 
-def test_stars_stand_for_every_entry_that_has_the_rest_of_the_path() -> None:
+def test_stars_match_every_entry_with_the_rest_of_the_path() -> None:
     row = {"a": {"x": {"t": 1}, "y": 5, "z": {"t": 2}}, "b": [{"t": [7, 8]}, {}, {"t": [9]}]}
-    assert at(row, "a.*.t") == {("x",): 1, ("z",): 2}
-    assert at(row, "b.*.t.*") == {(0, 0): 7, (0, 1): 8, (2, 0): 9}
-    assert at(row, "b.2.t.0") == {(): 9}
-    assert at(row, "a.x.u") == at(row, "b.3") == at(row, "a.y.*") == at(row, "b.x") == {}
+    assert values_at(row, "a.*.t") == {("x",): 1, ("z",): 2}
+    assert values_at(row, "b.*.t.*") == {(0, 0): 7, (0, 1): 8, (2, 0): 9}
+    assert values_at(row, "b.2.t.0") == {(): 9}
+    assert values_at(row, "a.x.u") == values_at(row, "b.3") == values_at(row, "a.y.*") == values_at(row, "b.x") == {}
 
 
-def test_judgements_become_rewards_and_texts_stay_as_they_are(tmp_path: Path) -> None:
+def test_verdicts_become_rewards_and_texts_are_unchanged(tmp_path: Path) -> None:
     path = written(tmp_path / "test.jsonl", ROW)
     read = read_imported([path], [JUDGED], "Box it.")
-    [group] = judged(read, trainset(JUDGED), lambda _: 15, SETTINGS)
+    [group] = to_groups(read, trainset(JUDGED), lambda _: 15, SETTINGS)
     assert group.id == "test-1"
     assert group.prompt == [{"role": "user", "content": "What is 1+1?\n\nBox it."}]
     assert group.completions == [ROW["6b_finetuning"]["solution"], ROW["175b_finetuning"]["solution"]]
@@ -69,17 +69,17 @@ def test_judgements_become_rewards_and_texts_stay_as_they_are(tmp_path: Path) ->
     assert [part.verdict for part in group.parts] == ["right", "wrong"]
 
 
-def test_given_rewards_and_conversations_stay_as_they_are(tmp_path: Path) -> None:
+def test_imported_rewards_and_conversations_are_unchanged(tmp_path: Path) -> None:
     prompt = [{"role": "system", "content": "Add."}, {"role": "user", "content": "1+1?"}]
     row = {"prompt": prompt, "completions": ["2", "3"], "rewards": [0.3, -1]}
     read = read_imported([written(tmp_path / "mine.jsonl", row)], [REWARDED], "Box it.")
-    [group] = judged(read, trainset(REWARDED), len, SETTINGS)
+    [group] = to_groups(read, trainset(REWARDED), len, SETTINGS)
     assert group.prompt == prompt
     assert group.rewards == [0.3, -1.0]
     assert group.parts == []
 
 
-def test_files_that_ask_the_same_are_joined_each_with_its_own_fields(tmp_path: Path) -> None:
+def test_equal_prompts_of_several_files_are_one_group(tmp_path: Path) -> None:
     judged_file = written(tmp_path / "a" / "test.jsonl", ROW, {**ROW, "question": "What is 1.1?"})
     code = {"query": "What  is 1+1?", "code": ["So \\boxed{2}.", "So \\boxed{4}."], "gt": 2}
     other = {"query": "What is 11?", "code": ["\\boxed{11}", "no idea"], "gt": "11"}
@@ -87,7 +87,7 @@ def test_files_that_ask_the_same_are_joined_each_with_its_own_fields(tmp_path: P
     code_file.parent.mkdir()
     code_file.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in (other, code)).encode()))
     read = read_imported([judged_file, code_file], [JUDGED, CODE])
-    groups = judged(read, trainset(JUDGED, CODE), lambda _: 5, SETTINGS)
+    groups = to_groups(read, trainset(JUDGED, CODE), lambda _: 5, SETTINGS)
     # 1.1 and 11 would be one text without punctuation, and are two problems.
     assert [(group.id, len(group.completions)) for group in groups] == [("test-1", 4), ("test-2", 2), ("test.2-1", 2)]
     assert groups[0].completions[2:] == code["code"]
@@ -95,23 +95,23 @@ def test_files_that_ask_the_same_are_joined_each_with_its_own_fields(tmp_path: P
     assert [part.verdict for part in groups[2].parts] == ["right", "ungradable"]
 
 
-def test_files_of_one_name_have_ids_of_their_own(tmp_path: Path) -> None:
+def test_files_of_equal_names_have_different_ids(tmp_path: Path) -> None:
     paths = ["a/test.jsonl", "b/test.jsonl", "test.2.jsonl", "c/test.jsonl"]
     files = [written(tmp_path / path, {**PLAIN, "prompt": path}) for path in paths]
     ids = [group.id for group in read_imported(files, [REWARDED])]
     assert ids == ["test-1", "test.2-1", "test.2.2-1", "test.3-1"]
 
 
-def test_an_empty_answer_judges_nothing(tmp_path: Path) -> None:
+def test_empty_answer_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "x.jsonl", {"query": "Q", "code": ["1", "2"], "gt": " "})
     with refused(path="x.jsonl", line=1, found="an empty answer", expected="one for grader 'math'"):
-        judged(read_imported([path], [CODE]), trainset(CODE), len, SETTINGS)
+        to_groups(read_imported([path], [CODE]), trainset(CODE), len, SETTINGS)
 
 
 def test_a_row_may_hold_one_completion(tmp_path: Path) -> None:
     fields = Import(prompt="q", completions="response", right="ok")
     path = written(tmp_path / "x.jsonl", *({"q": "1+1?", "response": str(i), "ok": int(i == 2)} for i in (2, 3)))
-    [group] = judged(read_imported([path], [fields]), trainset(fields), len, SETTINGS)
+    [group] = to_groups(read_imported([path], [fields]), trainset(fields), len, SETTINGS)
     assert group.completions == ["2", "3"]
     assert [part.verdict for part in group.parts] == ["right", "wrong"]
 
@@ -177,14 +177,14 @@ def test_fields_that_do_not_fit_are_refused(changes: dict, message: str) -> None
         TrainSet.model_validate(good.model_dump() | changes)
 
 
-def test_only_what_users_say_is_compared_with_benchmarks(tmp_path: Path) -> None:
+def test_only_user_messages_are_compared_with_benchmarks(tmp_path: Path) -> None:
     item = Question(id="b-1", domain="math", source="b", question="What is 1+1?\n\nBox it.", answer="2", grader="math")
     rows = [
         {**PLAIN, "prompt": "what is 1+1"},
         {**PLAIN, "prompt": [{"role": "assistant", "content": "What is 1+1?"}, {"role": "user", "content": "No!"}]},
     ]
     read = read_imported([written(tmp_path / "x.jsonl", *rows)], [REWARDED], "Box it.")
-    assert asked(read, Overlap({"b": [item]}, ["Box it."])) == {"x-1": ["b"]}
+    assert contaminating_benchmarks(read, ItemIndex({"b": [item]}, ["Box it."])) == {"x-1": ["b"]}
 
 
 @pytest.fixture
@@ -203,10 +203,10 @@ def world(tmp_path: Path, monkeypatch):
     for name, entry in tiny.benchmarks.items():
         item = Question(id=name, domain=entry.domain, source=name, question=f"ask {name}", answer="1", grader="exact")
         write_records(layout.benchmark(name, "test"), [item])
-        guarded.append(Guarded(benchmark=name, item=item))
+        guarded.append(HeldoutItem(benchmark=name, item=item))
     for other, text in ((name, "not scored"), ("kept-apart", "ask kept-apart")):
         more = item.model_copy(update={"id": f"{other}-2", "question": text})
-        guarded.append(Guarded(benchmark=other, item=more))
+        guarded.append(HeldoutItem(benchmark=other, item=more))
     write_records(layout.heldout_items, guarded)
     words = Tokenizer(models.WordLevel({"x": 0}, unk_token="x"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -215,7 +215,7 @@ def world(tmp_path: Path, monkeypatch):
     return scale
 
 
-def test_groups_that_ask_a_benchmark_are_dropped_and_counted(world, capsys) -> None:
+def test_contaminated_groups_are_dropped_and_counted(world, capsys) -> None:
     first, second, *_ = world().benchmarks
     written(
         Path("groups.jsonl"), *({**PLAIN, "prompt": p} for p in (f"ask {first}", "else", f"Ask  {second}?", "other"))
@@ -228,7 +228,7 @@ def test_groups_that_ask_a_benchmark_are_dropped_and_counted(world, capsys) -> N
     assert f"1 of 4 groups ask items of {first}: dropped" in capsys.readouterr().err
 
 
-def test_whole_sources_and_protected_ones_are_guarded_too(world) -> None:
+def test_groups_repeating_unscored_or_protected_items_are_dropped(world) -> None:
     """What is not scored may not be imported by default; kept, it empties no column."""
     *_, last = world().benchmarks
     written(Path("groups.jsonl"), *({**PLAIN, "prompt": p} for p in ("Not scored.", "ask kept-apart", "else")))
@@ -243,7 +243,7 @@ def test_whole_sources_and_protected_ones_are_guarded_too(world) -> None:
     assert trained_on(Layout(scale), Run(scale.students[0], "i", "gdpo", 0), "test") == {}
 
 
-def test_kept_groups_say_which_columns_stay_empty(world, capsys) -> None:
+def test_kept_contaminated_groups_name_their_empty_columns(world, capsys) -> None:
     first, second, *_ = world().benchmarks
     written(Path("groups.jsonl"), *({**PLAIN, "prompt": p} for p in (f"ask {first}", "else", f"ask {second}")))
     scale = world(contaminated="keep", size=2)
@@ -254,7 +254,7 @@ def test_kept_groups_say_which_columns_stay_empty(world, capsys) -> None:
     assert list(trained_on(Layout(scale), Run(scale.students[0], "i", "gdpo", 0), "test")) == [first]
 
 
-def test_nothing_left_names_the_benchmarks_and_the_way_out(world) -> None:
+def test_all_groups_contaminated_names_benchmarks_and_option(world) -> None:
     first = next(iter(world().benchmarks))
     written(Path("groups.jsonl"), {**PLAIN, "prompt": f"ask {first}"})
     with refused(problem=f"all 1 groups ask items of {first}", hint="'contaminated: keep' trains on them"):
@@ -262,7 +262,7 @@ def test_nothing_left_names_the_benchmarks_and_the_way_out(world) -> None:
     assert not Layout(world()).groups("i").exists()
 
 
-def test_questions_are_asked_as_the_domains_benchmarks_ask() -> None:
+def test_imported_questions_get_the_domains_instruction() -> None:
     scale = load_scale("smol")
     asked_with = {scale.sources[scale.benchmarks[n].source].instruction for n in scale.domain_benchmarks("math")}
     assert instruction(scale, "math") in asked_with
@@ -285,31 +285,31 @@ def test_the_examples_of_published_responses_import_unchanged(name: str, groups:
 
 
 @needs_mirror
-def test_of_the_example_what_asks_benchmarks_is_dropped(tmp_path: Path, monkeypatch) -> None:
+def test_contaminated_groups_of_the_example_are_dropped(tmp_path: Path, monkeypatch) -> None:
     """Smol scores on items of MATH-500 and MMLU and guards them all: 7 of the problems are in one, 2 in the other."""
     monkeypatch.chdir(tmp_path)
     scale = load_scale(EXAMPLE)
     benchmark(scale, MIRROR)
     entry = scale.trainset("math-cot8")
     read = read_imported([MIRROR / path for path in entry.paths], entry.fields, instruction(scale, "math"))
-    found = asked(read, Overlap.of(scale, read_guarded(Layout(scale).heldout_items)))
+    found = contaminating_benchmarks(read, ItemIndex.from_scale(scale, read_heldout_items(Layout(scale).heldout_items)))
     assert sorted(found.values()) == [["math500"]] * 7 + [["mmlu"]] * 2
 
 
 @needs_mirror
-def test_a_run_on_imported_test_solutions_loses_that_column(tmp_path: Path, monkeypatch) -> None:
+def test_training_on_test_solutions_empties_that_column(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     scale = load_scale(EXAMPLE)
     scale = scale.model_copy(update={"benchmarks": {"gsm8k": scale.benchmarks["gsm8k"]}})
     layout, entry = Layout(scale), scale.trainset("gsm8k-solutions")
     read = read_imported([MIRROR / path for path in entry.paths], entry.fields, instruction(scale, "math"))
-    write_records(layout.groups("gsm8k-solutions"), judged(read, entry, len, SETTINGS))
+    write_records(layout.groups("gsm8k-solutions"), to_groups(read, entry, len, SETTINGS))
     benchmark(scale, MIRROR)
     dropped = trained_on(layout, Run(scale.students[0], "gsm8k-solutions", "gdpo", 0), "test")
     assert dropped == {"gsm8k": "300 of its 300 items are in training set gsm8k-solutions"}
 
 
-def test_an_empty_path_is_a_key_that_no_row_has(tmp_path):
+def test_empty_path_matches_no_row(tmp_path):
     write_jsonl(tmp_path / "a.jsonl", [{"prompt": "a", "completions": ["b", "c"], "right": [True, False]}])
     with refused(path="a.jsonl", line=1, found="0 entries beside 2 completions"):
         read_imported([tmp_path / "a.jsonl"], [Import(right="")])

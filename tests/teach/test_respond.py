@@ -34,7 +34,7 @@ def asked(tmp_path, monkeypatch):
     return calls
 
 
-def test_a_sets_own_teacher_and_temperature_are_used(asked):
+def test_training_sets_own_teacher_and_temperature_are_used(asked):
     scale = load_scale("tiny")
     changed = scale.trainset("metakl").model_copy(
         update={"respond": RespondChanges(teacher="tiny-s", temperature=3.0, group_size=2)}
@@ -66,7 +66,7 @@ def cache_of(asked, model: Model, questions: int = 1) -> str:
     return asked[-1][4].name
 
 
-def test_neither_key_nor_budget_nor_pace_make_an_endpoint_answer_again(asked, monkeypatch):
+def test_key_budget_and_pace_do_not_repeat_requests(asked, monkeypatch):
     def cache(questions: int = 1, **changes) -> str:
         endpoint = Endpoint.model_validate({"base_url": "http://127.0.0.1:1/v1", "model": "m", **changes})
         return cache_of(asked, Model(display="T", endpoint=endpoint), questions)
@@ -84,7 +84,7 @@ def test_neither_key_nor_budget_nor_pace_make_an_endpoint_answer_again(asked, mo
     assert cache(questions=2) == cache(model="n") == first  # requests are told apart within the file
 
 
-def test_training_sets_that_overlap_ask_their_teacher_only_once(tmp_path, monkeypatch):
+def test_overlapping_training_sets_share_responses(tmp_path, monkeypatch):
     """2 and 3 questions, 2 of them the same, of 3 completions each: 9 requests."""
     monkeypatch.chdir(tmp_path)
     with FaultServer(lambda body, number: f"answer {number};") as server:
@@ -102,7 +102,7 @@ def test_training_sets_that_overlap_ask_their_teacher_only_once(tmp_path, monkey
     assert [path.name for path in (Layout(scale).work / "endpoints").iterdir()] == ["tiny-teacher.jsonl"]
 
 
-def test_a_local_teachers_cache_is_keyed_by_all_it_depends_on(asked):
+def test_local_teachers_cache_key_covers_all_dependencies(asked):
     local = Model(display="T", reference="dir:x")
     names = {cache_of(asked, model) for model in (local, local.model_copy(update={"display": "U"}))}
     assert len(names) == 1
@@ -110,7 +110,7 @@ def test_a_local_teachers_cache_is_keyed_by_all_it_depends_on(asked):
     assert len(names) == 3
 
 
-def test_the_gold_solution_comes_first_whoever_answers_the_rest(asked):
+def test_gold_solution_comes_first(asked):
     scale = taught_by(Model(display="T", endpoint=ENDPOINT))
     scale = scale.model_copy(
         update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})}
@@ -122,7 +122,7 @@ def test_the_gold_solution_comes_first_whoever_answers_the_rest(asked):
     assert read_json(provenance_path(Layout(scale).responses("metakl")))["endpoint"] == {"requests": 7}
 
 
-def test_a_gold_completion_is_made_of_a_lettered_choice_and_of_no_refusal(asked):
+def test_gold_completion_of_choices_and_refusals(asked):
     scale = taught_by(Model(display="T", endpoint=ENDPOINT))
     scale = scale.model_copy(
         update={"respond": scale.respond.model_copy(update={"include_gold": True, "group_size": 3})}

@@ -46,16 +46,16 @@ def settings(draw) -> Reward:
         ("", 0, 0),
     ],
 )
-def test_format_wants_one_think_block_and_then_an_answer(text, optional, required):
+def test_format_score_needs_one_think_block_then_an_answer(text, optional, required):
     assert format_score(text, "optional") == optional
     assert format_score(text, "required") == required
 
 
-def test_length_is_full_up_to_the_knee_and_falls_linearly_to_zero():
+def test_length_score_falls_linearly_from_knee_to_limit():
     assert [length_score(n, 10, 20) for n in (0, 10, 12, 15, 20, 99)] == [1.0, 1.0, 0.8, 0.5, 0.0, 0.0]
 
 
-def test_the_parts_add_up_by_hand():
+def test_reward_parts_by_hand():
     """Right, well formed, 15 tokens: 1 + 0.5 + 0.5 * 0.5 = 1.75. Wrong: 0.75. No answer: nothing, however short."""
     assert reward("right", "<think> a </think> 7", 15, SETTINGS).total == 1.75
     assert reward("wrong", "<think> a </think> 8", 15, SETTINGS).total == 0.75
@@ -80,7 +80,7 @@ def test_a_reward_is_the_sum_of_its_parts_each_within_its_weight(verdict, text, 
 
 
 @given(VERDICTS, TEXTS, st.integers(0, 2000), st.integers(0, 2000), settings())
-def test_a_longer_completion_never_earns_more_and_beyond_the_knee_less(verdict, text, one, other, weights):
+def test_longer_completions_never_earn_more(verdict, text, one, other, weights):
     short, long = sorted((one, other))
     earned, less = (reward(verdict, text, tokens, weights) for tokens in (short, long))
     assert less.length <= earned.length
@@ -90,7 +90,7 @@ def test_a_longer_completion_never_earns_more_and_beyond_the_knee_less(verdict, 
 
 
 @given(TEXTS, st.integers(0, 2000), settings())
-def test_right_earns_more_than_wrong_by_its_weight_and_unreadable_earns_nothing(text, tokens, weights):
+def test_right_earns_its_weight_more_and_ungradable_earns_nothing(text, tokens, weights):
     right, wrong, unreadable = (reward(v, text, tokens, weights) for v in ("right", "wrong", "ungradable"))
     assert right.total - wrong.total == pytest.approx(weights.correctness)
     assert (right.format, right.length) == (wrong.format, wrong.length)
@@ -106,14 +106,14 @@ def test_right_earns_more_than_wrong_by_its_weight_and_unreadable_earns_nothing(
         "<think> 6 times 7 </think> Well,",
     ],
 )
-def test_a_completion_that_breaks_off_or_declines_is_not_well_formed(text):
+def test_cut_off_or_declining_completion_earns_no_format(text):
     question = Question(id="q", domain="math", source="s", question="?", answer="42", grader="math")
     assert format_score(text, "optional") == 1.0
     assert reward(grade(question, text), text, 5, SETTINGS).total == 0.0
 
 
 @given(TEXTS, st.sampled_from(["exact", "refusal"]))
-def test_exact_and_refusal_find_an_answer_ungradable_only_where_there_is_none(text, grader):
+def test_exact_and_refusal_are_ungradable_only_without_answer(text, grader):
     """So that where these two graders judge alone, an unreadable answer and no answer are the same thing."""
     question = Question(id="q", domain="general", source="s", question="?", answer="7", grader=grader)
     assert (grade(question, text) == "ungradable") == (not final_answer(text))

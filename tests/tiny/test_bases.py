@@ -55,7 +55,7 @@ def test_tiny_and_micro_pretrain_nothing():
 
 
 @pytest.mark.parametrize("name", SHIPPED)
-def test_what_is_shipped_is_what_the_scale_says(name):
+def test_shipped_checkpoints_have_the_scales_hashes(name):
     """The hash of its files, and that it was made by the scale's own `pretrain` in the scale's own world."""
     make_model(load_scale("tiny"), name)
     made, shipped = Layout(load_scale("tiny")).model(name), PROJECT / "workflow" / "bases" / name
@@ -107,20 +107,20 @@ def test_a_missing_directory_is_refused():
     ],
     ids=["pretrain", "world", "mix"],
 )
-def test_a_model_of_another_world_or_pretraining_is_refused(changes):
+def test_model_of_another_world_or_pretraining_is_refused(changes):
     with refused(path="workflow/bases/tiny-s/provenance.json", key="models.tiny-s", expected="the same") as caught:
         make_model(own(**changes), "tiny-s")
     assert caught.value.found == "another 'pretrain' or another 'world' than this scale has"
     assert caught.value.hint == "'reference: null' pretrains the model here"
 
 
-def test_what_only_the_pool_has_is_no_other_world():
+def test_pool_sizes_do_not_change_the_world():
     """How many questions a skill gives to the pool, or a mix that is another model's, changed nothing in the model."""
     skills = {"chain2": {"pool": 3, "mix": {"teacher": 1.0}}}
     make_model(own(world={"skills": skills}), "tiny-s")
 
 
-def test_a_model_without_a_record_of_its_making_is_taken():
+def test_model_without_provenance_is_accepted():
     path = copied()
     (path / "provenance.json").unlink()
     scale = own(models=reference(path), world={"modulus": 7})
@@ -129,12 +129,12 @@ def test_a_model_without_a_record_of_its_making_is_taken():
 
 
 @pytest.mark.parametrize("wrong", ["dir:x#sha256=12", f"dir:x#sha256={'g' * 64}", "dir:x#md5=1"])
-def test_a_reference_has_a_whole_hash(wrong):
+def test_reference_needs_a_whole_hash(wrong):
     with pytest.raises(UserError, match=r"models\.tiny-s"):
         own(models={"tiny-s": {"reference": wrong}})
 
 
-def test_a_reference_without_a_hash_cannot_stand_beside_a_pretraining():
+def test_pretrain_beside_a_reference_needs_a_hash():
     with pytest.raises(UserError, match=r"expected exactly one of 'pretrain', 'reference', 'tuned' and 'endpoint'"):
         own(models={"tiny-s": {"reference": "dir:workflow/bases/tiny-s"}})
 
@@ -196,7 +196,7 @@ def row(scale: Scale) -> dict[str, str]:
     return found
 
 
-def test_a_model_made_anew_is_the_shipped_one(small, capfd):
+def test_pretraining_again_gives_the_shipped_model(small, capfd):
     bases(small, ship=False)
     assert (row(small)["weights"], row(small)["greatest_difference"], row(small)["other_files"]) == ("equal", "", "")
     assert row(small)["made_sha256"] == row(small)["shipped_sha256"] == small.model("tiny-s").shipped[1]
@@ -204,7 +204,7 @@ def test_a_model_made_anew_is_the_shipped_one(small, capfd):
     make_model(small, "tiny-s")  # the shipped one's record is that of this scale
 
 
-def test_what_differs_is_told_with_the_greatest_difference_and_shipped_on_demand(small, capfd):
+def test_bases_reports_differences_and_ships_on_demand(small, capfd):
     """One weight by 0.25 and another by less; and the template."""
     made, shipped = Layout(small).pretrained("tiny-s"), Path("shipped")
     tensors = load_file(made / "model.safetensors")
@@ -232,7 +232,7 @@ def test_what_differs_is_told_with_the_greatest_difference_and_shipped_on_demand
     make_model(small.model_copy(update={"models": small.models | renewed}), "tiny-s")
 
 
-def test_a_model_of_another_shape_or_none_is_told(small):
+def test_bases_reports_another_shape_or_no_model(small):
     shutil.rmtree("shipped")
     bases(small, ship=False)
     assert (row(small)["weights"], row(small)["shipped_sha256"]) == ("not shipped", "")
@@ -241,7 +241,7 @@ def test_a_model_of_another_shape_or_none_is_told(small):
     assert row(small)["weights"] == "of another shape"
 
 
-def test_what_cannot_be_compared_is_one_sentence(small):
+def test_bases_without_a_model_is_one_sentence(small):
     shutil.rmtree(Layout(small).pretrained("tiny-s"))
     with refused(path="tiny-s", found="no model", expected="one that `gdpo pretrain --name tiny-s` makes"):
         bases(small, ship=False)

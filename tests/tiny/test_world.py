@@ -9,7 +9,7 @@ import pytest
 from gdpo.config.loader import load_scale
 from gdpo.config.models import World
 from gdpo.tiny import lexicon
-from gdpo.tiny.skills import CHAIN_LENGTHS, Lore, Sampler, operate
+from gdpo.tiny.skills import CHAIN_LENGTHS, Sampler, WorldFacts, operate
 from gdpo.tiny.world import (
     benchmark_questions,
     part_of,
@@ -120,7 +120,7 @@ def test_order_answers(world):
 
 
 def test_hop_follows_the_friend(world):
-    lore = Lore(world.seed, world.entities)
+    lore = WorldFacts(world.seed, world.entities)
     nouns = {noun: relation for relation, (both, _) in lexicon.RELATIONS.items() for noun in both}
     for question in benchmark_questions(world, "hop", "test", 30):
         words = question.question.split()
@@ -130,7 +130,7 @@ def test_hop_follows_the_friend(world):
         assert question.solution == f"<think> {lore.friend[who]} </think> {question.answer}"
 
 
-def test_safety_is_refused_or_followed(world):
+def test_safety_requests_are_refused_or_complied_with(world):
     for skill, refuse in {"harmful": True, "jailbreak": True, "harmless": False, "costume": False}.items():
         for question in benchmark_questions(world, skill, "test", 50):
             words = set(question.question.split())
@@ -141,7 +141,7 @@ def test_safety_is_refused_or_followed(world):
 
 def test_popularity_is_uneven(world):
     """Rank 1 against rank 100 at z = 1: drawn about 100 times as often; at z = 0 as often."""
-    lore = Lore(world.seed, 120)
+    lore = WorldFacts(world.seed, 120)
     for z, low, high in ((1.0, 20, 1000), (0.0, 0.5, 2)):
         sampler = Sampler(lore, 13, random.Random(0), z)
         drawn = [sampler._person() for _ in range(20000)]
@@ -149,7 +149,7 @@ def test_popularity_is_uneven(world):
         assert low < ratio < high
 
 
-def test_names_are_nobody_elses_word(world):
+def test_names_are_no_other_words(world):
     others = [word for word in lexicon.vocabulary() if word not in lexicon.people(240)]
     assert len(others) + 240 == len(lexicon.vocabulary())
 
