@@ -73,7 +73,7 @@ def _compared(predictions: Sequence[Prediction]) -> tuple[Time, Time]:
 
 
 def markdown(plan: Plan) -> str:
-    """The plan: its total, warnings, steps, memory, and and what was measured beside it."""
+    """The plan: its total, warnings, steps, memory, what was measured beside it, and where numbers come from."""
     blocks = [f"# Plan of scale {plan.scale.name}: {', '.join(plan.targets)}", _summary(plan)]
     if plan.warnings:
         blocks.append("\n".join(["## Look at this first", "", *(f"- {warning}" for warning in plan.warnings)]))
@@ -87,7 +87,7 @@ def finished(plan: Plan) -> str:
 
 
 def _summary(plan: Plan) -> str:
-    """What all takes, in a list: time first."""
+    """What all jobs take, as a list, time first."""
     gpus, spent = plan.scale.uses_gpus, plan.spent(plan.predictions)
     unknown = [step for step, predictions in plan.lines.items() if "unknown" in _sources(predictions)]
     taken = f"{spent / 3600:,.0f} GPU-hours" if gpus else f"{_time(spent)} of one process"
@@ -96,15 +96,16 @@ def _summary(plan: Plan) -> str:
     known = f"unknown for {', '.join(unknown)}; the others take " if unknown else ""
     done = [prediction for prediction in plan.predictions if prediction.job.done]
     trained = [[p for p in chosen if p.job.step == "train"] for chosen in (plan.predictions, done)]
-    tokens = {name: _big(count) for name, count in _tokens(plan.predictions).items()}
+    counts = _tokens(plan.predictions)
+    tokens = {column: _big(counts[column]) or "0" for column in COLUMNS if column.endswith("_tokens")}
     lines = [
         f"total time: {known}{time}",
         f"{len(plan.predictions)} jobs, {len(done)} of them done; {_runs(trained[0])} training runs, "
         f"{_runs(trained[1])} of them done",
-        f"tokens: {tokens.get('trained_tokens', 0)} trained on, {tokens.get('sampled_tokens', 0)} sampled, "
-        f"{tokens.get('read_tokens', 0)} read",
+        f"tokens: {tokens['trained_tokens']} trained on, {tokens['sampled_tokens']} sampled, "
+        f"{tokens['read_tokens']} read",
     ]
-    if "asked_completion_tokens" in tokens:
+    if counts["asked_completion_tokens"]:
         money = {step: sum(prediction.money for prediction in line) for step, line in plan.lines.items()}
         each = "; ".join(f"{step} {spent:,.0f}" for step, spent in money.items() if spent)
         lines.append(
