@@ -32,8 +32,8 @@ def test_shipped_model_is_no_work() -> None:
 
 def test_tokens_of_sft() -> None:
     """96 math questions, one completion each, four epochs: 4 * 96 * (13 + 16.8) tokens; the same for either seed."""
-    found = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
-    assert [(work.what, work.tokens) for work in found] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
+    pieces = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
+    assert [(work.what, work.tokens) for work in pieces] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
 
 
 def test_tokens_of_gdpo() -> None:
