@@ -1,7 +1,7 @@
-"""The shapes of decoder-only models and what follows from them: parameters, arithmetic, memory. Pure functions.
+"""The shapes of decoder-only models, and the parameters, operations and memory that follow from them. Pure functions.
 
-Arithmetic as in the scaling-law papers (arXiv 2001.08361, appendix B): 2 N a token forward, twice that backward, and
-the attention's products beside. Memory is a sum of named parts, each an upper bound, in bytes.
+Operations are counted as in the scaling-law papers (arXiv 2001.08361, appendix B): 2 N a token forward, twice that
+backward, plus the attention's products. Memory is a sum of named parts, each an upper bound, in bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from gdpo.config.scale import Scale
 
 FILE = Path(__file__).with_name("shapes.yaml")
 GIB = 2**30
-# What GDPOConfig has where a method does not say; its module loads torch, which a plan does not need.
+# Defaults of GDPOConfig, for methods that do not set them; its module imports torch, which a plan does not need.
 LOGITS = 1 << 26  # max_logits
 FORWARD_TOKENS = 16384  # max_forward_tokens
 TRL_TILE = 4096 * 32768  # logits that TRL 1.16 computes at once (add_fused_lm_head)
@@ -29,7 +29,7 @@ Parts = dict[str, float]  # bytes by what they hold
 
 @dataclass(frozen=True)
 class Shape:
-    """A decoder of gated MLPs and grouped attention, its sizes as in a config.json."""
+    """A decoder of gated MLPs and grouped attention; the sizes are those of a config.json."""
 
     hidden: int
     layers: int
@@ -56,20 +56,20 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All of them; a head that is tied to the embedding counts once."""
+        """All parameters; a head that is tied to the embedding counts once."""
         return self.layers * self.layer + self.hidden + self.embedding * (1 if self.tied else 2)
 
     @property
     def computed(self) -> int:
-        """Those that a token is multiplied with: all but the embedding that is looked up."""
+        """The parameters that a token is multiplied with: all but the embedding, which is looked up."""
         return self.layers * self.layer + self.embedding
 
     def forward(self, context: float) -> float:
-        """Operations of a forward pass, a token that sees `context` others: 2 N and the attention's 4 L h d context."""
+        """Operations of a forward pass, for a token that sees `context` others: 2 N + 4 L h d context."""
         return 2 * self.computed + 4 * self.layers * self.heads * self.head * context
 
     def training(self, length: float) -> float:
-        """Operations of a step, a token of a sequence of `length`, which sees half of it: three forward passes."""
+        """Operations of a training step for a token, which sees half of `length` on average: three forward passes."""
         return 3 * self.forward(length / 2)
 
     def cached(self) -> int:
@@ -84,7 +84,7 @@ def published() -> dict[str, Shape]:
 
 
 def shape_of(scale: Scale, name: str, vocabulary: int = 640) -> Shape | None:
-    """A model's shape: of one pretrained here (gdpo.tiny.pretrain), or of a repository that is known; else None."""
+    """The shape of a model that is pretrained here (gdpo.tiny.pretrain) or in a known repository; None of others."""
     model = scale.model(name)
     if model.tuned:
         return shape_of(scale, model.tuned.base)
@@ -115,8 +115,8 @@ def training_memory(shape: Shape, method: Method, group: int, shards: int, check
         "optimizer": 2 * SAVED * trained / shards,
         "reference": SAVED * shape.parameters / shards if method.trainer == "grpo" and not method.lora else 0.0,
     }
-    # Sharded TRL trainers gather weights in bfloat16; GDPOTrainer, and dpo's of an adapter, in float32, computing under
-    # autocast (gdpo.trainer.distributed), by which alone the residual stream is float32.
+    # Sharded TRL trainers gather weights in bfloat16. GDPOTrainer, and dpo of an adapter, gather float32 and compute
+    # under autocast (gdpo.trainer.distributed), which alone makes the residual stream float32.
     gathered = SAVED if method.trainer == "gdpo" or (method.trainer == "dpo" and method.lora) else LOW
     if shards > 1:  # two layers, head and embedding, and the largest one's gradient in float32
         whole = 2 * shape.layer + 2 * shape.embedding
@@ -133,7 +133,7 @@ def training_memory(shape: Shape, method: Method, group: int, shards: int, check
 
 
 def _tokens(shape: Shape, method: Method, group: int) -> tuple[int, int, float]:
-    """Tokens whose activations are held, those that are computed again beside them, and bytes of logits."""
+    """Tokens whose activations are held, tokens whose activations are computed again, and bytes of logits."""
     micro = method.micro_batch_size
     if method.trainer == "gdpo":
         given = method.forward

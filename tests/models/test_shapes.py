@@ -35,11 +35,11 @@ SMALL = Shape(hidden=4, layers=2, heads=2, kv_heads=1, head=2, intermediate=8, v
         ("Qwen/Qwen2.5-32B-Instruct", 32_763_876_352),
     ],
 )
-def test_published_counts(name: str, parameters: int) -> None:
+def test_parameters_of_published_models(name: str, parameters: int) -> None:
     assert published()[name].parameters == parameters
 
 
-def test_what_a_method_does_not_say_is_the_trainers_own_default() -> None:
+def test_defaults_are_those_of_the_trainer() -> None:
     from gdpo.trainer.gdpo_config import GDPOConfig
 
     defaults = {field.name: field.default for field in fields(GDPOConfig)}
@@ -64,7 +64,7 @@ def test_parameters_by_hand() -> None:
     assert Shape(**{**SMALL.__dict__, "head_norms": True}).parameters == 388 + 8
 
 
-def test_a_shape_of_the_tiny_world_is_the_model_that_is_made() -> None:
+def test_shape_of_a_pretrained_model_has_its_parameters() -> None:
     from transformers import LlamaForCausalLM
 
     from gdpo.tiny.pretrain import _llama
@@ -75,19 +75,19 @@ def test_a_shape_of_the_tiny_world_is_the_model_that_is_made() -> None:
     assert shape_of(scale, "tiny-s", len(tokenizer)).parameters == sum(p.numel() for p in made.parameters())
 
 
-def test_arithmetic_by_hand() -> None:
+def test_operations_by_hand() -> None:
     """Multiplied: 304 of the layers and the head's 40: 344, so 688 a token; and 4 * 2 * 4 * 3 = 96 of context 3."""
     assert SMALL.forward(0) == 688
     assert SMALL.forward(3) == 784
     assert SMALL.training(6) == 3 * 784
 
 
-def test_an_adapter_by_hand() -> None:
+def test_adapter_parameters_by_hand() -> None:
     """Rank 1 a layer: q 4+4, k and v 4+2 each, o 4+4, gate, up and down 12 each: 64; two layers, rank 3."""
     assert adapter(SMALL, 3) == 3 * 2 * 64
 
 
-def test_keys_and_values_by_hand() -> None:
+def test_memory_of_sampling_by_hand() -> None:
     """Two layers, keys and values, 2 numbers of 2 bytes: 16 a token; 388 parameters of 2 bytes, over two GPUs."""
     assert SMALL.cached() == 16
     assert sampling_memory(SMALL, rows=3, length=5, gpus=2) == {"weights": 388, "cache": 120}
@@ -106,7 +106,7 @@ def test_memory_of_training_by_hand() -> None:
     assert parts["logits"] == 3 * 4 * 2**26
 
 
-def test_an_adapter_has_gradients_and_optimizer_of_its_own_alone() -> None:
+def test_memory_of_an_adapter_has_gradients_and_optimizer_of_the_adapter() -> None:
     lora = load_scale("paper").method("gdpo-lora", "qwen3-8b", "metakl")
     parts = training_memory(SMALL, lora, group=10, shards=1, checkpointing=True)
     own = adapter(SMALL, 16)
@@ -114,14 +114,14 @@ def test_an_adapter_has_gradients_and_optimizer_of_its_own_alone() -> None:
     assert "gathered" not in parts
 
 
-def test_trl_s_logits_are_tiles_by_hand() -> None:
+def test_memory_of_trl_logits_by_hand() -> None:
     """A tile of 4096 x 32768 in float32 and bfloat16, and 4 float32 gradients a token of each pair's two sequences."""
     dpo = load_scale("paper").method("dpo", "qwen3-8b", "metakl")
     parts = training_memory(SMALL, dpo, group=10, shards=2, checkpointing=True)
     assert parts["logits"] == 6 * 4096 * 32768 + 4 * 2 * 8192 * 4
 
 
-def test_trl_makes_no_logits_of_a_whole_batch() -> None:
+def test_tile_is_the_one_of_trl() -> None:
     """What `logits` counts on: the tile that TRL computes at once."""
     from trl.kernels.chunked_logprob import TOKEN_CHUNK_SIZE
     from trl.trainer.utils import _CHUNKED_LOGPROB_CHUNK_SIZE
@@ -129,7 +129,7 @@ def test_trl_makes_no_logits_of_a_whole_batch() -> None:
     assert TRL_TILE == TOKEN_CHUNK_SIZE * _CHUNKED_LOGPROB_CHUNK_SIZE
 
 
-def test_what_fits_two_cards_of_80_gb() -> None:
+def test_methods_that_fit_two_cards_of_80_gb() -> None:
     """As docs/paper_scale.md has it: all but grpo on two; not gdpo if a group's activations all stay, nor on one."""
     scale, shape = load_scale("paper"), published()["Qwen/Qwen3-8B"]
     room = scale.expected.card.memory_gib * GIB

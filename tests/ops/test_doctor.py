@@ -1,4 +1,4 @@
-"""`gdpo doctor`: what is missing is named with what mends it, nothing hangs, and no key is shown."""
+"""`gdpo doctor`: what is missing is named with its fix, nothing hangs, and no key is shown."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def levels(check, scale) -> dict[str, str]:
     return {line.name: line.level for line in check(scale)}
 
 
-def torch_says(monkeypatch, said: str, code: int = 0) -> None:
-    done = subprocess.CompletedProcess([], code, stdout=said)
-    monkeypatch.setattr(checks.subprocess, "run", lambda *_, **__: done)
+def torch_prints(monkeypatch, text: str) -> None:
+    process = subprocess.CompletedProcess([], 0, stdout=text)
+    monkeypatch.setattr(checks.subprocess, "run", lambda *_, **__: process)
 
 
-def test_micro_lacks_nothing_here_and_torch_is_not_imported(here):
+def test_nothing_is_missing_for_micro_and_torch_is_not_imported(here):
     code = (
         "import sys; sys.argv = ['gdpo', 'doctor', '--scale', 'micro']\n"
         "from gdpo.cli.main import main\n"
@@ -55,19 +55,19 @@ def test_micro_lacks_nothing_here_and_torch_is_not_imported(here):
     assert not list(here.iterdir())
 
 
-def test_what_is_missing_makes_exit_code_1(monkeypatch, capsys, paper):
+def test_exit_code_is_1_if_something_is_missing(monkeypatch, capsys, paper):
     monkeypatch.setattr(steps.checks, "network", lambda scale: iter(()))
-    torch_says(monkeypatch, "2.13.0+cpu 0")
+    torch_prints(monkeypatch, "2.13.0+cpu 0")
     monkeypatch.setattr("sys.argv", ["gdpo", "doctor", "--scale", "paper"])
     with pytest.raises(SystemExit) as stopped:
         main()
     assert stopped.value.code == 1
-    said = capsys.readouterr().out
-    assert "missing OPENAI_API_KEY: is not set" in said
-    assert "sees 0 of the 2" in said
+    printed = capsys.readouterr().out
+    assert "missing OPENAI_API_KEY: is not set" in printed
+    assert "sees 0 of the 2" in printed
 
 
-def test_a_key_is_said_to_be_set_and_never_shown(monkeypatch, paper):
+def test_keys_are_checked_and_never_shown(monkeypatch, paper):
     monkeypatch.setenv("OPENAI_API_KEY", SECRET)
     lines = list(checks.keys(paper))
     assert {line.name: line.level for line in lines} == {"OPENAI_API_KEY": "ok", "DEEPSEEK_API_KEY": "missing"}
@@ -75,7 +75,7 @@ def test_a_key_is_said_to_be_set_and_never_shown(monkeypatch, paper):
 
 
 @pytest.mark.parametrize(
-    ("said", "level", "mends"),
+    ("printed", "level", "fix"),
     [
         ("2.13.0 2", "ok", ""),
         ("2.13.0 1", "missing", "docs/cluster.md"),
@@ -83,19 +83,19 @@ def test_a_key_is_said_to_be_set_and_never_shown(monkeypatch, paper):
         ("", "missing", "make setup"),
     ],
 )
-def test_gpus_are_counted_by_torch(monkeypatch, paper, said, level, mends):
-    torch_says(monkeypatch, said)
+def test_gpus_are_those_that_torch_counts(monkeypatch, paper, printed, level, fix):
+    torch_prints(monkeypatch, printed)
     [line] = checks.gpus(paper)
-    assert (line.level, mends in line.mend) == (level, True)
+    assert (line.level, fix in line.fix) == (level, True)
 
 
-def test_one_gpu_that_a_scale_can_do_without_is_a_warning(monkeypatch):
-    torch_says(monkeypatch, "2.13.0 0")
+def test_missing_gpu_that_a_scale_can_do_without_is_a_warning(monkeypatch):
+    torch_prints(monkeypatch, "2.13.0 0")
     [line] = checks.gpus(load_scale("smol"))
     assert line.level == "warning"
 
 
-def test_a_torch_that_hangs_is_not_waited_for(monkeypatch, paper):
+def test_torch_that_hangs_is_a_warning(monkeypatch, paper):
     def hang(*_, **__):
         raise subprocess.TimeoutExpired("python", 1)
 
@@ -104,21 +104,21 @@ def test_a_torch_that_hangs_is_not_waited_for(monkeypatch, paper):
 
 
 @pytest.mark.parametrize(("pages", "level"), [(2**30 // 4096 * 256, "ok"), (2**30 // 4096 * 255, "missing")])
-def test_memory_is_that_of_the_largest_job(monkeypatch, paper, pages, level):
+def test_memory_is_compared_with_the_largest_job(monkeypatch, paper, pages, level):
     """The paper's training asks for 256 GiB, in pages of 4096 bytes."""
     monkeypatch.setattr(checks.os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": pages}.get)
     assert levels(checks.memory, paper) == {"memory": level}
 
 
 @pytest.mark.parametrize(("free", "level"), [(10**15, "ok"), (10**9, "missing")])
-def test_disk_has_to_hold_the_weights(monkeypatch, paper, free, level):
+def test_disk_is_compared_with_the_weights(monkeypatch, paper, free, level):
     usage = type("Usage", (), {"free": free})
     monkeypatch.setattr(checks.shutil, "disk_usage", lambda _: usage)
     assert levels(checks.disk, paper) == {"disk": level}
 
 
 @pytest.mark.parametrize(
-    ("installed", "level", "found"),
+    ("installed", "level", "text"),
     [
         ({}, "ok", "fit pyproject.toml and the lock"),
         ({"numpy": "1.0"}, "missing", "numpy 1.0, not >=2"),
@@ -126,7 +126,7 @@ def test_disk_has_to_hold_the_weights(monkeypatch, paper, free, level):
         ({"numpy": None}, "missing", "no numpy>=2"),
     ],
 )
-def test_packages_are_compared_with_what_is_asked_and_pinned(monkeypatch, installed, level, found):
+def test_packages_are_compared_with_requirements_and_lock(monkeypatch, installed, level, text):
     locked = checks.pins(checks.LOCK.read_text())
 
     def version(name: str) -> str:
@@ -137,14 +137,14 @@ def test_packages_are_compared_with_what_is_asked_and_pinned(monkeypatch, instal
 
     monkeypatch.setattr(checks, "version", version)
     [line] = checks.packages(load_scale("micro"))
-    assert (line.level, found in line.found) == (level, True)
+    assert (line.level, text in line.found) == (level, True)
 
 
-def test_pins_are_named_as_packages_are():
+def test_pins_have_canonical_names():
     assert checks.pins("# from\nLm_Eval==0.4.13\nx==1 ; python_version\n") == {"lm-eval": "0.4.13", "x": "1"}
 
 
-def test_a_directory_that_cannot_be_written_to_is_named(monkeypatch):
+def test_directory_without_write_permission_is_missing(monkeypatch):
     def refuse(**_):
         raise PermissionError(13, "Permission denied")
 
@@ -163,36 +163,36 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as found:
-        threading.Thread(target=found.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{found.server_port}"
-        found.shutdown()
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 @pytest.mark.parametrize(
     ("status", "level"), [(200, "ok"), (404, "ok"), (403, "missing"), (407, "missing"), (503, "missing")]
 )
-def test_a_server_that_answers_is_there_unless_it_is_a_proxy_s_refusal(server, status, level):
-    assert checks.reached("Hub", f"{server}/{status}", "mend").level == level
+def test_server_status_codes(server, status, level):
+    assert checks.check_server("Hub", f"{server}/{status}", "fix").level == level
 
 
-def test_a_server_that_is_silent_or_gone_is_missing(monkeypatch):
+def test_server_that_is_silent_or_gone_is_missing(monkeypatch):
     """One port is bound and never answers; a free one refuses."""
     monkeypatch.setattr(checks, "NETWORK_SECONDS", 0.2)
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         port = silent.getsockname()[1]
-        found = checks.reached("Hub", f"http://user:{SECRET}@127.0.0.1:{port}", "mend")
-    gone = checks.reached("Hub", f"http://127.0.0.1:{port}", "mend")
-    assert (found.level, gone.level) == ("missing", "missing")
-    assert "it does not answer in time" in found.found
-    assert SECRET not in str(found)
+        check = checks.check_server("Hub", f"http://user:{SECRET}@127.0.0.1:{port}", "fix")
+    gone = checks.check_server("Hub", f"http://127.0.0.1:{port}", "fix")
+    assert (check.level, gone.level) == ("missing", "missing")
+    assert "it does not answer in time" in check.found
+    assert SECRET not in str(check)
 
 
-def test_the_hub_is_asked_for_only_where_something_of_it_is_not_here(monkeypatch, here):
+def test_hub_is_checked_only_if_something_has_to_be_fetched(monkeypatch, here):
     asked = []
-    monkeypatch.setattr(checks, "reached", lambda name, *_: asked.append(name) or Check("ok", name, ""))
+    monkeypatch.setattr(checks, "check_server", lambda name, *_: asked.append(name) or Check("ok", name, ""))
     smol = load_scale("smol")
     list(checks.network(smol))
     assert asked == ["Hub", "package index"]
@@ -206,15 +206,15 @@ def test_the_hub_is_asked_for_only_where_something_of_it_is_not_here(monkeypatch
     assert not list(checks.network(load_scale("micro")))
 
 
-def test_a_stale_lock_is_a_warning_that_says_how_to_unlock(here):
+def test_lock_of_snakemake_is_a_warning(here):
     assert levels(checks.lock, None) == {"Snakemake's lock": "ok"}
     Path(".snakemake/locks").mkdir(parents=True)
     Path(".snakemake/locks/0.output.lock").touch()
     [line] = checks.lock(None)
-    assert (line.level, "--unlock" in line.mend) == ("warning", True)
+    assert (line.level, "--unlock" in line.fix) == ("warning", True)
 
 
-def test_commands_and_environments_that_are_not_there_are_named(monkeypatch, here, paper):
+def test_missing_commands_and_environments(monkeypatch, here, paper):
     monkeypatch.setattr(checks.shutil, "which", lambda *_, **__: None)
     monkeypatch.setattr(checks, "find_spec", lambda _: None)
     monkeypatch.setattr(checks, "VLLM", here / "gdpo")
@@ -224,7 +224,7 @@ def test_commands_and_environments_that_are_not_there_are_named(monkeypatch, her
     assert levels(checks.vllm, load_scale("micro")) == {}
 
 
-def test_a_check_that_hangs_or_fails_stops_no_other():
+def test_check_that_hangs_or_fails_stops_no_other():
     def hangs(_):
         yield time.sleep(60)
 
@@ -234,8 +234,8 @@ def test_a_check_that_hangs_or_fails_stops_no_other():
     def fine(_):
         yield Check("ok", "fine", "it is")
 
-    found = steps.gathered([hangs, fails, fine], None, 0.2)
-    assert [(line.level, line.found) for line in found] == [
+    lines = steps.run_checks([hangs, fails, fine], None, 0.2)
+    assert [(line.level, line.found) for line in lines] == [
         ("warning", "did not answer in time"),
         ("warning", "could not be checked: broken"),
         ("ok", "it is"),

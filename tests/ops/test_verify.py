@@ -1,4 +1,4 @@
-"""`gdpo verify` on results that the steps wrote from made-up answers: what agrees, and each way in which it may not."""
+"""`gdpo verify` on results that the steps wrote from made-up answers: unchanged, and changed in every file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TABLE = Path("results/table2.csv")
 
 
 def answered(path, dtype, asked, batch_size, judged, engine, gpus, kept=None):
-    """In the harness's place: right or wrong by chance, the chance seeded by the model's path."""
+    """Stands in for the harness: answers are right or wrong by chance, seeded by the model's path."""
     draw, rows = random.Random(str(path)), {}
     for name, (_, items) in asked.items():
         questions = read_records(items, Question)
@@ -51,7 +51,7 @@ def answered(path, dtype, asked, batch_size, judged, engine, gpus, kept=None):
 
 
 def make(scale) -> None:
-    """Everything behind table 2 but the models: their directories hold an empty file of weights."""
+    """Make everything behind table 2 but the models: their directories hold an empty file of weights."""
     layout = Layout(scale)
     benchmark(scale, None)
     runs = layout.selected_runs(scale.tables["table2"])
@@ -86,7 +86,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture
 def here(finished, tmp_path, monkeypatch):
-    """A copy of it, as the working directory."""
+    """A copy of the finished directory, as the working directory."""
     copy = tmp_path / "copy"
     shutil.copytree(finished, copy)
     monkeypatch.chdir(copy)
@@ -104,19 +104,21 @@ def gdpo_verify(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     return 0, "".join(capsys.readouterr())
 
 
-def test_what_the_steps_wrote_agrees(here, monkeypatch, capsys):
-    """12 runs, 13 benchmarks of 4 items each; 26 records of benchmarks, guarded, 12 of runs and 12 of scores, 3 + 3 of
-    tables; of the models that are no run, none."""
-    code, said = gdpo_verify(monkeypatch, capsys, TABLE)
+def test_finished_table_agrees(here, monkeypatch, capsys):
+    """12 runs, 13 benchmarks of 4 items each.
+
+    Records: 26 of benchmarks, 1 of guarded items, 12 of runs, 12 of scores, 3 + 3 of tables; none of other models.
+    """
+    code, printed = gdpo_verify(monkeypatch, capsys, TABLE)
     assert code == 0
-    assert f"{12 * 13 * 4:,} items' outputs; {12 * 13} scores; 9 files of the table" in said
-    assert f"{12 * 13} hashes of samples files" in said
-    assert f"{26 + 1 + 12 + 12 + 3 + 3} provenance records" in said
-    assert said.endswith(f"verify {TABLE} (scale micro-limit4): everything agrees\n")
+    assert f"{12 * 13 * 4:,} items' outputs; {12 * 13} scores; 9 files of the table" in printed
+    assert f"{12 * 13} hashes of samples files" in printed
+    assert f"{26 + 1 + 12 + 12 + 3 + 3} provenance records" in printed
+    assert printed.endswith(f"verify {TABLE} (scale micro-limit4): everything agrees\n")
 
 
 @pytest.mark.parametrize("path", [ROOT / "tables/table2.md", "results/table2_forgetting.tex"])
-def test_any_file_of_a_table_names_it(here, monkeypatch, capsys, path):
+def test_table_is_named_by_any_of_its_files(here, monkeypatch, capsys, path):
     assert gdpo_verify(monkeypatch, capsys, path)[0] == 0
 
 
@@ -148,7 +150,7 @@ def replaced(before: str, after: str) -> Callable[[Path], None]:
 
 
 def flipped(path: Path) -> None:
-    """The first item's verdict turned round."""
+    """Turn the first item's verdict round."""
     before = json.loads(path.read_text().splitlines()[0])["verdict"]
     edited_row(1, verdict="wrong" if before == "right" else "right")(path)
 
@@ -168,13 +170,13 @@ def shortened(path: Path) -> None:
 
 
 BEHIND = f"scores/{RUN}.json.provenance.json"
-CHANGES = [  # what is done to which file, and what has to be said
+CHANGES = [  # a file, what is done to it, and what has to be printed
     (TABLE, replaced("Tiny-S,union,", "Tiny-S,union,9"), f"{TABLE}, line 5, row Tiny-S / union, column fact: found '9"),
     (TABLE, shortened, f"{TABLE}: found 11 rows, expected 12"),
     (TABLE, replaced("fact_low", "fact"), f"{TABLE}, line 1: found columns"),
     (TABLE, replaced("\n", "\r\n"), f"{TABLE}: found the same cells in other bytes"),
     (TABLE, Path.unlink, f"{TABLE}: no such file"),
-    (TABLE, lambda path: path.write_bytes(b"\xff"), f"{TABLE}: expected UTF-8"),
+    (TABLE, lambda path: path.write_bytes(b"\xff"), "expected UTF-8"),
     ("results/table2.md", replaced("| union ", "| onion "), ": found 'onion', expected 'union'"),
     ("results/table2_retention.tex", replaced(" & union", " & onion"), "found 'onion', expected 'union'"),
     ("results/table2_forgetting.csv", Path.unlink, "table2_forgetting.csv: no such file"),
@@ -201,10 +203,10 @@ CHANGES = [  # what is done to which file, and what has to be said
     (ROOT / BEHIND, edited(lambda r: r.update(config_hash="0")), "json, config_hash: found 0, expected"),
     (ROOT / BEHIND, edited(lambda r: r["settings"][0].update(seed=3)), f"{BEHIND}, config_hash: found"),
     (ROOT / BEHIND, edited(lambda r: r.update(result="x")), f"{BEHIND}, result: found x"),
-    (ROOT / BEHIND, edited(lambda r: r.pop("settings")), f"{BEHIND}: expected an object with step"),
+    (ROOT / BEHIND, edited(lambda r: r.pop("settings")), f"{BEHIND}: found no settings, expected an object with step"),
     (ROOT / BEHIND, edited(lambda r: r["samples"].update(hop=1)), f"{BEHIND}, samples.hop: expected a digest"),
     (ROOT / BEHIND, lambda path: path.write_text("{"), f"{BEHIND}: found Expecting property name"),
-    (ROOT / BEHIND, lambda path: path.write_text("[]"), f"{BEHIND}: expected an object with step, result"),
+    (ROOT / BEHIND, lambda path: path.write_text("[]"), f"{BEHIND}: found list, expected an object with step, result"),
     (ROOT / BEHIND, Path.unlink, f"{BEHIND}: no such file"),
     (ROOT / f"runs/{RUN}/provenance.json", edited(other_settings), "make the result again"),
     (
@@ -212,7 +214,7 @@ CHANGES = [  # what is done to which file, and what has to be said
         edited(lambda log: log.update(steps=3)),
         "train.json, steps: found 3, expected 2",
     ),
-    (ROOT / f"runs/{RUN}/train.json", lambda path: path.write_text("[]"), "train.json: expected an object"),
+    (ROOT / f"runs/{RUN}/train.json", lambda path: path.write_text("[]"), "train.json: found list, expected an object"),
     (TABLE, lambda path: path.write_text(""), f"{TABLE}, line 1: found columns none"),
     (ROOT / f"runs/{RUN}/train.json", Path.unlink, "train.json: no such file"),
     (ROOT / "benchmarks/test/hop.jsonl", edited_row(1, answer="x"), "hop-test-00000: its doc_hash"),
@@ -222,15 +224,15 @@ CHANGES = [  # what is done to which file, and what has to be said
 
 
 @pytest.mark.parametrize(("path", "change", "sentence"), CHANGES, ids=range(len(CHANGES)))
-def test_whatever_was_changed_is_named(here, monkeypatch, capsys, path, change, sentence):
+def test_change_of_a_file_is_named(here, monkeypatch, capsys, path, change, sentence):
     change(Path(path))
-    code, said = gdpo_verify(monkeypatch, capsys, TABLE)
+    code, printed = gdpo_verify(monkeypatch, capsys, TABLE)
     assert code == 1
-    assert sentence in said
-    assert "Traceback" not in said
+    assert sentence in printed
+    assert "Traceback" not in printed
 
 
-def test_a_table_of_edited_verdicts_does_not_pass_for_one_of_the_outputs(here, monkeypatch, capsys):
+def test_table_made_from_edited_verdicts_disagrees(here, monkeypatch, capsys):
     """Verdicts edited, scores and tables made again from them: the table differs from the one that outputs make."""
     path = ROOT / "samples/tiny-s/none/origin/0/fact.jsonl"
     for number in range(1, LIMIT + 1):
@@ -238,42 +240,43 @@ def test_a_table_of_edited_verdicts_does_not_pass_for_one_of_the_outputs(here, m
     scale = load_scale("micro", LIMIT)
     table(scale, "table2")
     publish(scale, "table2")
-    code, said = gdpo_verify(monkeypatch, capsys, TABLE)
+    code, printed = gdpo_verify(monkeypatch, capsys, TABLE)
     assert code == 1
-    assert "row Tiny-S / Origin, column fact: found '0.00'" in said
+    assert "row Tiny-S / Origin, column fact: found '0.00'" in printed
 
 
-def test_what_was_never_recorded_is_said(here, monkeypatch, capsys):
+def test_missing_hashes_and_groups_are_reported_as_unchecked(here, monkeypatch, capsys):
     """Without hashes an output whose verdict stays the same passes, and the summary says so."""
     for path in ROOT.glob("scores/*/*/*/*.provenance.json"):
         edited(lambda record: record.pop("samples"))(path)
     wrong = next(n for n, row in enumerate(map(json.loads, SAMPLES.open()), start=1) if row["output"] == "nothing")
     edited_row(wrong, output="naught")(SAMPLES)
     shutil.rmtree(ROOT / "groups")
-    code, said = gdpo_verify(monkeypatch, capsys, TABLE)
+    code, printed = gdpo_verify(monkeypatch, capsys, TABLE)
     assert code == 0
-    assert "12 runs without recorded hashes of samples" in said
-    assert "columns that metakl closes" in said
+    assert "12 runs without recorded hashes of samples" in printed
+    assert "columns that metakl closes" in printed
 
 
-def test_a_guard_s_verdicts_are_kept_and_said_to_be(here):
+def test_verdicts_of_a_guard_are_not_given_again(here):
     scale = load_scale("micro", LIMIT)
     guard = scale.model_copy(update={"judge": scale.judge.model_copy(update={"backend": "guard"})})
     flipped(ROOT / "samples" / RUN / "harmful.jsonl")
     flipped(SAMPLES)
-    found = Findings()
+    findings = Findings()
     [run] = [r for r in Layout(scale).selected_runs(scale.tables["table2"]) if str(r) == RUN]
-    Outputs(Layout(guard), [run], found).check()
-    assert [sentence.partition(",")[0] for sentence in found.wrong if "found verdict" in sentence] == [str(SAMPLES)]
-    assert any("verdicts of a guard" in thing for thing in found.unseen)
+    Outputs(Layout(guard), [run], findings).check()
+    verdicts = [error for error in findings.disagreements if "verdict" in str(error.found)]
+    assert [(error.path, error.line) for error in verdicts] == [(SAMPLES, 1)]
+    assert any("verdicts of a guard" in thing for thing in findings.unproved)
 
 
-def test_a_copy_may_hold_a_part_of_the_files(here, monkeypatch, capsys):
+def test_copy_of_some_of_the_files(here, monkeypatch, capsys):
     Path("kept").mkdir()
     for name in ("table2.csv", "table2.csv.provenance.json"):
         shutil.copy(Path("results") / name, "kept")
-    code, said = gdpo_verify(monkeypatch, capsys, "kept/table2.csv")
-    assert (code, "1 files of the table" in said) == (0, True)
+    code, printed = gdpo_verify(monkeypatch, capsys, "kept/table2.csv")
+    assert (code, "1 files of the table" in printed) == (0, True)
 
 
 @pytest.mark.parametrize(
@@ -285,9 +288,9 @@ def test_a_copy_may_hold_a_part_of_the_files(here, monkeypatch, capsys):
         ([], "the following arguments are required: TABLE"),
     ],
 )
-def test_misuse_is_one_sentence_and_exit_code_2(here, monkeypatch, capsys, arguments, sentence):
-    code, said = gdpo_verify(monkeypatch, capsys, *arguments)
-    assert (code, sentence in said) == (2, True)
+def test_wrong_arguments_are_one_sentence_and_exit_code_2(here, monkeypatch, capsys, arguments, sentence):
+    code, printed = gdpo_verify(monkeypatch, capsys, *arguments)
+    assert (code, sentence in printed) == (2, True)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +301,7 @@ def test_misuse_is_one_sentence_and_exit_code_2(here, monkeypatch, capsys, argum
         ("results/smol-check/tables/table2.csv", ("smol-check", None)),
     ],
 )
-def test_the_scale_is_the_one_that_the_provenance_names(tmp_path, made, found):
+def test_scale_is_read_from_provenance(tmp_path, made, found):
     write_json(tmp_path / "table2.csv.provenance.json", {"result": made})
     assert scale_of(tmp_path / "table2.csv") == found
 
@@ -311,7 +314,7 @@ def test_the_scale_is_the_one_that_the_provenance_names(tmp_path, made, found):
         ([], "expected results/SCALE/tables/TABLE.csv"),
     ],
 )
-def test_a_scale_that_cannot_be_known_is_asked_for(tmp_path, record, sentence):
+def test_unknown_scale_is_asked_for(tmp_path, record, sentence):
     write_json(tmp_path / "table2.csv.provenance.json", record)
     with pytest.raises(UserError, match=sentence):
         scale_of(tmp_path / "table2.csv")
@@ -323,23 +326,23 @@ SAMPLED = {"samples": 2, "temperature": 1.0}
 
 
 @pytest.mark.parametrize(
-    ("settings", "said", "sentence"),
+    ("settings", "answer", "expected"),
     [
         ({"kind": "choose"}, {"output": "B", "verdict": "right"}, None),
-        ({"kind": "choose"}, {"output": "C", "verdict": "wrong"}, "found 'C', expected one of A, B"),
+        ({"kind": "choose"}, {"output": "C", "verdict": "wrong"}, "one of A, B"),
         (SAMPLED, {"outputs": ["1", "2"], "verdicts": ["right", "wrong"]}, None),
-        (SAMPLED, {"outputs": ["1"], "verdicts": ["right"]}, "expected 2 outputs and verdicts"),
-        (SAMPLED, {"outputs": "12", "verdicts": ["right", "wrong"]}, "expected 2 outputs and verdicts"),
-        (SAMPLED, {"output": "1", "verdict": "right"}, "expected doc_hash, id, outputs, prompt_hash, verdicts"),
+        (SAMPLED, {"outputs": ["1"], "verdicts": ["right"]}, "2 outputs and verdicts"),
+        (SAMPLED, {"outputs": "12", "verdicts": ["right", "wrong"]}, "2 outputs and verdicts"),
+        (SAMPLED, {"output": "1", "verdict": "right"}, "doc_hash, id, outputs, prompt_hash, verdicts"),
     ],
 )
-def test_a_row_fits_how_its_benchmark_asks(settings, said, sentence):
-    given = {"display": "S", "domain": "math", "source": "s", "max_new_tokens": 4, **settings}
-    found = why_not_gradable({**HASHES, **said}, LETTERED, Benchmark.model_validate(given))
-    assert found is None if sentence is None else sentence in found
+def test_row_is_gradable_as_its_benchmark_asks(settings, answer, expected):
+    benchmark = {"display": "S", "domain": "math", "source": "s", "max_new_tokens": 4, **settings}
+    fields = why_not_gradable({**HASHES, **answer}, LETTERED, Benchmark.model_validate(benchmark))
+    assert fields.get("expected") == expected
 
 
-def test_an_item_written_before_records_had_a_field_is_the_same_item(here):
+def test_item_without_a_newer_field_has_the_same_hash(here):
     """Without `topics`, in the file as in its hash."""
     path = ROOT / "benchmarks/test/chain2.jsonl"
     items = [json.loads(line) for line in path.read_text().splitlines()]
@@ -349,12 +352,12 @@ def test_an_item_written_before_records_had_a_field_is_the_same_item(here):
     for number, item in enumerate(items, start=1):
         del item["topics"]
         edited_row(number, doc_hash=doc_hash(item))(SAMPLES)
-    found = Findings()
-    Outputs(Layout(scale), [run], found).check()
-    assert found.wrong == []
+    findings = Findings()
+    Outputs(Layout(scale), [run], findings).check()
+    assert findings.disagreements == []
 
 
-def test_choices_and_several_samples_are_graded_anew(here):
+def test_choices_and_several_samples_are_graded_again(here):
     """Fact is asked as a choice between two letters, hop twice an item; one verdict of each is wrong."""
     scale = load_scale("micro", LIMIT)
     fact = scale.benchmark("fact").model_copy(update={"kind": "choose"})
@@ -380,10 +383,10 @@ def test_choices_and_several_samples_are_graded_anew(here):
     for path in (ROOT / "samples" / RUN).glob("*.jsonl"):
         if path.stem not in scores:
             path.unlink()
-    found = Findings()
-    Outputs(Layout(changed), [run], found).check()
+    findings = Findings()
+    Outputs(Layout(changed), [run], findings).check()
     of = ROOT / "samples" / RUN
-    assert found.wrong == [
+    assert [str(disagreement) for disagreement in findings.disagreements] == [
         f"{of / 'fact.jsonl'}, line 2, q1: found verdict right, expected wrong on the stored output",
         f"{of / 'hop.jsonl'}, line 1, {question.id}: found verdict right, wrong, expected right, right "
         "on the stored output",

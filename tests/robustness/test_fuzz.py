@@ -228,7 +228,7 @@ def check_verified(directory: Path, examples: int) -> None:
         findings = Findings()
         Records(layout, runs, target(layout.scale, TABLE), findings).check()
         Outputs(layout, runs, findings).check()
-        assert all("\n" not in sentence for sentence in findings.wrong)
+        assert all("\n" not in str(disagreement) for disagreement in findings.disagreements)
 
     @fuzzed(examples)
     @given(st.data(), st.sampled_from(places))

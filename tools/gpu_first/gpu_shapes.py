@@ -1,7 +1,7 @@
 """Random weights of a published shape, trained at length: memory, speed and MFU beside the plan's figures.
 
 The arms are those of `benchmarks/`, DPO's being TRL's DPOTrainer; sizes come from gdpo/models/shapes.yaml, the plan's
-figures from gdpo/plan and scale paper's methods and card.
+figures from gdpo/models/shapes.py and scale paper's methods and card.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ def sequences(groups: list[Row], arm: str) -> list[int]:
 
 
 def planned_memory(shape: shapes.Shape, trainer: str, length: int, config: Row) -> float:
-    """Bytes at the worst moment by gdpo.ops.plan, of scale paper's method in one process that checkpoints."""
+    """Bytes at the worst moment by gdpo.models.shapes, of scale paper's method in one process that checkpoints."""
     method: Method = (
         load_scale("paper").methods[trainer].model_copy(update={"max_length": length, "micro_batch_size": 1})
     )

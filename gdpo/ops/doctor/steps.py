@@ -1,4 +1,4 @@
-"""`gdpo doctor`: one line a check, and exit code 1 where something is missing that the scale needs."""
+"""`gdpo doctor`: one line for each check; exit code 1 if something is missing that the scale needs."""
 
 from __future__ import annotations
 
@@ -14,48 +14,50 @@ from gdpo.core.terminal import display
 from gdpo.ops.doctor import checks
 from gdpo.ops.doctor.checks import Check
 
-SECONDS = 9.0  # ours: a name server that does not answer is waited for by the system, beyond every limit of ours
+SECONDS = 9.0  # ours: the system waits longer than any limit set here for a name server that does not answer
 BY_HAND = "look at it by hand"
 
-Asked = Callable[[Scale], Iterator[Check]]
+CheckFunction = Callable[[Scale], Iterator[Check]]
 
 
 def doctor(scale: Scale, slurm: bool) -> None:
-    """Print what is here of what a scale needs; exit code 1 where something is missing.
+    """Print what of a scale's needs is on this machine; exit code 1 if something is missing.
 
-    With `slurm`, jobs have GPUs and memory of the cluster's nodes: here only its commands are looked for.
+    With `slurm`, jobs have the GPUs and memory of the cluster's nodes: of this machine, Slurm's commands are checked.
     """
     require("snakemake")  # without the extra that has it, no other check is of use
-    asked: list[Asked] = [checks.python, checks.packages]
-    asked += [checks.slurm] if slurm else [checks.gpus, checks.memory]
-    asked += [checks.disk, checks.directories, checks.network, checks.keys, checks.commands, checks.lock, checks.vllm]
-    found = gathered(asked, scale, SECONDS)
-    display("\n".join(map(str, found)))
-    missing = sum(check.level == "missing" for check in found)
+    functions: list[CheckFunction] = [checks.python, checks.packages]
+    functions += [checks.slurm] if slurm else [checks.gpus, checks.memory]
+    functions += [checks.disk, checks.directories, checks.network, checks.keys]
+    functions += [checks.commands, checks.lock, checks.vllm]
+    results = run_checks(functions, scale, SECONDS)
+    display("\n".join(map(str, results)))
+    missing = sum(check.level == "missing" for check in results)
     display(f"doctor, scale {scale.name}: {f'{missing} missing' if missing else 'nothing that it needs is missing'}")
     if missing:
         sys.exit(1)
 
 
-def gathered(asked: list[Asked], scale: Scale, seconds: float) -> list[Check]:
-    """What each check says, in order; all are asked at once, and one that hangs is left behind."""
-    found: dict[Asked, list[Check]] = {}
+def run_checks(functions: list[CheckFunction], scale: Scale, seconds: float) -> list[Check]:
+    """The results of all checks, in order. They run at once; one that takes longer than `seconds` is left behind."""
+    results: dict[CheckFunction, list[Check]] = {}
 
-    def ask(check: Asked) -> None:
+    def run(function: CheckFunction) -> None:
         try:
-            found[check] = list(check(scale))
-        except Exception as error:  # whatever is off with a machine, the other checks are wanted
-            found[check] = [Check("warning", check.__name__, f"could not be checked: {first_line(error)}", BY_HAND)]
+            results[function] = list(function(scale))
+        except Exception as error:  # whatever is wrong with a machine, the other checks are wanted
+            problem = f"could not be checked: {first_line(error)}"
+            results[function] = [Check("warning", function.__name__, problem, BY_HAND)]
 
     end = time.monotonic() + seconds
-    threads = [threading.Thread(target=ask, args=(check,), daemon=True) for check in asked]
+    threads = [threading.Thread(target=run, args=(function,), daemon=True) for function in functions]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    told = dict(found)
-    return [line for check in asked for line in told.get(check, [_late(check)])]
+    finished = dict(results)  # a late thread may still add to `results`
+    return [check for function in functions for check in finished.get(function, [_late(function)])]
 
 
-def _late(check: Asked) -> Check:
-    return Check("warning", check.__name__, "did not answer in time", BY_HAND)
+def _late(function: CheckFunction) -> Check:
+    return Check("warning", function.__name__, "did not answer in time", BY_HAND)

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from gdpo.config.layout import Run
 from gdpo.config.models import Endpoint, Method
 from gdpo.config.scale import Scale
-from gdpo.core.errors import UserError
 from gdpo.models.request_log import cost
 from gdpo.ops.plan.jobs import Job
 from gdpo.ops.plan.sizes import Counts, Groups, Sizes
@@ -107,9 +106,7 @@ class Amounts:
     def _ask(self, step: str, endpoint: Endpoint, questions: float) -> Work:
         ask = getattr(self.sizes.expected, step)
         if ask is None:
-            raise UserError(
-                path=self.scale.scale, key=f"expected.{step}", found="none", expected="the tokens of a request"
-            )
+            raise self.sizes.lacks(f"expected.{step}", "the tokens of a request")
         requests = ask.requests or questions
         completion = requests * ask.completion_tokens
         prompt = requests * ask.prompt_tokens

@@ -244,7 +244,8 @@ class Calibration:
 
         def sample(count: int) -> None:
             generator = Generator(self._checkpoint(name), self.scale.model(name).dtype)
-            list(generator.complete(conversations[:count], sampling))
+            if count:
+                list(generator.complete(conversations[:count], sampling))
 
         for count in (1, 0, len(conversations)):
             yield float(count * samples * most), partial(sample, count)

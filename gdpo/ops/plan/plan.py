@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from gdpo.config.resources import Needs
 from gdpo.config.scale import Scale
 from gdpo.core.project import PROJECT
 from gdpo.display.estimate import kept_costs
@@ -104,6 +105,7 @@ class Planner:
 
     def __init__(self, scale: Scale, jobs: Sequence[Job]):
         self.scale, self.jobs = scale, jobs
+        self.needs: dict[str, Needs] = dict(scale.needs.items())
         self.amounts = Amounts(scale)
         self.work = {job.command: self.amounts.of(job) for job in jobs}
         self.measured = {job.command: time for job in jobs if (time := job.measured()) and self.work[job.command]}
@@ -173,7 +175,7 @@ class Planner:
             held = sum(parts.values()) / GIB
             if card and held > card.memory_gib:
                 warnings.append(f"does not fit: {run} holds {held:.1f} GiB a GPU; {card.name} has {card.memory_gib:g}")
-        needs = next((needs for step, needs in self.scale.needs.items() if step == job.step), None)
+        needs = self.needs.get(job.step)
         hours = prediction.time.seconds / 3600
         if needs and hours > needs.hours:
             warnings.append(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gdpo.core.errors import UserError
 from gdpo.core.markdown import table_lines
 from gdpo.models.shapes import GIB
-from gdpo.ops.plan.jobs import Time, total
+from gdpo.ops.plan.jobs import total
 from gdpo.ops.plan.plan import Plan, Prediction
 
 COLUMNS = [
@@ -17,6 +17,7 @@ COLUMNS = [
     "asked_prompt_tokens", "asked_completion_tokens", "money", "seconds", "gpu_hours", "memory_gib", "from",
     "predicted_seconds_of_done", "measured_seconds", "predicted_cpu_seconds_of_done", "measured_cpu_seconds",
 ]  # fmt: skip
+FRACTIONS = COLUMNS[COLUMNS.index("money") :]  # shown with two decimals
 SOURCES = {
     "measured": "by `gdpo calibrate` on this machine",
     "finished": "as finished jobs of this scale took",
@@ -29,33 +30,34 @@ SOURCES = {
 
 
 def rows(plan: Plan) -> list[dict[str, str]]:
-    """A row a step; zeros are left empty."""
-    return [_row(step, predictions) for step, predictions in plan.lines.items()]
+    """A row a step, as text; zeros are left empty."""
+    lines = []
+    for step, predictions in plan.lines.items():
+        numbers = totals(predictions)
+        row = {column: f"{n:.{2 if column in FRACTIONS else 0}f}" if n else "" for column, n in numbers.items()}
+        lines.append(row | {"step": step, "from": ", ".join(_sources(predictions))})
+    return lines
 
 
-def _row(step: str, predictions: Sequence[Prediction]) -> dict[str, str]:
+def totals(predictions: Sequence[Prediction]) -> dict[str, float]:
+    """The numbers of some jobs by column of plan.csv."""
     done = [prediction for prediction in predictions if prediction.job.done]
-    whole = {"jobs": len(predictions), "jobs_done": len(done), "runs": _runs(predictions), "runs_done": _runs(done)}
-    predicted, measured = _compared(predictions)
-    fine = {
-        "money": sum(prediction.money for prediction in predictions),
-        "seconds": total(prediction.time for prediction in predictions).seconds,
-        "gpu_hours": sum(prediction.gpu_seconds for prediction in predictions) / 3600,
-        "memory_gib": max(prediction.memory_gib for prediction in predictions),
-        "predicted_seconds_of_done": predicted.seconds, "measured_seconds": measured.seconds,
-        "predicted_cpu_seconds_of_done": predicted.cpu, "measured_cpu_seconds": measured.cpu,
-    }  # fmt: skip
-    row = {"step": step, "from": ", ".join(_sources(predictions))}
-    row |= {key: f"{value:.0f}" if value else "" for key, value in (whole | _tokens(predictions)).items()}
-    return dict.fromkeys(COLUMNS, "") | row | {key: f"{value:.2f}" if value else "" for key, value in fine.items()}
-
-
-def _tokens(predictions: Sequence[Prediction]) -> Counter[str]:
-    tokens: Counter[str] = Counter()
+    pairs = [(prediction.time, prediction.measured) for prediction in predictions if prediction.measured]
+    predicted, measured = total(time for time, _ in pairs), total(time for _, time in pairs)
+    tokens = Counter({column: 0.0 for column in COLUMNS if column.endswith("_tokens")})
     for prediction in predictions:
         for piece in prediction.work:
             tokens.update(piece.counts())
-    return tokens
+    return {
+        "jobs": len(predictions), "jobs_done": len(done), "runs": _runs(predictions), "runs_done": _runs(done),
+        **tokens,
+        "money": sum(prediction.money for prediction in predictions),
+        "seconds": total(prediction.time for prediction in predictions).seconds,
+        "gpu_hours": sum(prediction.gpu_seconds for prediction in predictions) / 3600,
+        "memory_gib": max((prediction.memory_gib for prediction in predictions), default=0.0),
+        "predicted_seconds_of_done": predicted.seconds, "measured_seconds": measured.seconds,
+        "predicted_cpu_seconds_of_done": predicted.cpu, "measured_cpu_seconds": measured.cpu,
+    }  # fmt: skip
 
 
 def _runs(predictions: Sequence[Prediction]) -> int:
@@ -66,14 +68,8 @@ def _sources(predictions: Sequence[Prediction]) -> list[str]:
     return sorted({source for prediction in predictions for source in prediction.sources})
 
 
-def _compared(predictions: Sequence[Prediction]) -> tuple[Time, Time]:
-    """What the jobs that were measured were predicted to take, and what they took."""
-    pairs = [(prediction.time, prediction.measured) for prediction in predictions if prediction.measured]
-    return total(time for time, _ in pairs), total(time for _, time in pairs)
-
-
 def markdown(plan: Plan) -> str:
-    """The plan: its total, warnings, steps, memory, and and what was measured beside it."""
+    """The plan: its total, warnings, steps, memory, what was measured beside it, and where numbers come from."""
     blocks = [f"# Plan of scale {plan.scale.name}: {', '.join(plan.targets)}", _summary(plan)]
     if plan.warnings:
         blocks.append("\n".join(["## Look at this first", "", *(f"- {warning}" for warning in plan.warnings)]))
@@ -87,29 +83,26 @@ def finished(plan: Plan) -> str:
 
 
 def _summary(plan: Plan) -> str:
-    """What all takes, in a list: time first."""
-    gpus, spent = plan.scale.uses_gpus, plan.spent(plan.predictions)
+    """What all jobs take, as a list, time first."""
+    numbers, trained = totals(plan.predictions), totals([p for p in plan.predictions if p.job.step == "train"])
     unknown = [step for step, predictions in plan.lines.items() if "unknown" in _sources(predictions)]
-    taken = f"{spent / 3600:,.0f} GPU-hours" if gpus else f"{_time(spent)} of one process"
-    workers = f"{plan.workers} {'GPUs' if gpus else 'workers'}"
-    time = f"{taken}; at least {_time(plan.wall())} on {workers}, {_time(plan.wall(to_do=True))} of it to do"
     known = f"unknown for {', '.join(unknown)}; the others take " if unknown else ""
-    done = [prediction for prediction in plan.predictions if prediction.job.done]
-    trained = [[p for p in chosen if p.job.step == "train"] for chosen in (plan.predictions, done)]
-    tokens = {name: _big(count) for name, count in _tokens(plan.predictions).items()}
+    workers = f"{plan.workers} {'GPUs' if plan.scale.uses_gpus else 'workers'}"
+    tokens = {column: _big(n) or "0" for column, n in numbers.items() if column.endswith("_tokens")}
     lines = [
-        f"total time: {known}{time}",
-        f"{len(plan.predictions)} jobs, {len(done)} of them done; {_runs(trained[0])} training runs, "
-        f"{_runs(trained[1])} of them done",
-        f"tokens: {tokens.get('trained_tokens', 0)} trained on, {tokens.get('sampled_tokens', 0)} sampled, "
-        f"{tokens.get('read_tokens', 0)} read",
+        f"total time: {known}{_spent(plan, numbers)}; at least {_time(plan.wall())} on {workers}, "
+        f"{_time(plan.wall(to_do=True))} of it to do",
+        f"{numbers['jobs']} jobs, {numbers['jobs_done']} of them done; {trained['runs']} training runs, "
+        f"{trained['runs_done']} of them done",
+        f"tokens: {tokens['trained_tokens']} trained on, {tokens['sampled_tokens']} sampled, "
+        f"{tokens['read_tokens']} read",
     ]
-    if "asked_completion_tokens" in tokens:
-        money = {step: sum(prediction.money for prediction in line) for step, line in plan.lines.items()}
+    if numbers["asked_completion_tokens"]:
+        money = {step: totals(predictions)["money"] for step, predictions in plan.lines.items()}
         each = "; ".join(f"{step} {spent:,.0f}" for step, spent in money.items() if spent)
         lines.append(
             f"endpoints: {tokens['asked_prompt_tokens']} prompt and {tokens['asked_completion_tokens']} completion "
-            f"tokens, {sum(money.values()):,.0f} in money ({each})"
+            f"tokens, {numbers['money']:,.0f} in money ({each})"
         )
     if unknown:
         lines.append(
@@ -119,21 +112,26 @@ def _summary(plan: Plan) -> str:
     return "\n".join(f"- {line}" for line in lines)
 
 
+def _spent(plan: Plan, numbers: Mapping[str, float]) -> str:
+    if plan.scale.uses_gpus:
+        return f"{numbers['gpu_hours']:,.0f} GPU-hours"
+    return f"{_time(numbers['seconds'])} of one process"
+
+
 def _steps(plan: Plan) -> str:
     gpus, lines = plan.scale.uses_gpus, []
     for step, predictions in plan.lines.items():
-        spent, sources, tokens = plan.spent(predictions), _sources(predictions), _tokens(predictions)
-        time = f"{spent / 3600:,.1f}" if gpus else _time(spent)
-        memory = max(prediction.memory_gib for prediction in predictions)
+        numbers, sources = totals(predictions), _sources(predictions)
+        time = f"{numbers['gpu_hours']:,.1f}" if gpus else _time(numbers["seconds"])
+        spent = numbers["gpu_hours" if gpus else "seconds"]
+        memory = numbers["memory_gib"]
         lines.append([
-            step, ", ".join(sources), str(len(predictions)), str(sum(p.job.done for p in predictions)),
-            str(_runs(predictions) or ""),
-            *(_big(tokens[f"{what}_tokens"]) for what in ("trained", "sampled", "read")),
-            "?" if "unknown" in sources else time if spent else "",
-            f"{memory:.1f} GiB" if memory else "",
+            step, ", ".join(sources), f"{numbers['jobs']}", f"{numbers['jobs_done']}", f"{numbers['runs'] or ''}",
+            *(_big(numbers[f"{what}_tokens"]) for what in ("trained", "sampled", "read")),
+            "?" if "unknown" in sources else time if spent else "", f"{memory:.1f} GiB" if memory else "",
         ])  # fmt: skip
-    spent_in = "GPU-hours" if gpus else "time"
-    heads = ["step", "from", "jobs", "done", "runs", "trained", "sampled", "read", spent_in, "memory"]
+    heads = ["step", "from", "jobs", "done", "runs", "trained", "sampled", "read"]
+    heads += ["GPU-hours" if gpus else "time", "memory"]
     return "\n".join(["## Steps", "", *table_lines(heads, lines, labels=2)])
 
 
@@ -162,18 +160,17 @@ def _memory(plan: Plan) -> list[str]:
 def measured(plan: Plan) -> list[str]:
     """Predicted and measured seconds of the finished jobs that computed, by step and in all; no block without any."""
     lines = {step: [p for p in predictions if p.measured] for step, predictions in plan.lines.items()}
-    lines = {step: predictions for step, predictions in lines.items() if predictions}
-    if not lines:
-        return []
     lines["all"] = [prediction for predictions in lines.values() for prediction in predictions]
     cells = []
     for step, predictions in lines.items():
-        pairs = list(zip(*_compared(predictions), strict=True))  # by the clock, and by the processor
-        ratios = [f"{predicted / taken:.2f}" if taken else "" for predicted, taken in pairs]
-        texts = [[f"{pair[0]:.1f}", f"{pair[1]:.1f}", ratio] for pair, ratio in zip(pairs, ratios, strict=True)]
-        cells.append([step, str(len(predictions)), *texts[0], *texts[1]])
+        numbers, row = totals(predictions), [step, str(len(predictions))]
+        for unit in ("seconds", "cpu_seconds"):
+            predicted, took = numbers[f"predicted_{unit}_of_done"], numbers[f"measured_{unit}"]
+            row += [f"{predicted:.1f}", f"{took:.1f}", f"{predicted / took:.2f}" if took else ""]
+        cells += [row] if predictions else []
     heads = ["step", "jobs", "predicted s", "measured s", "ratio", "predicted CPU s", "measured CPU s", "ratio"]
-    return ["\n".join(["## Measured beside predicted", "", *table_lines(heads, cells, labels=1)])]
+    table = table_lines(heads, cells, labels=1)
+    return ["\n".join(["## Measured beside predicted", "", *table])] if cells else []
 
 
 def _origins(plan: Plan) -> str:
@@ -192,7 +189,7 @@ def _origins(plan: Plan) -> str:
     ]
     if any(prediction.memory for prediction in plan.predictions):
         lines.append("memory: of each GPU, by arithmetic at a method's longest sequences (docs/paper_scale.md)")
-    if any(prediction.money for prediction in plan.predictions):
+    if totals(plan.predictions)["money"]:
         lines.append("money: those tokens by the `price` of each endpoint in the scale's file, in its currency")
     return "\n".join(["## Where the numbers come from", "", *(f"- {line}" for line in lines)])
 

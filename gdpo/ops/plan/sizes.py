@@ -1,13 +1,13 @@
-"""How many questions, groups and tokens there are: counted where they lie on disk, else what the scale expects."""
+"""How many questions, groups and tokens there are: counted on disk, or else as the scale expects them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from gdpo.config.estimates import Expected
 from gdpo.config.layout import Layout
@@ -21,18 +21,18 @@ Counts = dict[Domain, float]
 
 @dataclass(frozen=True)
 class Groups:
-    """A training set's groups: how many, and their means. `prompt` and `response`: tokens."""
+    """A training set's groups."""
 
     count: float
-    size: float
-    contrast: float
-    distinct: float
-    prompt: float
-    response: float
+    size: float  # completions a group
+    contrast: float  # the share of groups with two different rewards
+    distinct: float  # the share of a group's completions that no other repeats
+    prompt: float  # mean tokens
+    response: float  # mean tokens
 
 
 class Sizes:
-    """The sizes of a scale. Raises UserError naming the key of `expected` that would be needed and is not there."""
+    """The sizes of a scale. Raises UserError, naming the key, where `expected` lacks a size that is not on disk."""
 
     def __init__(self, scale: Scale):
         self.scale, self.layout = scale, Layout(scale)
@@ -43,10 +43,12 @@ class Sizes:
     @property
     def expected(self) -> Expected:
         if self.scale.expected is None:
-            raise UserError(
-                path=self.scale.scale, key="expected", found="none", expected="what `gdpo plan` takes for granted"
-            )
+            raise self.lacks("expected", "what `gdpo plan` takes for granted")
         return self.scale.expected
+
+    def lacks(self, key: str, expected: str) -> UserError:
+        """The error that the scale's file has no `key`."""
+        return UserError(path=self.scale.scale, key=key, found="none", expected=expected)
 
     def _pool(self) -> Counts:
         """Questions after decontamination, by domain."""
@@ -58,26 +60,25 @@ class Sizes:
                 counts[skill.domain] += skill.pool
             return dict(counts)
         if not self.expected.pool:
-            raise UserError(path=self.scale.scale, key="expected.pool", found="none", expected="questions by domain")
+            raise self.lacks("expected.pool", "questions by domain")
         return dict(self.expected.pool)
 
     def answered(self) -> Counts:
-        """Those of the pool that base models answer."""
-        wanted, pool = self.scale.proficiency.questions, self.pool()
-        if isinstance(wanted, int):
-            return {d: n * min(1.0, wanted / sum(pool.values())) for d, n in pool.items()}
-        return {d: min(n, (wanted or pool).get(d, n)) for d, n in pool.items()}
+        """The pool's questions that base models answer, by domain."""
+        limit, pool = self.scale.proficiency.questions, self.pool()
+        if isinstance(limit, int):
+            return _scaled(pool, limit)
+        return {domain: min(n, (limit or pool).get(domain, n)) for domain, n in pool.items()}
 
     def items(self, name: str) -> float:
         """Test items of a benchmark."""
-        path, wanted = self.layout.benchmark(name, "test"), self.scale.benchmark(name).items
+        path = self.layout.benchmark(name, "test")
         if path.exists():
             return sum(1 for _ in read_jsonl(path))
-        known = [wanted, self.expected.items.get(name) if self.scale.expected else None]
-        if not (counts := [count for count in known if count is not None]):
-            raise UserError(
-                path=self.scale.scale, key=f"expected.items.{name}", found="none", expected="how many items it has"
-            )
+        available = self.expected.items.get(name) if self.scale.expected else None
+        counts = [count for count in (self.scale.benchmark(name).items, available) if count is not None]
+        if not counts:
+            raise self.lacks(f"expected.items.{name}", "how many items it has")
         return min(counts)
 
     def _trainset(self, name: str) -> Counts:
@@ -92,7 +93,8 @@ class Sizes:
             return _scaled({d: n for d, n in whole.items() if entry.domain in (None, d)}, entry.size)
         if entry.select == "union":
             share = entry.size / len(entry.parts)
-            return _summed(_scaled(self.trainset(part), share) for part in entry.parts)
+            parts = [_scaled(self.trainset(part), share) for part in entry.parts]
+            return {domain: sum(part.get(domain, 0) for part in parts) for domain in dict.fromkeys(chain(*parts))}
         if entry.domain:
             return {entry.domain: entry.size}
         origins = self.scale.world.skills if self.scale.world else self.scale.sources
@@ -110,7 +112,7 @@ class Sizes:
         return _mean(self.expected.answer_tokens, counts)
 
     def group_size(self, trainset: str) -> int:
-        """Completions a question; of a part, the whole set's."""
+        """Completions a question; a part of a set has those of the whole set."""
         while self.scale.trainset(trainset).select == "part":
             trainset = self.scale.trainset(trainset).parts[0]
         return self.scale.respond_of(trainset).group_size
@@ -126,14 +128,14 @@ class Sizes:
 
 
 def count_groups(path: Path, tokenizer: Path) -> Groups:
-    """What a file of groups holds, by the tokenizer at `tokenizer`; a chat template's own tokens are left out."""
+    """The groups of a file, by the tokenizer in file `tokenizer`; the tokens of a chat template are left out."""
     from tokenizers import Tokenizer
 
     encoder = Tokenizer.from_file(str(tokenizer))
 
-    def tokens(texts: list[str]) -> float:
+    def mean_tokens(texts: list[str]) -> float:
         encoded = encoder.encode_batch(texts, add_special_tokens=False)
-        return sum(len(one.ids) for one in encoded) / len(encoded)
+        return sum(len(encoding.ids) for encoding in encoded) / len(encoded)
 
     rows = [row for _, row in read_jsonl(path)]
     prompts = [row["prompt"][-1]["content"] for row in rows]
@@ -141,7 +143,7 @@ def count_groups(path: Path, tokenizer: Path) -> Groups:
     distinct = sum(len(set(row["completions"])) for row in rows) / len(completions)
     contrast = sum(len(set(row["rewards"])) > 1 for row in rows) / len(rows)
     size = len(completions) / len(rows)
-    return Groups(len(rows), size, contrast, distinct, tokens(prompts), tokens(completions))
+    return Groups(len(rows), size, contrast, distinct, mean_tokens(prompts), mean_tokens(completions))
 
 
 def _domains(path: Path) -> Counts:
@@ -149,20 +151,13 @@ def _domains(path: Path) -> Counts:
 
 
 def _scaled(counts: Mapping[Domain, float], size: float) -> Counts:
-    """`counts` shrunk alike to at most `size` in all."""
+    """`counts` reduced in equal proportion to at most `size` in all."""
     share = min(1.0, size / max(1e-9, sum(counts.values())))
     return {domain: n * share for domain, n in counts.items()}
 
 
-def _summed(parts: Iterator[Counts]) -> Counts:
-    total: Counter[Any] = Counter()
-    for part in parts:
-        total.update(part)
-    return dict(total)
-
-
 def _mean(lengths: Mapping[Domain, float], counts: Mapping[Domain, float]) -> float:
-    """The mean over questions of so many of each domain. Raises UserError where a domain's length is not there."""
+    """The mean length over so many questions of each domain. Raises UserError where a domain has no length."""
     missing = [domain for domain in counts if domain not in lengths]
     if missing:
         raise UserError(

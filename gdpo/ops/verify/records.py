@@ -1,7 +1,7 @@
-"""The provenance behind a table: every record agrees with itself, those it is made from with the scale of today.
+"""The provenance behind a table: every record has to agree with itself, and the table's own with today's scale.
 
-A record that agrees with itself says no more than that nobody edited it; one that agrees with the scale's files says
-that they would make the same again. Samples are proved by their hashes, where they were recorded.
+A record that agrees with itself shows only that it was not edited. One that agrees with the scale's files shows that
+they would make the same again. Samples are proved by their hashes, where these were recorded.
 """
 
 from __future__ import annotations
@@ -25,55 +25,51 @@ KEYS = ("step", "result", "config_hash", "settings")
 
 
 class Records:
-    """The records below a scale's directory and beside a table, as far as they can be read."""
+    """The provenance records below a scale's directory and beside a table, as far as they can be read."""
 
     def __init__(self, layout: Layout, runs: list[Run], target: Target, findings: Findings):
         self.layout, self.runs, self.target, self.findings = layout, runs, target, findings
-        self.read: dict[Path, dict[str, Any] | None] = {}
+        self.records: dict[Path, dict[str, Any] | None] = {}  # None: it cannot be read
 
     def check(self) -> None:
         for path in provenance_below(self.layout.root):
             self._record(path)
         for path, settings in self._expected():
-            self._made_of(path, settings)
+            self._same_settings(path, settings)
         for path in self._tables():
-            self._shown(path)
+            self._same_runs(path)
         for run in self.runs:
             self._samples(run)
             if not run.is_origin:
                 self._trained(run)
 
-    def _wrong(self, sentence: str) -> None:
-        self.findings.wrong.append(sentence)
-
     def _record(self, path: Path) -> dict[str, Any] | None:
-        """A record that agrees with itself; None, told once, of one that cannot be read."""
-        if path not in self.read:
-            self.read[path] = self._opened(path)
-        return self.read[path]
+        """A record; None if it cannot be read. The first call notes where it disagrees with itself."""
+        if path not in self.records:
+            self.records[path] = self._read(path)
+        return self.records[path]
 
-    def _opened(self, path: Path) -> dict[str, Any] | None:
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
             record = read_json(path)
         except UserError as error:
-            self._wrong(str(error))
+            self.findings.disagreements.append(error)
             return None
-        expected_keys = f"{path}: expected an object with {', '.join(KEYS)}"
-        if not isinstance(record, dict):
-            self._wrong(f"{expected_keys}, found {type(record).__name__}")
-            return None
-        if absent := [key for key in KEYS if key not in record]:
-            self._wrong(f"{expected_keys}, found no {absent[0]}")
+        absent = [key for key in KEYS if key not in record] if isinstance(record, dict) else []
+        if absent or not isinstance(record, dict):
+            found = f"no {absent[0]}" if absent else type(record).__name__
+            self.findings.disagree(path=path, found=found, expected=f"an object with {', '.join(KEYS)}")
             return None
         self.findings.checked["provenance records"] += 1
         if record["step"] == "model" and _is_tuned(record["settings"]):
-            self.findings.unseen["hashes of tuned models, which hold what they were tuned on"] += 1
+            self.findings.unproved["hashes of tuned models, which hold what they were tuned on"] += 1
         elif (expected := fingerprint(record["settings"])) != record["config_hash"]:
-            self._wrong(f"{path}, config_hash: found {record['config_hash']}, expected {expected} of its settings")
+            expected = f"{expected} of its settings"
+            self.findings.disagree(path=path, key="config_hash", found=str(record["config_hash"]), expected=expected)
         if path.is_relative_to(self.layout.root):
-            made = Path(str(record["result"]))
-            if path not in (made / "provenance.json", made.with_name(f"{made.name}.provenance.json")):
-                self._wrong(f"{path}, result: found {made}, expected what it lies beside")
+            result = Path(str(record["result"]))
+            if path not in (result / "provenance.json", result.with_name(f"{result.name}.provenance.json")):
+                self.findings.disagree(path=path, key="result", found=result, expected="the result that it is beside")
         return record | {"settings": current_settings(record["settings"])}
 
     def _tables(self) -> list[Path]:
@@ -96,57 +92,66 @@ class Records:
                 method = scale.method(run.method, run.student, run.trainset)
                 yield layout.run(run) / "provenance.json", method
 
-    def _made_of(self, path: Path, settings: Any) -> None:
+    def _same_settings(self, path: Path, settings: Any) -> None:
         record = self._record(path)
         if record is None or settings is None:
             return
-        found, expected = fingerprint(record["settings"]), fingerprint(settings)
-        if found != expected:
-            known = f"scale '{self.layout.scale.name}' has {expected} now"
-            self._wrong(f"{path}, settings: found those with hash {found}, but {known}: make the result again")
+        recorded, current = fingerprint(record["settings"]), fingerprint(settings)
+        if recorded != current:
+            self.findings.disagree(
+                path=path,
+                key="settings",
+                found=f"those with hash {recorded}",
+                expected=f"{current}, as scale '{self.layout.scale.name}' has them now",
+                hint="make the result again",
+            )
 
-    def _shown(self, path: Path) -> None:
+    def _same_runs(self, path: Path) -> None:
         record = self._record(path)
         expected = [str(run) for run in self.layout.selected_runs(self.layout.scale.tables[self.target.name])]
         if record is not None and record.get("runs") != expected:
-            self._wrong(f"{path}, runs: found {record.get('runs')}, expected {expected}")
+            self.findings.disagree(path=path, key="runs", found=str(record.get("runs")), expected=str(expected))
 
     def _samples(self, run: Run) -> None:
-        """The samples of a run with the hashes that were taken when it was scored."""
-        record = self._record(provenance_path(self.layout.score(run, "test")))
-        recorded = (record or {}).get("samples")
-        if not isinstance(recorded, dict):
-            unseen = "runs without recorded hashes of samples: outputs whose verdict is the same may have changed"
-            self.findings.unseen[unseen] += 1
+        """Compare the samples of a run with the hashes that were taken when it was scored."""
+        record_path = provenance_path(self.layout.score(run, "test"))
+        hashes = (self._record(record_path) or {}).get("samples")
+        if not isinstance(hashes, dict):
+            unproved = "runs without recorded hashes of samples: outputs whose verdict is the same may have changed"
+            self.findings.unproved[unproved] += 1
             return
-        for name, before in recorded.items():
+        for name, before in hashes.items():
             path = self.layout.samples(run, "test") / f"{name}.jsonl"
             if not path.exists():
-                continue  # told where it is read
+                continue  # noted where it is read
             if not (isinstance(before, dict) and all(isinstance(before.get(key), str) for key in ("sha256", "lines"))):
-                self._wrong(f"{provenance_path(self.layout.score(run, 'test'))}, samples.{name}: expected a digest")
+                self.findings.disagree(path=record_path, key=f"samples.{name}", expected="a digest")
                 continue
             after = digest(path)
             self.findings.checked["hashes of samples files"] += 1
             if after["sha256"] != before["sha256"]:
                 lines = ", ".join(map(str, changed_lines(before, after))) or "a line more or less"
-                self._wrong(f"{path}: changed since it was scored, by its recorded hash; lines that differ: {lines}")
+                problem = "changed since it was scored, by its recorded hash"
+                self.findings.disagree(problem, path=path, hint=f"lines that differ: {lines}")
 
     def _trained(self, run: Run) -> None:
-        """What a run's log says of its groups, steps and tokens, beside its record."""
+        """Compare what a run's log says of its groups, steps and tokens with its record."""
         path = self.layout.run(run) / "train.json"
         record = self._record(self.layout.run(run) / "provenance.json")
         try:
             log = read_json(path)
         except UserError as error:
-            return self._wrong(str(error))
+            self.findings.disagreements.append(error)
+            return
         if not isinstance(log, dict):
-            return self._wrong(f"{path}: expected an object")
+            self.findings.disagree(path=path, found=type(log).__name__, expected="an object")
+            return
         if record is None:
             return
         for key, value in log.items():
             if key not in ("run", "log") and record.get(key) != value:
-                self._wrong(f"{path}, {key}: found {value}, expected {record.get(key)} as in its provenance")
+                expected = f"{record.get(key)} as in its provenance"
+                self.findings.disagree(path=path, key=key, found=str(value), expected=expected)
 
 
 def _is_tuned(settings: Any) -> bool:

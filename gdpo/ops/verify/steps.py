@@ -23,55 +23,56 @@ MEASURED = {  # what the tables of a kind show beside scores
 
 
 def verify(scale: Scale, result: Path) -> None:
-    """Print what of table `result` does not follow from its scale's stored outputs; exit code 1 where anything."""
-    findings = verified(Layout(scale), target(scale, result))
+    """Print what of table `result` does not follow from its scale's stored outputs; exit code 1 if anything."""
+    findings = check(Layout(scale), target(scale, result))
     display(findings.text(f"{result} (scale {scale.name})"))
-    if findings.wrong:
+    if findings.disagreements:
         sys.exit(1)
 
 
-def verified(layout: Layout, wanted: Target) -> Findings:
+def check(layout: Layout, table: Target) -> Findings:
+    """Check a table's provenance, then its outputs, and compare its files with those made from the outputs."""
     findings = Findings()
-    runs = _runs(layout, wanted.name)
-    Records(layout, runs, wanted, findings).check()
+    runs = _runs(layout, table.name)
+    Records(layout, runs, table, findings).check()
     outputs = Outputs(layout, runs, findings)
     outputs.check()
     if outputs.complete:
-        _compare(layout, wanted, outputs, findings)
+        _compare(layout, table, outputs, findings)
     else:
-        findings.wrong.append(f"{wanted.stem}: not made anew, since not all of its outputs can be read")
-    if note := MEASURED.get(layout.scale.tables[wanted.name].kind):
-        findings.unseen[note] = 0
+        findings.disagree("not made anew, since not all of its outputs can be read", path=table.stem)
+    if note := MEASURED.get(layout.scale.tables[table.name].kind):
+        findings.unproved[note] = 0
     return findings
 
 
 def _runs(layout: Layout, name: str) -> list[Run]:
-    """The runs that a table shows, and its students untrained, from whom differences are taken."""
+    """The runs that a table shows, and those of its untrained students, which differences are taken from."""
     table = layout.scale.tables[name]
     shown = layout.selected_runs(table)
     untrained = [run for student in layout.scale.student_set(table.students) for run in origin(student)]
     return list(dict.fromkeys([*shown, *untrained])) if shown else []
 
 
-def _compare(layout: Layout, wanted: Target, outputs: Outputs, findings: Findings) -> None:
-    """Every file of the table with its text as made anew, byte by byte."""
+def _compare(layout: Layout, table: Target, outputs: Outputs, findings: Findings) -> None:
+    """Compare every file of the table with its text as it is made anew, byte by byte."""
     scores = Regraded(layout, outputs.rows)
-    for part in tables.parts(layout.scale.tables[wanted.name]):
+    for part in tables.parts(layout.scale.tables[table.name]):
         try:
-            made = tables.texts(scores, wanted.name, part)
+            texts = tables.texts(scores, table.name, part)
         except (UserError, OSError) as error:
-            findings.wrong.append(f"{wanted.part(part)}: not made anew: {error}")
+            findings.disagree(f"not made anew: {error}", path=table.part(part))
             continue
-        for end, text in made.items():
-            path = wanted.part(part).with_suffix(end)
-            if path not in wanted.files:
+        for ending, text in texts.items():
+            path = table.part(part).with_suffix(ending)
+            if path not in table.files:
                 continue
             try:
-                kept = path.read_bytes().decode("utf-8")
+                stored = path.read_bytes().decode("utf-8")
             except FileNotFoundError:
-                findings.wrong.append(f"{path}: no such file; expected a part of the table")
+                findings.disagree("no such file", path=path, expected="a part of the table")
             except UnicodeDecodeError as error:
-                findings.wrong.append(f"{path}: expected UTF-8, found {error}")
+                findings.disagree(path=path, found=str(error), expected="UTF-8")
             else:
-                findings.wrong += differences(path, kept, text)
+                findings.disagreements += differences(path, stored, text)
                 findings.checked["files of the table, byte by byte"] += 1

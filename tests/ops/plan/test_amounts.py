@@ -20,7 +20,7 @@ def of(scale: str, command: str) -> list[Work]:
     return Amounts(load_scale(scale)).of(Job(f"gdpo {command} --scale {scale}"))
 
 
-def test_a_model_is_pretrained_where_none_is_shipped() -> None:
+def test_shipped_model_is_no_work() -> None:
     """A base model that is data is copied, which is nothing to charge for."""
     job = Job("gdpo model --scale tiny --name tiny-s")
     scale = load_scale("tiny")
@@ -30,40 +30,40 @@ def test_a_model_is_pretrained_where_none_is_shipped() -> None:
     assert (work.what, work.amount) == ("pretrain", 55000)
 
 
-def test_training_by_sft() -> None:
+def test_tokens_of_sft() -> None:
     """96 math questions, one completion each, four epochs: 4 * 96 * (13 + 16.8) tokens; the same for either seed."""
-    found = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
-    assert [(work.what, work.tokens) for work in found] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
+    pieces = of("micro", "train --student tiny-s --trainset hard-only --method sft --seeds 0 1")
+    assert [(work.what, work.tokens) for work in pieces] == [("train sft", pytest.approx(4 * 96 * 29.8))] * 2
 
 
-def test_training_by_gdpo_counts_the_reference_and_only_groups_with_a_contrast() -> None:
+def test_tokens_of_gdpo() -> None:
     """(4 + 1/3) epochs of half of 96 groups, of two completions of 13 + 16.8 tokens: 0.2 of four would be fewer."""
     (work,) = of("micro", "train --student tiny-m --trainset hard-only --method gdpo --seeds 0")
     assert work.tokens == pytest.approx(13 / 3 * 0.5 * 96 * 2 * 29.8)
 
 
-def test_a_run_of_the_comparison_is_watched() -> None:
+def test_samples_of_a_watched_run() -> None:
     """gdpo on MetaKL takes 12 steps, 3 an epoch: looks before, after every fourth, at most 12 // 4 + 2 = 5."""
     trained, watched = of("micro", "train --student tiny-s --trainset metakl --method gdpo --seeds 0")
     assert (watched.what, watched.amount) == ("sample hf", 5 * 26 * 32)
     assert trained.kind == "train"
 
 
-def test_scoring_charges_transformers_the_most_new_tokens() -> None:
+def test_evaluation_by_transformers_is_charged_max_new_tokens() -> None:
     """50 items of each of 13 columns, whose most new tokens add up to 164."""
     (work,) = of("micro", "evaluate --student tiny-s --trainset none --method origin --seeds 0 --split test")
     assert (work.what, work.amount) == ("evaluate hf", 50 * 164)
     assert work.tokens < work.amount
 
 
-def test_scoring_by_vllm_charges_what_is_sampled() -> None:
+def test_evaluation_by_vllm_is_charged_sampled_tokens() -> None:
     (work,) = of("paper", "evaluate --student qwen3-8b --trainset none --method origin --seeds 0 --split test")
     assert work.what == "evaluate vllm"
     math = (30 + 40) * 16 + 500 + 1319 + 675 + 272
     assert work.amount == math * 5000 + (14042 + 1221 + 198) * 1200 + (1174 + 1400 + 313 + 2000) * 800
 
 
-def test_an_endpoint_is_asked_for_no_answer_twice() -> None:
+def test_endpoint_is_paid_once_for_a_sample() -> None:
     """MetaKL's 5,661 questions 10 times, of the larger groups 6 further ones; the union's are its parts'."""
     amounts = Amounts(load_scale("paper"))
 
@@ -80,13 +80,13 @@ def test_an_endpoint_is_asked_for_no_answer_twice() -> None:
     assert asked("union") == 0
 
 
-def test_a_part_is_what_the_whole_has_of_its_domain() -> None:
+def test_sizes_of_parts_of_a_training_set() -> None:
     sizes = Amounts(load_scale("paper")).sizes
     assert sizes.trainset("metakl-math") == {"math": 1547}
     assert sum(sizes.trainset("metakl-8th").values()) == pytest.approx(708)
 
 
-def test_what_is_missing_is_named() -> None:
+def test_missing_key_of_expected_is_named() -> None:
     scale = load_scale("paper")
     without = scale.model_copy(update={"expected": scale.expected.model_copy(update={"items": {}})})
     with refused(path="paper", key="expected.items.aime24", expected="how many"):
@@ -95,7 +95,7 @@ def test_what_is_missing_is_named() -> None:
         Amounts(scale.model_copy(update={"expected": None})).sizes.groups("metakl")
 
 
-def test_models_of_one_shape_take_as_long() -> None:
+def test_models_of_one_shape_share_a_label() -> None:
     scale = load_scale("tiny")
     assert label(scale, "tiny-s") == label(scale, "tiny-s-instruct") == "64x3"
     assert label(scale, "tiny-m") != label(scale, "tiny-s")
@@ -115,7 +115,7 @@ def test_measured_rate_is_preferred_to_finished_jobs() -> None:
     assert rates.observed(other) is None and rates.assumed(other) is None
 
 
-def test_arithmetic_on_an_assumed_card() -> None:
+def test_assumed_rate_of_a_card() -> None:
     """A million trained tokens of length 0: 6 * (8,190,735,360 - 622,329,856 - 4,096) operations each.
 
     Less the embedding, which is looked up, and the last norm; at 35% of 312 TFLOP/s.

@@ -63,7 +63,7 @@ Shell command: gdpo claims
     ]
 
 
-def test_a_job_is_what_its_command_says() -> None:
+def test_job_has_the_step_and_runs_of_its_command() -> None:
     job = Job("gdpo train --scale micro --student s --trainset t --method a b --seeds 0 1 --log x", done=True)
     assert job.step == "train"
     assert [str(run) for run in job.runs] == ["s/t/a/0", "s/t/a/1", "s/t/b/0", "s/t/b/1"]
@@ -81,7 +81,7 @@ def test_job_time_is_summed_from_provenance(tmp_path) -> None:
     assert Job("gdpo train", done=False, outputs=("runs",)).measured() is None
 
 
-def test_jobs_are_snakemakes_own() -> None:
+def test_jobs_are_those_of_snakemake() -> None:
     """By rule, of all targets of micro: the dry run's own count, but for `all`, which runs nothing."""
     counted = re.findall(r"^(\w+) +(\d+)$", snakemake("-n", "all").partition("Job stats:")[2], re.MULTILINE)
     total = Counter({rule: int(count) for rule, count in counted})["total"] - 1
@@ -173,7 +173,7 @@ def test_kept_costs_of_the_scale_where_nothing_was_measured() -> None:
     assert (copied.time.seconds, copied.sources) == (0, {"light"})
 
 
-def test_kept_results_of_tiny_give_every_time_of_it() -> None:
+def test_kept_results_are_not_those_of_a_limited_scale() -> None:
     """A limited scale is not what the kept results are of."""
     job = Job("gdpo train --scale tiny --student tiny-s --trainset union --method sft --seeds 0")
     assert Planner(load_scale("tiny"), [job]).predict(job).sources == {"kept"}
