@@ -80,21 +80,12 @@ def answers(
 
     paths = {"question": labelled.question, "solution": labelled.answer}
     plain = {"reader": "fields", "fields": paths, "grader": "refusal", "instruction": "", "rows": limit}
-<<<<<<< HEAD
-    everything = read(labelled.source, source.model_copy(update=plain), mirror)
+    everything = load_source(labelled.source, source.model_copy(update=plain), mirror)
     chosen = {"all": everything.questions}
     if labelled.known == "safe":
-        usable = {question.id for question in read(labelled.source, source, mirror).questions}
+        usable = {question.id for question in load_source(labelled.source, source, mirror).questions}
         kept = [question for question in everything.questions if question.id in usable]
         if len(kept) < len(everything.questions):
-=======
-    found = load_source(known.source, source.model_copy(update=plain), mirror)
-    chosen = {"all": found.questions}
-    if known.known == "safe":
-        usable = {question.id for question in load_source(known.source, source, mirror).questions}
-        kept = [question for question in found.questions if question.id in usable]
-        if len(kept) < len(found.questions):
->>>>>>> room-h3
             chosen["kept"] = kept
     return everything.revision, chosen
 

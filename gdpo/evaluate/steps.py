@@ -200,11 +200,7 @@ def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
         return {}
     scale = layout.scale
     items = {name: read_records(layout.benchmark(name, split), Question) for name in scale.benchmarks}
-<<<<<<< HEAD
-    overlap = Overlap.of(scale, items)
-=======
-    tested = ItemIndex.from_scale(scale, items)
->>>>>>> room-h3
+    overlap = ItemIndex.from_scale(scale, items)
     prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
     matched = {(match.benchmark, match.item) for prompt in prompts for match in overlap.matches_prompt(prompt)}
     shared = Counter(benchmark for benchmark, _ in matched)

@@ -66,13 +66,8 @@ def catalogue() -> dict[str, Source]:
         try:
             sources[name] = Source.model_validate(entry)
         except ValidationError as error:
-<<<<<<< HEAD
             raise UserError(path=path, **first_problem(error, Source, f"sources.{name}")) from None
-    return found
-=======
-            raise UserError(f"sources.{name}.{first_problem(error, Source)}", path=path) from None
     return sources
->>>>>>> room-h3
 
 
 def mirror_dir(given: str | None, scale: Scale) -> Path | None:
