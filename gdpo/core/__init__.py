@@ -1,1 +1,1 @@
-"""What every room uses: errors, files, records, stored results, provenance, the terminal. Sees no other room."""
+"""What every room uses: errors, files, records, stored results, provenance, the terminal. Imports no other room."""

@@ -1,4 +1,4 @@
-"""How much memory a process holds and has held: resident on a CPU, the allocator's on CUDA; in bytes."""
+"""The device that models run on, and a process's memory in bytes: resident on a CPU, the allocator's on CUDA."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Module = TypeVar("Module", bound="nn.Module")
 
 
 def to_device(model: Module, device: str | torch.device) -> Module:
-    """`model`, moved to the memory of `device`; transformers hides the types of its own `to` behind a decorator."""
+    """`model`, moved to `device`. transformers hides the types of its own `to` behind a decorator."""
     return model.to(device)
 
 
 def default_device() -> str:
-    """Where models run: the GPU if there is one, else the CPU."""
+    """The device that models run on: `cuda` if there is a GPU, else `cpu`."""
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def device_name(device: str) -> str:
-    """Whose memory it is: the GPU's name, or `cpu`."""
+    """The name of the GPU, or `cpu`."""
     if device == "cuda":
         import torch
 
@@ -35,7 +35,7 @@ def device_name(device: str) -> str:
 
 
 def memory_held(device: str) -> int:
-    """Bytes held now; where the system does not say, the peak so far."""
+    """Bytes held now; the peak so far where the system does not tell."""
     if device == "cuda":
         import torch
 
@@ -49,7 +49,7 @@ def memory_held(device: str) -> int:
 
 
 def reset_peak_memory(device: str) -> None:
-    """Let the peak count from here; the system's own, of a process on a CPU, cannot."""
+    """Reset the peak counter of CUDA. The system's own, of a process on a CPU, cannot be reset."""
     if device == "cuda":
         import torch
 
@@ -57,7 +57,7 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """The most bytes held at once, since the process began or its CUDA peak was reset; 0 where the system is silent."""
+    """The most bytes held at once since the process began or its CUDA peak was reset; 0 if the system does not tell."""
     if device == "cuda":
         import torch
 

@@ -10,8 +10,8 @@ from typing import Any
 def fingerprint(settings: Any) -> str:
     """A short hash of resolved settings: the key of caches and the config hash of provenance.
 
-    What an entry is called in print (`display`) is no part of it: a new name must not train anything again. What
-    shows names hashes `Scale.names` beside.
+    The names that entries have in print (`display`) are left out: a new name must not train anything again. What shows
+    names also hashes `Scale.names`.
     """
     return hashlib.sha256(json.dumps(_plain(settings), sort_keys=True).encode()).hexdigest()[:16]
 

@@ -1,20 +1,22 @@
-"""Several processes on one run, as `accelerate launch` and `torchrun` start them: the first one writes, all wait."""
+"""Several processes on one run, as `accelerate launch` and `torchrun` start them. The first one writes, all wait."""
 
 from __future__ import annotations
 
 import os
 from datetime import timedelta
 
-# ours: a process may score a shard of the reference, or write a model, while the others wait; NCCL's ten minutes would
-# end the run. One that dies is seen by its launcher, which ends the others at once.
+# ours: a process may score a shard of the reference, or write a model, while the others wait. NCCL's ten minutes would
+# end the run. The launcher sees a process that dies, and ends the others at once.
 DISTRIBUTED_TIMEOUT = timedelta(hours=6)
 
 
 def processes() -> int:
+    """How many processes the run has."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def rank() -> int:
+    """The number of this process, from 0."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -23,10 +25,10 @@ def is_main_process() -> bool:
 
 
 def barrier() -> None:
-    """Return when every process is here."""
+    """Wait until every process has called this."""
     if processes() > 1:
         import torch
         from accelerate import PartialState
 
-        # The first call of a run sets how long every later exchange may take, the trainers' among them.
+        # The first call of a run sets the timeout of every later exchange, those of the trainers included.
         PartialState(cpu=not torch.cuda.is_available(), timeout=DISTRIBUTED_TIMEOUT).wait_for_everyone()

@@ -1,4 +1,4 @@
-"""The provenance beside every result: what was run, by which code, on what, from which seeds, and how long."""
+"""The provenance file of each result: the step, its code, settings, seeds, packages, hardware and time."""
 
 from __future__ import annotations
 
@@ -40,20 +40,20 @@ def provenance_path(result: Path) -> Path:
 
 
 def provenance_below(root: Path) -> list[Path]:
-    """The provenance of every result of a scale, in order.
+    """The provenance files of all results of a scale, sorted.
 
-    None of work/, where results came from, and of what a kill left half-written beside them
+    Those in work/, where results come from, are left out, and those of results that a kill left half-written
     (gdpo.core.files.replacing).
     """
-    found = ((path, path.relative_to(root).parts) for path in root.rglob("*provenance.json"))
+    files = ((path, path.relative_to(root).parts) for path in root.rglob("*provenance.json"))
     return sorted(
-        path for path, parts in found if parts[0] != "work" and not any(part.endswith(".partial") for part in parts)
+        path for path, parts in files if parts[0] != "work" and not any(part.endswith(".partial") for part in parts)
     )
 
 
 @contextmanager
 def recorded(result: Path, step: str, settings: Any, seeds: dict[str, int] | None = None) -> Iterator[dict]:
-    """Time the block that makes `result` and write its provenance; the block may add to the yielded mapping."""
+    """Time the block that makes `result`, and write its provenance; the block may add to the yielded mapping."""
     started, cpu = time.monotonic(), time.process_time()
     extra: dict[str, Any] = {}
     yield extra
@@ -90,13 +90,13 @@ def code_version() -> str:
 
 
 def _packages() -> dict[str, str]:
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _hardware() -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Keys kept out of what is said and stored: those of an endpoint, of the environment, and in addresses (ours).
+"""Masks keys in what is printed and stored: keys of an endpoint, of the environment, and in URLs.
 
-What a server, the Hub's client or pip says may repeat the key that it was sent, whole, in part or encoded.
+The messages of a server, of the Hub's client or of pip may repeat the key that they were sent, whole, in part or
+encoded.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Iterator
 from urllib.parse import quote
 
-MIN_KEY_LENGTH = 12  # ours: a shorter key is the placeholder of a local server, and may be a word of a reply
+MIN_KEY_LENGTH = 12  # ours: a shorter key is a local server's placeholder, and may be a word of a reply
 MASK = "***"
 _NAMES = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)S?$")  # of environment variables that hold one
 _USER = re.compile(r"(?<=://)[^/\s]+@")  # a password may hold an @ itself
@@ -22,7 +23,7 @@ _QUERY = re.compile(rf"(?<=[?&]){_NAMED}=[^&\s#]+", re.IGNORECASE)
 
 
 def masked(text: str, key: str) -> str:
-    """`text` without `key`, its URL and base64 forms, and any SECRET characters in a row of them."""
+    """`text` without `key`, its URL and base64 forms, and any MIN_KEY_LENGTH successive characters of them."""
     if len(key) < MIN_KEY_LENGTH:
         return text
     for form in _forms(key):
@@ -33,9 +34,10 @@ def masked(text: str, key: str) -> str:
 
 
 def scrubbed(text: str) -> str:
-    """`text` without the keys in environment variables named so, and without names, passwords and keys in URLs.
+    """`text` without the keys of the environment variables whose names say so, and without those in URLs.
 
-    A variable that names a file, such as SSL_KEY, holds no key: every path beside that file would be masked.
+    User names and passwords in URLs are masked too. A variable that names a file, such as SSL_KEY, holds no key: every
+    path beside that file would be masked.
     """
     for name, value in os.environ.items():
         if _NAMES.search(name) and not os.path.exists(value.strip()):
@@ -50,23 +52,23 @@ def _forms(key: str) -> Iterator[str]:
         yield quoted
     for before in range(3):
         data = b"\0" * before + key.encode()
-        # Six bits a character: the first ones mix with what stands before the key, the last with what follows.
+        # Each character is six bits: the first ones mix with what comes before the key, the last with what follows.
         form = base64.b64encode(data).decode()[(8 * before + 5) // 6 : 8 * len(data) // 6]
         if len(form) >= MIN_KEY_LENGTH:
             yield form
 
 
 def _without(text: str, form: str) -> str:
-    """`text` with each longest stretch of it that `form` has, from SECRET characters on, masked."""
-    kept, at = [], 0
+    """`text` with each longest stretch of it that is part of `form` masked, from MIN_KEY_LENGTH characters on."""
+    pieces, at = [], 0
     while at < len(text):
         end = at + MIN_KEY_LENGTH
         if text[at:end] not in form or end > len(text):
-            kept.append(text[at])
+            pieces.append(text[at])
             at += 1
             continue
         while end < len(text) and text[at : end + 1] in form:
             end += 1
-        kept.append(MASK)
+        pieces.append(MASK)
         at = end
-    return "".join(kept)
+    return "".join(pieces)

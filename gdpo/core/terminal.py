@@ -1,7 +1,7 @@
 """What a user sees while a step runs: short lines on the terminal, everything else in the step's log.
 
-What models and data sets wrote may hold control characters, which could move a terminal's cursor, change its title or
-hide text. Files keep them; a terminal is shown their escapes.
+Text of models and data sets may hold control characters, which could move a terminal's cursor, change its title or
+hide text. Files keep them; the terminal gets their escapes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def redirect(log: Path) -> None:
     """Send this process's stdout and stderr, libraries' progress bars included, to `log`.
 
     `say` still reaches the terminal, so that several steps at once stay readable. Of several processes on one step,
-    each but the first has a log of its own, LOG.RANK. The first tells how far it is beside its log
+    each but the first has a log of its own, LOG.RANK. The first one reports its progress beside its log
     (gdpo.core.progress).
     """
     global _terminal
@@ -47,29 +47,29 @@ def redirect(log: Path) -> None:
 
 
 def install_redaction() -> None:
-    """From here on no key is in what libraries log, nor in the traceback of an error that nobody caught."""
+    """Mask keys from here on in what libraries log and in the traceback of an uncaught error."""
 
-    def crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    def print_scrubbed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         sys.stderr.write(scrubbed("".join(traceback.format_exception(kind, error, trace))))
 
     logging.setLogRecordFactory(_scrubbed_record)
-    sys.excepthook = crashed
+    sys.excepthook = print_scrubbed
 
 
 def _scrubbed_record(*arguments: Any, **options: Any) -> logging.LogRecord:
     record = logging.LogRecord(*arguments, **options)
     try:
-        said = record.getMessage()
-    except Exception:  # its arguments do not fit, which logging itself would tell with all of them
-        said = f"{record.msg!r}, which its arguments do not fit"
-    record.msg, record.args = scrubbed(said), ()
-    if record.exc_info and record.exc_info[0]:  # what is in exc_text is what formatters take
+        message = record.getMessage()
+    except Exception:  # its arguments do not fit; logging would print that with all of them
+        message = f"{record.msg!r}, which its arguments do not fit"
+    record.msg, record.args = scrubbed(message), ()
+    if record.exc_info and record.exc_info[0]:  # formatters take exc_text
         record.exc_text = scrubbed("".join(traceback.format_exception(*record.exc_info))).rstrip("\n")
     return record
 
 
 def say(text: str) -> None:
-    """One line for the user, and the same line in the log where there is one; of several processes, the first's."""
+    """Print one line for the user, and the same line to the log where there is one. Only the first process prints."""
     if not process_group.is_main_process():
         return
     text = printable(scrubbed(text))
@@ -79,10 +79,10 @@ def say(text: str) -> None:
 
 
 def display(text: str) -> None:
-    """Print `text`, which may run over many lines, on stdout: what a step was called for."""
+    """Print `text`, a command's output of one or more lines, on stdout."""
     print(printable(text))
 
 
 def printable(text: str) -> str:
-    r"""`text` for a terminal: a control character stands as its escape, ESC as \x1b; tabs and line feeds stay."""
-    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    r"""`text` for a terminal: control characters become escapes, such as \x1b for ESC, but for tabs and line feeds."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

@@ -1,1 +1,1 @@
-"""GDPOTrainer, its objective and its data: group preference optimization, usable alone. Sees core only."""
+"""GDPOTrainer, its objective and its data: group preference optimization, usable alone. Imports core alone."""

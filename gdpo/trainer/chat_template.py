@@ -1,8 +1,9 @@
-"""Thoughts that a chat template opens by itself, and completions that are whole all the same.
+"""Completions of chat templates that open a thought by themselves.
 
 DeepSeek-R1-Distill's template ends every prompt with `<think>` and a newline, so that its models write from inside
-their thought. Everywhere else a completion is `<think>...</think>` and an answer: the tag is put back to what was
-generated (`whole`), and left out of what is trained on (`behind`). Templates that open nothing change nothing.
+their thought. Everywhere else a completion is `<think>...</think>` and an answer. So the tag is put back before what
+was generated (`restore_think`), and left out of what is trained on (`strip_open_think`). Templates that open no
+thought change nothing.
 """
 
 from __future__ import annotations
@@ -14,33 +15,33 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 OPEN, CLOSE = "<think>", "</think>"
-# As Qwen3's template writes it where thinking is switched off, and R1 itself where it does not think.
+# What Qwen3's template writes where thinking is switched off, and R1 itself where it does not think.
 NO_THOUGHT = "\n</think>\n\n"
 
 
 def rendered(tokenizer: PreTrainedTokenizerBase, conversation: list[dict[str, str]]) -> str:
-    """The text that an answer to `conversation` is written behind, by the tokenizer's chat template."""
+    """The text that the answer to `conversation` follows, by the tokenizer's chat template."""
     prompt = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
     assert isinstance(prompt, str)  # the other types are of token ids
     return prompt
 
 
 def opening(prompt: str) -> str:
-    """How a rendered prompt ends that leaves a thought open: the tag and the white space behind it; else nothing."""
-    found = re.search(rf"{OPEN}\s*\Z", prompt)
-    return found[0] if found else ""
+    """The end of a rendered prompt that leaves a thought open: the tag and the white space after it; else nothing."""
+    match = re.search(rf"{OPEN}\s*\Z", prompt)
+    return match[0] if match else ""
 
 
 def restore_think(prompt: str, generated: str) -> str:
-    """The completion that a model has given by writing `generated` behind the rendered `prompt`."""
+    """The completion of a model that wrote `generated` after the rendered `prompt`."""
     return opening(prompt) + generated
 
 
 def strip_open_think(prompt: str, completion: str) -> str:
-    """What of a whole `completion` stands behind the rendered `prompt`: the inverse of `whole`.
+    """What follows the rendered `prompt` in a `completion`: the inverse of `restore_think`.
 
-    Behind an open thought its opening tag is left out, and a completion that has no thought first closes it. One that
-    closes a thought without opening it stands behind such a prompt already.
+    After a prompt that opens a thought, the completion's opening tag is left out. A completion without a thought first
+    closes it. One that closes a thought without opening it already follows such a prompt.
     """
     opened, text = opening(prompt), completion.lstrip()
     if not opened:

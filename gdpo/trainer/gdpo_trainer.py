@@ -3,8 +3,8 @@
     trainer = GDPOTrainer("Qwen/Qwen3-0.6B", args=GDPOConfig("out"), train_dataset=groups)
     trainer.train()
 
-A row of `train_dataset` is a group: `prompt` (text or messages), `completions`, `rewards` (numbers). Each distinct
-completion is scored once per step by the policy, and once before training by the reference.
+A row of `train_dataset` is a group: `prompt` (text or messages), `completions`, `rewards` (numbers). The policy scores
+each distinct completion once per step, the reference once before training.
 """
 
 from __future__ import annotations
@@ -35,8 +35,9 @@ from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, drop
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.logprobs import completion_log_probs, is_adapted
+from gdpo.trainer.metrics import batch_sums, means
 from gdpo.trainer.model_setup import check_trainable, choose_collator, disable_dropout, load_policy
-from gdpo.trainer.objective import gdpo_loss, pair_weights
+from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
 from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
@@ -52,11 +53,11 @@ class GDPOTrainer(Parallel):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
-        model: the policy, or the path or Hub name to load it from. A `PeftModel` trains its adapter.
+        model: the policy, or the path or Hub name to load it from. Of a `PeftModel` the adapter is trained.
         ref_model: the reference; absent, the policy as it starts (a `PeftModel` with its adapter disabled).
-        args: absent, `GDPOConfig("gdpo")`.
-        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group
-            whose rewards are all equal has no pair, and is left out (`skipped_groups` counts them).
+        args: the settings; absent, `GDPOConfig("gdpo")`.
+        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group whose
+            rewards are all equal has no pair and is left out (`skipped_groups` counts these).
         eval_dataset: the same, for `evaluate`.
         processing_class: the tokenizer; absent, the policy's own.
         reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
@@ -64,11 +65,11 @@ class GDPOTrainer(Parallel):
         callbacks, optimizers: as `transformers.Trainer` takes them.
         peft_config: wraps `model` in this adapter.
 
-    Logs, beside the loss, `rewards/accuracies` and `rewards/margins` (over the loss's pairs, as DPO has them),
-    `log_ratios/best` and `log_ratios/worst` of each group, `kl` (half the squared log-ratio, Schulman's k2, on the
-    groups' completions and so off-policy: a trend rather than a level), `padding_share` of the tokens processed,
-    `useful_tokens_per_second` (completion tokens scored) and `num_tokens` (all but padding, over the whole training).
-    Raises DataError, a ValueError of one sentence, on rows that do not fit.
+    Logs, beside the loss: `rewards/accuracies` and `rewards/margins` over the loss's pairs, as DPO has them;
+    `log_ratios/best` and `log_ratios/worst` of each group; `kl`, half the squared log-ratio (Schulman's k2) on the
+    groups' completions, which is off-policy and so a trend rather than a level; `padding_share` of the tokens
+    processed; `useful_tokens_per_second`, completion tokens scored; and `num_tokens`, all but padding since training
+    began. Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
     """
 
     args: GDPOConfig
@@ -242,7 +243,7 @@ class GDPOTrainer(Parallel):
         trained = [p for p in model.parameters() if p.requires_grad]
         with adapted.disable_adapter() if adapted else contextlib.nullcontext():
             log_probs = run_in_wrapped_forward(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
-        if adapted:  # leaving the context makes every weight of the adapter trainable
+        if adapted:  # leaving the context has made every weight of the adapter trainable
             model.requires_grad_(False)
             for p in trained:
                 p.requires_grad_(True)
@@ -254,8 +255,8 @@ class GDPOTrainer(Parallel):
     def _log_probs(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
         """log pi of the batch's distinct completions, (C,): the sum over tokens.
 
-        What exceeds `max_activation_tokens` keeps no activations and is computed again in the backward pass. The
-        gradient through a completion's log-probability is the same either way.
+        What exceeds `max_activation_tokens` stores no activations and is computed again in the backward pass. The
+        gradient of a completion's log-probability is the same either way.
         """
         forwards = batch["forwards"]
         sizes = [forward["input_ids"].numel() for forward in forwards]
@@ -296,10 +297,10 @@ class GDPOTrainer(Parallel):
         rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
         objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage")}
         loss = gdpo_loss(log_ratios, rewards, mask, **objective)
-        self._measure(log_ratios.detach(), rewards, mask, inputs)
+        self._measure(log_ratios.detach(), rewards, mask, inputs["tokens"])
         if num_items_in_batch is not None:
-            # Processes' gradients are averaged, a step's parts summed: each group counts one in the step's total.
-            # In this order, since whole numbers divide to a float32.
+            # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
+            # step's total. In this order, since whole numbers divide to a float32.
             loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
 
@@ -321,7 +322,7 @@ class GDPOTrainer(Parallel):
         began = time.perf_counter()
         metrics = super().evaluate(eval_dataset, *args, **kwargs)
         if self._since is not None:
-            self._since += time.perf_counter() - began  # it is no time of training
+            self._since += time.perf_counter() - began  # evaluation does not count as training time
         return metrics
 
     def prediction_step(
@@ -339,30 +340,15 @@ class GDPOTrainer(Parallel):
 
     # The log
 
-    @torch.no_grad()
-    def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor, inputs: dict[str, Any]) -> None:
-        """Add the batch to the sums that `log` divides; nothing waits for the device here."""
+    def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor, tokens: dict[str, int]) -> None:
+        """Add the batch to the sums that `log` divides."""
         mode = "train" if self.model.training else "eval"
-        log_ratios = log_ratios.masked_fill(~mask, 0.0)
-        weights = pair_weights(rewards, mask, self.args.pairs)
-        gaps = log_ratios.unsqueeze(-1) - log_ratios.unsqueeze(-2)
-        best = rewards.masked_fill(~mask, -math.inf).argmax(-1, keepdim=True)
-        worst = rewards.masked_fill(~mask, math.inf).argmin(-1, keepdim=True)
-        added = {
-            "rewards/accuracies": (weights * (gaps > 0)).sum(),
-            "rewards/margins": self.args.beta * (weights * gaps).sum(),
-            "log_ratios/best": log_ratios.gather(-1, best).sum(),
-            "log_ratios/worst": log_ratios.gather(-1, worst).sum(),
-            "kl": (0.5 * log_ratios.square() * mask).sum(),
-            "completions": mask.sum(),
-            "groups": mask.any(-1).sum(),
-            **inputs["tokens"],
-        }
-        if mode == "train":
-            self._uncounted += inputs["tokens"]["real"]
         sums = self._sums[mode]
+        added = batch_sums(log_ratios, rewards, mask, tokens, beta=self.args.beta, pairs=self.args.pairs)
         for name, value in added.items():
             sums[name] = sums.get(name, 0) + value
+        if mode == "train":
+            self._uncounted += tokens["real"]
 
     def _update_token_count(self) -> None:
         """Add the tokens since the last call to the state's number, before it is logged or saved."""
@@ -378,14 +364,12 @@ class GDPOTrainer(Parallel):
                 values = self.accelerator.reduce(values.to(self.args.device), "sum")
             sums = dict(zip(self._sums[mode], values.tolist(), strict=True))
             self._sums[mode].clear()
-            means = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
-            means["kl"] = sums["kl"] / sums["completions"]
-            means["padding_share"] = 1 - sums["real"] / sums["processed"]
+            logged = means(sums)
             if mode == "train" and self._since is not None:
                 now = time.perf_counter()
-                means["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
+                logged["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
                 self._since = now
-            logs |= means if mode == "train" else {f"eval_{name}": value for name, value in means.items()}
+            logs |= logged if mode == "train" else {f"eval_{name}": value for name, value in logged.items()}
         if mode == "train":
             self._update_token_count()
             logs["num_tokens"] = self.state.num_input_tokens_seen

@@ -1,7 +1,7 @@
 """Log-probabilities of completions: only the tokens that count, each once, and never all logits at once.
 
-A forward pass (`gdpo.trainer.packing.Forward`) names the positions whose hidden state predicts a completion token. The
-model's body runs once; the head runs on those positions alone, in chunks whose logits fit in `max_logits` numbers.
+A forward pass (`gdpo.trainer.packing.Packing.forwards`) names the positions whose hidden states predict a completion's
+tokens. The model's body runs once. The head runs on those positions alone, in chunks of at most `max_logits` logits.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gdpo.trainer.packing import tree_mask
 if TYPE_CHECKING:
     from peft import PeftModel
 
-# 2^26 float32 logits are 256 MiB: 441 tokens at a vocabulary of 151,936. Ours.
+# ours: 2^26 float32 logits are 256 MiB, 441 tokens at a vocabulary of 151,936
 MAX_LOGITS = 1 << 26
 
 
@@ -47,8 +47,8 @@ def token_log_probs(
         hidden: (K, d), the states that predict.
         weight, bias: the head, (V, d) and (V,).
         targets: (K,) token ids.
-        max_logits: how many logits may be held at once. Where K V is more, logits are made chunk by chunk, and again
-            in the backward pass: memory then depends on neither K nor, for the logits, on V.
+        max_logits: how many logits may be in memory at once. Where K V is more, they are computed chunk by chunk, and
+            again in the backward pass. Memory then does not depend on K, nor that of the logits on V.
 
     Returns (K,), in float32, or in float64 where `hidden` is.
     """
@@ -63,7 +63,7 @@ def token_log_probs(
 
 
 def is_adapted(model: nn.Module) -> TypeGuard[PeftModel]:
-    """Whether `model` is one with an adapter; by its method, so that only who makes an adapter imports peft."""
+    """Whether `model` has an adapter. Its method tells, so that peft is imported only to make an adapter."""
     return hasattr(model, "disable_adapter")
 
 
@@ -83,10 +83,10 @@ _ADJOINING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def _adjoins(model: PreTrainedModel, head: nn.Linear) -> bool:
-    """Whether no layers stand between body and head, as they do in ModernBERT's decoder; asked once of a model."""
+    """Whether no layers are between body and head, as there are in ModernBERT's decoder; computed once for a model."""
     if model not in _ADJOINING:
-        known = {id(p) for part in (model.base_model, head) for p in part.parameters()}
-        _ADJOINING[model] = all(id(p) in known for p in model.parameters())
+        inside = {id(p) for part in (model.base_model, head) for p in part.parameters()}
+        _ADJOINING[model] = all(id(p) in inside for p in model.parameters())
     return _ADJOINING[model]
 
 
@@ -106,7 +106,7 @@ def _plain(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class _ChunkedLogProbs(torch.autograd.Function):
-    """Logits of `size` tokens at a time; the backward pass makes them again instead of keeping them.
+    """Logits of `size` tokens at a time. The backward pass computes them again, so that none are stored.
 
     With p = softmax(z), d log p_t / d z = onehot(t) - p.
     """

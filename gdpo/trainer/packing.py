@@ -1,8 +1,8 @@
 """From groups to forward passes: which tokens share a pass, a row, a prompt.
 
-A *row* is a prompt and one or more of its group's completions, side by side, each blind to the others; a *forward* is
-some rows of like length. Every distinct completion is scored exactly once, whatever the number of pairs. How rows and
-forwards are cut changes cost and padding, and a log-probability only by rounding.
+A *row* is a prompt and one or more of its group's completions, one after the other; none attends to another. A
+*forward* is some rows of like length. Every distinct completion is scored exactly once, whatever the number of pairs.
+How rows and forwards are cut changes cost and padding, and log-probabilities only by rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class PackedRow:
-    """A prompt and completions of it, with each completion's number in the batch."""
+    """A prompt and completions of it; `owners` are the completions' numbers in the batch."""
 
     prompt: list[int]
     completions: list[list[int]]
@@ -43,8 +43,8 @@ class Packing:
         share: put completions behind one copy of their prompt where that is cheaper ("auto"), always, or never.
         attention_tokens: the row length at which a layer's attention costs as much as its projections.
         window: the model's sliding window, if it has one: a longer row is not shared.
-        bucket: rows of like length share a forward, so that at most 5% of it is padding; else rows come as they lie.
-        padding_free: rows laid end to end in one row without padding, for attention that takes sequence bounds.
+        bucket: rows of like length share a forward, so that at most 5% of it is padding; else rows stay in order.
+        padding_free: all rows of a forward in one row without padding, for attention that takes sequence bounds.
     """
 
     pad_token_id: int
@@ -58,23 +58,22 @@ class Packing:
     def forwards(self, groups: Iterable[tuple[list[int], Sequence[list[int]]]]) -> tuple[int, list[dict[str, Tensor]]]:
         """The forward passes that score every completion of (prompt ids, completions' ids) once.
 
-        Before them comes how many tokens they hold without padding.
-
-        Each holds `input_ids` (N, T); where completions share a row, `segments` (N, T), which `tree_mask` makes a mask
-        of, and, there and in packed rows, `position_ids` (N, T). Else attention is causal and padding, at the end, is
-        seen by no token. `sources` (K,) are the flat positions whose hidden states predict the tokens `targets` (K,)
-        of the completions `owners` (K,), numbered as they come.
+        Returns the number of their tokens without padding, and the passes. Each pass has `input_ids` (N, T). Where
+        completions share a row it has `segments` (N, T), from which `tree_mask` makes a mask; there and in padding-free
+        rows it has `position_ids` (N, T). Elsewhere attention is causal, and no token attends to the padding, which is
+        at the end. `sources` (K,) are the flat positions whose hidden states predict the tokens `targets` (K,) of the
+        completions `owners` (K,), numbered in the order of `groups`.
         """
         rows: list[PackedRow] = []
         number = 0
         for prompt, completions in groups:
             rows += self._rows(prompt, completions, number)
             number += len(completions)
-        made = []
+        forwards = []
         for several in (False, True):
             alike = [row for row in rows if (len(row.completions) > 1) == several]
-            made += [self._forward(part, several) for part in self._buckets(alike)]
-        return sum(map(len, rows)), made
+            forwards += [self._forward(bucket, several) for bucket in self._buckets(alike)]
+        return sum(map(len, rows)), forwards
 
     def _rows(self, prompt: list[int], completions: Sequence[list[int]], first: int) -> list[PackedRow]:
         """A group's rows, as many completions to a row as is cheapest; `first` is the first completion's number."""
@@ -105,12 +104,12 @@ class Packing:
         for row in rows:
             wider = max(width, len(row))
             padded = wider * (len(buckets[-1]) + 1) if buckets else 0
-            kept = real + len(row)
-            taken = kept if self.padding_free else padded
-            waste = 0.0 if self.padding_free or not self.bucket else 1 - kept / max(padded, 1)
-            if buckets and taken <= self.max_tokens and waste <= PADDING:
+            unpadded = real + len(row)
+            size = unpadded if self.padding_free else padded
+            waste = 0.0 if self.padding_free or not self.bucket else 1 - unpadded / max(padded, 1)
+            if buckets and size <= self.max_tokens and waste <= PADDING:
                 buckets[-1].append(row)
-                real, width = kept, wider
+                real, width = unpadded, wider
             else:
                 buckets.append([row])
                 real = width = len(row)
@@ -140,10 +139,10 @@ class Packing:
                 segments += [segment] * len(completion)
                 place += len(completion)
             if not self.padding_free:
-                rest = width - len(row)
-                ids += [self.pad_token_id] * rest
-                positions += [0] * rest
-                segments += [-1] * rest
+                padding = width - len(row)
+                ids += [self.pad_token_id] * padding
+                positions += [0] * padding
+                segments += [-1] * padding
         shape = (1, width) if self.padding_free else (len(rows), width)
         forward = {
             "input_ids": torch.tensor(ids).view(shape),
@@ -159,8 +158,10 @@ class Packing:
 
 
 def tree_mask(segments: Tensor) -> Tensor:
-    """Who sees whom, (N, 1, T, T) bool from (N, T): a token sees what lies before it in the prompt (segment 0) and
-    in its own completion."""
+    """The attention mask, (N, 1, T, T) bool, of segments (N, T).
+
+    A token attends to the tokens before it in the prompt, which is segment 0, and in its own completion.
+    """
     row, column = segments.unsqueeze(-1), segments.unsqueeze(-2)
     causal = torch.ones(segments.shape[-1], segments.shape[-1], dtype=torch.bool, device=segments.device).tril()
     return (((column == 0) | (row == column)) & causal).unsqueeze(1)
@@ -209,7 +210,7 @@ def batch_by_tokens(groups: Sequence[dict[str, Any]], limit: int) -> Iterator[li
 
 
 def attention_tokens(config: PretrainedConfig, parameters: int) -> float:
-    """The row length at which attention costs as much as the projections of a model of so many body `parameters`.
+    """The row length at which attention costs as much as the projections of a model with `parameters` in its body.
 
     A layer multiplies 2 N / L numbers a token by its weights and 4 T d by the other tokens, so T = N / (2 L d).
     """
@@ -224,10 +225,10 @@ def attention_tokens(config: PretrainedConfig, parameters: int) -> float:
 class GroupCollator:
     """Joins groups into one batch in which every distinct completion is scored once.
 
-    `forwards` as `Packing.forwards` gives them; `index` (B, G) gives each completion's number, `mask` and `rewards`
-    are (B, G), `lengths` (C,) counts the distinct completions' tokens, `ref_log_probs` (C,) is there where rows hold
-    it. B groups of up to G completions, C distinct ones in all. `tokens` counts those `useful` (of completions),
-    `real` (with the prompts, as often as they are computed) and `processed` (with padding).
+    A batch has B groups of up to G completions, C distinct ones in all. `forwards` are those of `Packing.forwards`.
+    `index` (B, G) has each completion's number, `mask` and `rewards` are (B, G). `lengths` (C,) counts the tokens of
+    the distinct completions. `ref_log_probs` (C,) is there where the rows have it. `tokens` counts the `useful` ones
+    (of completions), the `real` ones (with prompts, as often as they are computed) and all `processed` (with padding).
     """
 
     packing: Packing

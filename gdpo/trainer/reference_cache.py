@@ -1,7 +1,7 @@
-"""The reference's log-probabilities: computed once, kept on disk under the hashes of what they depend on.
+"""The reference's log-probabilities: computed once, stored on disk under the hash of all that they depend on.
 
-The pass over the data is cut into shards of whole groups. A finished shard is renamed into place, so that a killed
-pass goes on where it stopped and a second run of the same reference on the same data reads instead of computing.
+The pass over the data is cut into shards of whole groups. A finished shard is renamed into place. So a killed pass
+resumes where it stopped, and a second run with the same reference and data reads the shards.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gdpo.trainer import compat
 from gdpo.trainer.logprobs import is_adapted
 
 VERSION = 1  # raised when what a shard holds changes its meaning
-SHARD_COMPLETIONS = 4096  # a shard's least size: minutes of a large model's time. Ours.
+SHARD_COMPLETIONS = 4096  # ours: the least size of a shard, minutes of a large model's time
 
 Groups = Sequence[dict[str, Any]]
 
@@ -42,9 +42,11 @@ def reference_log_probs(
     Args:
         groups: tokenized groups (`gdpo.trainer.dataset.tokenize_groups`).
         score: log pi_ref of the completions of some groups, (C,).
-        cache: the directory of this reference and these groups (`cache_key`); a shard lies there as
-            `shard-00000-of-00002.npy`. Every process must see it.
+        cache: the directory of this reference and these groups (`cache_key`), which every process must see. It has
+            a file such as `shard-00000-of-00002.npy` for each shard.
         rank, processes, wait: shards are dealt out to the processes, which wait for each other at the end.
+
+    Raises OSError where the directory cannot be written to, or lacks a shard that another process wrote.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -52,29 +54,29 @@ def reference_log_probs(
         raise OSError(f"ref_cache_dir: expected a directory to write to, found {cache}: {error}") from None
     shards = _shards(groups)
     paths = [cache / f"shard-{number:05}-of-{len(shards):05}.npy" for number in range(len(shards))]
-    mine = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
-    for number, i in enumerate(tqdm(mine, desc="Reference log-probs", unit="shard", disable=not mine or None)):
-        if len(mine) > 1:
-            report(number, len(mine), "shards of the reference")
+    missing = [i for i in range(rank, len(shards), processes) if _read(paths[i], shards[i]) is None]
+    for number, i in enumerate(tqdm(missing, desc="Reference log-probs", unit="shard", disable=not missing or None)):
+        if len(missing) > 1:
+            report(number, len(missing), "shards of the reference")
         values = score(shards[i]).cpu().numpy()
         with replacing(paths[i]) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     wait()
     column: list[list[float]] = []
     for path, shard in zip(paths, shards, strict=True):
-        held = _read(path, shard)
-        if held is None:
+        stored = _read(path, shard)
+        if stored is None:
             raise OSError(
                 f"{path}: expected a shard that another process wrote; "
                 "ref_cache_dir must be one directory that every process sees"
             )
-        values = iter(held.tolist())
+        values = iter(stored.tolist())
         column += [[next(values) for _ in group["sequences"]] for group in shard]
     return column
 
 
 def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Groups) -> str:
-    """The hash of all that the reference's log-probabilities depend on: weights, settings, token ids."""
+    """The hash of what the reference's log-probabilities depend on: weights, settings, token ids."""
     digest = hashlib.sha256(json.dumps([VERSION, settings], sort_keys=True, default=str).encode())
     for name, tensor in sorted(reference, key=lambda named: named[0]):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
@@ -86,7 +88,7 @@ def cache_key(reference: Iterable[tuple[str, Tensor]], settings: Any, groups: Gr
 
 
 def reference_parameters(model: nn.Module, aside: bool = True) -> list[tuple[str, Tensor]]:
-    """The weights that a model's reference is made of: all of them, or those below an adapter that is put aside."""
+    """The named weights of a model's reference: all of them, or those without an adapter where `aside` disables it."""
     named = model.state_dict(keep_vars=True).items()
     if not (aside and is_adapted(model)):
         return list(named)
@@ -95,7 +97,7 @@ def reference_parameters(model: nn.Module, aside: bool = True) -> list[tuple[str
 
 
 def _read(path: Path, shard: Groups) -> np.ndarray | None:
-    """What a shard holds; None where it is missing or damaged, and so to be scored."""
+    """The log-probabilities of a shard; None where its file is missing or damaged, and the shard must be scored."""
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):

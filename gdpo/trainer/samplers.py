@@ -1,7 +1,7 @@
-"""The order in which an epoch takes its items: one for all processes, and filled up so that each gets as many.
+"""The order in which an epoch takes its items: one for all processes, filled up so that each gets as many.
 
-accelerate would fill an epoch's last batches with its first items again, which then count twice. A blank counts
-nothing: it is scored, since every process must take part in every exchange of gradients, and no loss hears of it.
+accelerate would fill an epoch's last batches with its first items, which then count twice. Here a dummy item fills
+them. It is scored, since every process must take part in every exchange of gradients, and has zero weight in the loss.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class SeededShuffle(Sampler[int]):
 
 
 class EpochSampler(Protocol):
-    """A sampler that knows its length and its epoch: a `Shuffle`, or accelerate's."""
+    """A sampler with a length and an epoch: a `SeededShuffle`, or accelerate's."""
 
     def __len__(self) -> int: ...
 
@@ -43,26 +43,26 @@ class EpochSampler(Protocol):
 
 
 class FilledSampler(Sampler[int]):
-    """What `order` yields of its n items, then n, the place of a blank, up to a multiple of `multiple`."""
+    """The n items of `order` and then n, the index of the dummy, until their number is a multiple of `multiple`."""
 
     def __init__(self, order: EpochSampler, multiple: int):
-        self.order, self.blanks = order, -len(order) % multiple
+        self.order, self.dummies = order, -len(order) % multiple
 
     def __len__(self) -> int:
-        return len(self.order) + self.blanks
+        return len(self.order) + self.dummies
 
     def __iter__(self) -> Iterator[int]:
         yield from self.order
-        yield from [len(self.order)] * self.blanks
+        yield from [len(self.order)] * self.dummies
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
 
 
 def append_dummy_group(groups: Dataset) -> Dataset:
-    """`groups` and after them a group of no completions, with one short sequence for the model to score."""
-    row = min(groups, key=lambda group: len(group["prompt_ids"]) + len(group["sequences"][0]))
-    blank = row | {"sequences": row["sequences"][:1], "index": [], "rewards": []}
-    if "ref_log_probs" in row:
-        blank["ref_log_probs"] = [0.0]
-    return concatenate_datasets([groups, Dataset.from_list([blank], features=groups.features)])
+    """`groups` and then a group without completions, with one short sequence for the model to score."""
+    shortest = min(groups, key=lambda group: len(group["prompt_ids"]) + len(group["sequences"][0]))
+    dummy = shortest | {"sequences": shortest["sequences"][:1], "index": [], "rewards": []}
+    if "ref_log_probs" in shortest:
+        dummy["ref_log_probs"] = [0.0]
+    return concatenate_datasets([groups, Dataset.from_list([dummy], features=groups.features)])
