@@ -36,17 +36,24 @@ def train_run(
 ) -> dict[str, Any]:
     """Train the checkpoint at `base` by `method` on `groups`; write an ordinary checkpoint to `out`.
 
-    `work` holds the Trainer's checkpoints, from which a killed run goes on; it is removed at the end. `seed`
-    fixes the data's order, the adapter's start and the rollouts. With dtype bfloat16 the policy trains in
-    float32 under bfloat16 autocast and is saved in bfloat16; with mixed it autocasts where there is a GPU, and is
-    saved in float32; float64 serves exact comparisons. `reward_fn` is what trainer grpo learns from: a reward
-    function as TRL calls it, by keyword, with the column `id` of the groups' ids. `ref_cache` is where trainer
-    gdpo keeps its reference's log-probabilities, for all runs of one base and one set (absent: in `work`).
-    `watch` is looked at during training, its time left out of `seconds`.
+    Args:
+        base: the checkpoint of the untrained student.
+        method: the settings.
+        groups: completions with their rewards.
+        out: where the trained checkpoint goes.
+        work: where the Trainer's checkpoints go, from which a killed run resumes; removed at the end.
+        seed: fixes the data's order, the adapter's initial weights and the rollouts.
+        dtype: bfloat16 trains in float32 under bfloat16 autocast and saves in bfloat16; mixed uses autocast where there
+            is a GPU and saves in float32; float64 is for exact comparisons.
+        reward_fn: what trainer grpo learns from, called as TRL calls it, by keyword, with the groups' ids as column
+            `id`.
+        ref_cache: where trainer gdpo stores its reference's log-probabilities, for all runs of one base and one set;
+            absent, in `work`.
+        watch: measures validation reward during training; its time does not count in `seconds`.
 
-    Started in several processes (`gdpo.runtime.launch`), each calls this and the first writes.
+    In several processes (`gdpo.runtime.launch`) each calls this, and the first writes.
 
-    Returns what `measures` does. Raises UserError where no group is fit to train on.
+    Returns `run_metrics`. Raises UserError where no group can be trained on.
     """
     from transformers import set_seed
 
@@ -54,7 +61,7 @@ def train_run(
     from gdpo.students import common
     from gdpo.trainer.dataset import DataError
 
-    if method.group_size and method.trainer != "grpo":
+    if method.group_size and method.trainer != "grpo":  # whose group_size counts rollouts
         groups = [first_completions(group, method.group_size) for group in groups]
     rollouts = Rollouts(reward_fn) if reward_fn else None
     if watch and rollouts:
@@ -84,13 +91,14 @@ def train_run(
 def run_metrics(
     trainer: Trainer, seconds: float, counts: dict[str, int], completions: int, before: int
 ) -> dict[str, Any]:
-    """What a finished run tells of itself; `before` is the memory, in bytes, that was held when it began.
+    """The metrics of a finished run; `before` is the memory, in bytes, that the process held when it began.
 
-    `train_loss`, `steps`, `tokens` (of prompts and completions, padding apart), `seconds`; `counts`, which are `groups`
-    trained on, `skipped_groups` (nothing to learn from, such as equal rewards) and `too_long` (groups whose prompt
-    leaves no room for an answer in `max_length`, which no method sees); `processes`, `completions` (sampled while
-    training), `device` (cpu, or the GPU's name), `memory_mb` (`before` and at the `peak`: of this run on a GPU, of the
-    process so far on a CPU), `watch` (its entries, where there was one) and `log`, a list with a mapping per step.
+    `train_loss`, `steps`, `seconds`; `tokens` of prompts and completions without padding; the `counts`, which are
+    `groups` trained on, `skipped_groups` with nothing to learn from, such as equal rewards, and `too_long`, groups
+    whose prompt leaves no room for an answer in `max_length`, which no method trains on; `processes`; `completions`
+    sampled while training; `device`, which is cpu or the GPU's name; `memory_mb`, the memory `before` and at the
+    `peak`, of this run on a GPU and of the process so far on a CPU; `watch`, the entries of validation reward where it
+    was measured; and `log`, a list with a mapping per step.
     """
     from gdpo.core import device
     from gdpo.students.watch import split_log
@@ -105,7 +113,7 @@ def run_metrics(
         "processes": process_group.processes(),
         "completions": completions,
         "device": device.device_name(device.default_device()),
-        # A system counts the pages held only roughly, and may see more than at its own peak.
+        # A system counts resident pages only roughly, and may count more of them than at its own peak.
         "memory_mb": {
             "before": before // 2**20,
             "peak": max(before, device.peak_memory(device.default_device())) // 2**20,
@@ -117,18 +125,18 @@ def run_metrics(
 
 def first_completions(group: Group, size: int) -> Group:
     """`group` with its first `size` completions, as if no more had been sampled."""
-    kept = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
-    return group.model_copy(update=kept)
+    first = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
+    return group.model_copy(update=first)
 
 
 class Rollouts:
-    """A reward function that counts the completions all processes ask about, which the student has just sampled."""
+    """A reward function that counts the completions of all processes, which the student has just sampled."""
 
     def __init__(self, reward_fn: RewardFunction):
         self.reward_fn = reward_fn
         self.count = 0
-        self.__name__ = "reward"  # under which TRL logs it
+        self.__name__ = "reward"  # the name that TRL logs it by
 
     def __call__(self, prompts: list, completions: list, **columns: Any) -> list[float]:
-        self.count += len(completions) * process_group.processes()  # each has sampled as many
+        self.count += len(completions) * process_group.processes()  # each process has sampled as many
         return self.reward_fn(prompts=prompts, completions=completions, **columns)

@@ -1,4 +1,4 @@
-"""Direct preference optimization of each group's best completion against its worst, by TRL's DPOTrainer."""
+"""Direct preference optimization on each group's best and worst completion, by TRL's DPOTrainer."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def train(run: TrainingRun) -> tuple[DPOTrainer, int]:
     tokenizer = run.tokenizer()
     rows = []
     for group in tokenized_groups(run, tokenizer, smallest=2):
-        rewards, sequences = group["rewards"], [group["sequences"][place] for place in group["index"]]
+        rewards, sequences = group["rewards"], [group["sequences"][number] for number in group["index"]]
         best, worst = rewards.index(max(rewards)), rewards.index(min(rewards))
         if best != worst:
             rows.append(

@@ -1,8 +1,8 @@
 """How much a method's gradient differs between mini-batches (paper, table A3: gradient variance).
 
-Measured at the untrained student, whose weights stay as they are: E|g - mean g|^2 / E|g|^2, the share of a step's
-squared gradient that is noise, since two losses have different scales. 0: every mini-batch has the same gradient; 1:
-they have nothing in common. (With the noise scale B of arXiv 1812.06162 it is B / (B + batch size).)
+It is E|g - mean g|^2 / E|g|^2 at the untrained student, whose weights do not change: the share of a step's squared
+gradient that is noise. A share, since two losses have different scales. At 0 every mini-batch has the same gradient, at
+1 they have nothing in common. With the noise scale B of arXiv 1812.06162 it is B / (B + batch size).
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def _check_one_process(step: str) -> None:
 
 
 def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
-    """Tune an expert; what it was trained on and what that took, for its provenance. A killed call goes on."""
+    """Tune an expert, resuming a killed call; what it was trained on and its metrics, for its provenance."""
     from gdpo.students import train_run
     from gdpo.students.expert import draw
 
@@ -102,28 +102,28 @@ def _tune(scale: Scale, name: str, tuned: Tuned) -> dict[str, Any]:
     metrics.pop("log")
     drawn = ", ".join(f"{counts['drawn']} of {source}" for source, counts in sources.items())
     say(f"model {name}: {tuned.base} tuned on {metrics['groups']} gold solutions ({drawn})")
-    # What it was tuned on is part of what it is: other questions make another teacher.
+    # The questions are part of the teacher's hash: other questions make another teacher.
     return {"sources": sources, **metrics, "config_hash": fingerprint([scale.model_settings(name), groups])}
 
 
 def train(scale: Scale, runs: list[Run]) -> None:
     """Train each run and write its model, train log and provenance.
 
-    A finished run waits in work/, under the hash of all that it depends on, until the whole job is done: a
-    killed job of several seeds repeats none of them. Of several processes (`gdpo.runtime.launch`) the first one writes.
+    A finished run is in work/, under the hash of all that it depends on, until the whole job is done, so that a killed
+    job of several seeds repeats none of them. Of several processes (`gdpo.runtime.launch`) the first one writes.
     """
-    gc.freeze()  # every run's end collects garbage; what was imported takes a quarter second to walk and never is any
-    waiting = []
+    gc.freeze()  # each run's end collects garbage; walking the imported modules would take a quarter second each time
+    finished = []
     for number, run in enumerate(runs, start=1):
         progress.part(number, len(runs), "run")
-        waiting.append(_train_one(scale, run))
+        finished.append(_train_one(scale, run))
     if process_group.is_main_process():
-        for work in waiting:
+        for work in finished:
             shutil.rmtree(work, ignore_errors=True)
 
 
 def _train_one(scale: Scale, run: Run) -> Path:
-    """Train one run, or take it from its work directory, which is returned."""
+    """Train one run, or copy it from its work directory if it is finished; returns that directory."""
     from gdpo.students import train_run
 
     layout = Layout(scale)
@@ -135,8 +135,8 @@ def _train_one(scale: Scale, run: Run) -> Path:
     depends += [scale.watch] if layout.is_watched(run) else []
     work = layout.work / "train" / fingerprint([VERSION["train"], *depends])
     finished = work / "model"
-    done = provenance_path(finished).exists()  # which is written last: a kill may come before it
-    process_group.barrier()  # or a late process would find finished what an early one has just begun
+    done = provenance_path(finished).exists()  # it is written last, and a kill may come before
+    process_group.barrier()  # or a late process would take for finished what an early one has trained since
     if not done:
         training: dict[str, Any] = {
             "base": base,
@@ -146,7 +146,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "work": work / "checkpoints",
             "seed": run.seed,
             "dtype": scale.model(run.student).dtype,
-            # A comparison of times must not find what another run has paid for.
+            # Where times are compared, no run may use the reference's pass of another.
             "ref_cache": None if layout.is_watched(run) else layout.work / "reference",
             "watch": _watch(scale, run),
         }
@@ -157,7 +157,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
                 extra |= {"result": layout.run(run).as_posix(), "run": str(run), **metrics}
                 write_json(out / "train.json", {"run": run.__dict__, **metrics, "log": log})
         else:
-            train_run(out=finished, **training)  # which writes nothing here
+            train_run(out=finished, **training)  # it writes nothing in this process
     if process_group.is_main_process():
         with replacing(layout.run(run)) as out:
             shutil.copytree(finished, out, copy_function=os.link)
@@ -167,9 +167,9 @@ def _train_one(scale: Scale, run: Run) -> Path:
 
 
 def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:
-    """TRL's reward signature around our grader, for GRPO's rollouts; None for the methods that sample none.
+    """The grader as a reward function of TRL, for GRPO's rollouts; None for methods that sample none.
 
-    None too where imported groups have no answers.
+    None too for imported groups, whose questions have no answers.
     """
     if scale.method(run.method, run.student, run.trainset).trainer != "grpo":
         return None
@@ -195,15 +195,15 @@ def _rewards(scale: Scale, questions: list[Question], texts: list[str], lengths:
 
 
 def _watch(scale: Scale, run: Run) -> ValidationReward | None:
-    """What is looked at while a run of a comparison is trained: the first validation items of every benchmark."""
+    """Validation reward, on the first items of every benchmark, of a run that is compared; None for other runs."""
     layout = Layout(scale)
     if not layout.is_watched(run):
         return None
     from gdpo.students.common import padding_tokenizer
     from gdpo.students.watch import ValidationReward
 
-    asked = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
-    questions = [question for items in asked for question in items[: scale.watch.items]]
+    benchmarks = [read_records(layout.benchmark(name, "validation"), Question) for name in scale.benchmarks]
+    questions = [question for items in benchmarks for question in items[: scale.watch.items]]
     if not questions:  # a scale without validation items
         return None
     tokenizer = padding_tokenizer(layout.model(run.student))

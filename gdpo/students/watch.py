@@ -1,6 +1,6 @@
-"""Validation reward along training, with the clock stopped while it is taken (paper, table A3: convergence).
+"""Validation reward during training, with the clock stopped while it is measured (paper, table A3: convergence).
 
-The same for every method, so that an online and an offline one are compared by what their students answer.
+It is the same for every method, so that online and offline methods are compared by their students' answers.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class GeneratingModel(Protocol):
 
     def eval(self) -> object: ...
 
-    def generate(self, **given: Any) -> Tensor: ...
+    def generate(self, **options: Any) -> Tensor: ...
 
 
 @dataclass
 class ValidationReward(TrainerCallback):
     """Logs the mean reward of greedy answers to fixed questions: before training, every `every` steps, at the end.
 
-    `prompts` are rendered questions; `reward` gives each completion's reward from (texts, lengths in tokens, place of
-    the first one's prompt); `rollouts` counts what the student has sampled to learn from so far. The entries lie in
-    the trainer's log, and so in its checkpoints: step, `watch_seconds` (of training, watching excluded),
+    `prompts` are rendered questions. `reward` gives each completion's reward from (texts, lengths in tokens, index of
+    the first one's prompt). `rollouts` counts what the student has sampled to learn from so far. The entries are in the
+    trainer's log, and so in its checkpoints: step, `watch_seconds` of training without these measurements,
     `watch_completions`, `watch_reward`.
     """
 
@@ -61,7 +61,7 @@ class ValidationReward(TrainerCallback):
     started: float | None = field(default=None, init=False)
 
     def start_clock(self) -> None:
-        """From here seconds count: what a method prepares, such as its reference's pass, is part of its time."""
+        """Start counting seconds. What a method prepares, such as its reference's pass, is part of its time."""
         self.started = time.perf_counter()
 
     def on_train_begin(
@@ -69,21 +69,21 @@ class ValidationReward(TrainerCallback):
     ) -> None:
         before = [entry for entry in state.log_history if f"{PREFIX}seconds" in entry]
         self._sampled, self._stopped = 0, 0.0
-        if before:  # a resumed run goes on counting
+        if before:  # a resumed run continues the counts
             self._sampled = int(before[-1][f"{PREFIX}completions"])
             self.started = time.perf_counter() - before[-1][f"{PREFIX}seconds"]
         elif self.started is None:
             self.start_clock()
         if not before:
-            self._look(state, model)
+            self._measure(state, model)
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, model: Any = None, **_: Any
     ) -> None:
         if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._look(state, model)
+            self._measure(state, model)
 
-    def _look(self, state: TrainerState, model: GeneratingModel) -> None:
+    def _measure(self, state: TrainerState, model: GeneratingModel) -> None:
         assert self.started is not None  # since training began
         now = time.perf_counter()
         entry = {"step": state.global_step, f"{PREFIX}seconds": now - self.started - self._stopped}
@@ -93,7 +93,7 @@ class ValidationReward(TrainerCallback):
         self._stopped += spent
         self.paused += spent
 
-    @torch.no_grad()  # not inference_mode, whose tensors sharded weights cannot be gathered into for training again
+    @torch.no_grad()  # not inference_mode: sharded weights cannot be gathered into its tensors to train on
     def _mean_reward(self, model: GeneratingModel) -> float:
         training = model.training
         model.eval()
@@ -114,7 +114,7 @@ class ValidationReward(TrainerCallback):
                 input_ids=inputs["input_ids"],
                 attention_mask=inputs["attention_mask"],
                 do_sample=False,
-                synced_gpus=isinstance(model, FSDPModule),  # all processes must make as many passes
+                synced_gpus=isinstance(model, FSDPModule),  # every process must make as many passes
                 max_new_tokens=self.max_new_tokens,
                 pad_token_id=self.tokenizer.pad_token_id,
             )
@@ -124,7 +124,7 @@ class ValidationReward(TrainerCallback):
 
 
 def split_log(log: list[dict]) -> tuple[list[dict], list[dict]]:
-    """A trainer's log without what was watched, and what was watched: step, seconds, completions, reward."""
+    """A trainer's log without validation rewards, and these by themselves: step, seconds, completions, reward."""
     watched = [entry for entry in log if f"{PREFIX}seconds" in entry]
     rest = [entry for entry in log if f"{PREFIX}seconds" not in entry]
     return rest, [{key.removeprefix(PREFIX): value for key, value in entry.items()} for entry in watched]

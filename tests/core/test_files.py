@@ -13,7 +13,7 @@ from gdpo.core.records import Question, Skills, normalised, read_records
 from tests.refusal import refused
 
 
-def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
+def test_failed_write_keeps_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     write_text(path, "old")
     with pytest.raises(RuntimeError), replacing(path) as temporary:
@@ -23,7 +23,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_rubbish(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_a_directory_is_replaced_as_a_whole(tmp_path):
+def test_replacing_replaces_a_whole_directory(tmp_path):
     path = tmp_path / "d"
     for name in ("first", "second"):
         with replacing(path) as temporary:
@@ -32,7 +32,7 @@ def test_a_directory_is_replaced_as_a_whole(tmp_path):
     assert [p.name for p in path.iterdir()] == ["second"]
 
 
-def test_a_kill_while_a_directory_is_replaced_leaves_no_half_of_the_old_one(tmp_path, monkeypatch):
+def test_kill_while_replacing_a_directory_keeps_the_old_one_whole(tmp_path, monkeypatch):
     """Killed at the second of two renames: the old one is whole, under a name that nothing reads."""
     path = tmp_path / "d"
     write_text(path / "first", "1")
@@ -53,7 +53,7 @@ def test_a_kill_while_a_directory_is_replaced_leaves_no_half_of_the_old_one(tmp_
     assert seen == [{f"{before}.partial": ["third"], f"{before}.old.partial": ["first", "second"]}]
 
 
-def test_what_a_killed_process_of_the_same_number_had_begun_is_not_taken_over(tmp_path):
+def test_replacing_removes_the_partial_of_a_killed_process_with_the_same_pid(tmp_path):
     """In a container numbers come again, so what it left stands under this process's temporary name."""
     path = tmp_path / "d"
     write_text(tmp_path / f".d.{os.getpid()}.partial" / "model-00003-of-00003.safetensors", "half")
@@ -79,19 +79,19 @@ GOOD = '{"id": "1", "domain": "math", "source": "s", "question": "x", "answer": 
         ),
     ],
 )
-def test_a_bad_line_is_named(tmp_path, line, fields):
+def test_read_records_names_a_bad_line(tmp_path, line, fields):
     path = tmp_path / "q.jsonl"
     path.write_text(f"{GOOD}\n{line}\n")
     with refused(path=path, line=2, **fields):
         read_records(path, Question)
 
 
-def test_a_missing_file_is_named(tmp_path):
+def test_read_jsonl_names_a_missing_file(tmp_path):
     with refused(path="none.jsonl", problem="no such file"):
         list(read_jsonl(tmp_path / "none.jsonl"))
 
 
-def test_a_torn_last_line_is_cut_off_and_odd_characters_part_no_line(tmp_path):
+def test_finished_rows_cuts_off_a_torn_last_line_and_keeps_line_separators(tmp_path):
     """A line separator within a text is no end of a line; a kill may tear even a character (here é)."""
     path = tmp_path / "cache.jsonl"
     assert finished_rows(path) == []
@@ -101,7 +101,7 @@ def test_a_torn_last_line_is_cut_off_and_odd_characters_part_no_line(tmp_path):
     assert path.read_bytes() == whole
 
 
-def test_questions_that_differ_in_an_operator_are_different_questions():
+def test_normalised_keeps_operators():
     assert normalised("What is 3 + 5?") == normalised("what is  3+5")
     assert normalised("3 + 5") != normalised("3 - 5")
 
@@ -117,7 +117,7 @@ def test_questions_that_differ_in_an_operator_are_different_questions():
         ("refusal", "", [], True),
     ],
 )
-def test_a_question_can_be_graded(grader, answer, choices, fits):
+def test_question_answer_fits_its_grader(grader, answer, choices, fits):
     def made():
         return Question(id="q", domain="math", source="s", question="x", answer=answer, grader=grader, choices=choices)
 
@@ -128,7 +128,7 @@ def test_a_question_can_be_graded(grader, answer, choices, fits):
             made()
 
 
-def test_a_skill_has_a_name():
+def test_skills_refuse_a_blank_name():
     with pytest.raises(ValidationError):
         Skills(id="q", skills={" ": "why"})
     assert Skills(id="q", skills={"a b": ""}).skills == {"a b": ""}

@@ -45,7 +45,7 @@ def told(log, clock, done, total, what):
     return progress.read(log)
 
 
-def test_a_report_is_read_as_it_was_told(log, clock):
+def test_read_returns_the_last_report(log, clock):
     assert progress.read(log) is None
     assert told(log, clock, 120, 200, "answers") == Progress(120, 200, "answers")
     progress.part(2, 3, "run")
@@ -54,7 +54,7 @@ def test_a_report_is_read_as_it_was_told(log, clock):
     assert told(log, clock, 2, 200, "answers") == Progress(2, 200, "answers")
 
 
-def test_the_file_is_replaced_at_most_twice_a_second(log, clock):
+def test_report_writes_at_most_twice_a_second(log, clock):
     assert told(log, clock, 1, 9, "steps") == Progress(1, 9, "steps")
     clock.now += progress.SECONDS / 2
     progress.report(2, 9, "steps")
@@ -64,14 +64,14 @@ def test_the_file_is_replaced_at_most_twice_a_second(log, clock):
     assert progress.read(log) == Progress(3, 9, "steps")
 
 
-def test_a_step_without_a_log_tells_nothing(tmp_path, clock, monkeypatch):
+def test_report_without_a_log_writes_nothing(tmp_path, clock, monkeypatch):
     monkeypatch.chdir(tmp_path)
     told(tmp_path / "step.log", clock, 1, 2, "steps")
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("fails", ["os.replace", "pathlib.Path.write_text"])
-def test_a_full_disk_ends_no_step_and_leaves_nothing_half_written(log, clock, monkeypatch, fails):
+def test_report_on_a_full_disk_is_no_error_and_leaves_no_partial_file(log, clock, monkeypatch, fails):
     assert told(log, clock, 1, 9, "steps")
 
     def full(*_, **__):
@@ -85,12 +85,12 @@ def test_a_full_disk_ends_no_step_and_leaves_nothing_half_written(log, clock, mo
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "7", '{"done": 1}', '{"done": {}, "total": 2, "what": "x", "part": ""}']
 )
-def test_a_file_that_is_none_of_ours_says_nothing(tmp_path, text):
+def test_read_ignores_a_file_of_another_format(tmp_path, text):
     progress.file_of(tmp_path / "step.log").write_text(text)
     assert progress.read(tmp_path / "step.log") is None
 
 
-def test_what_an_earlier_process_told_is_not_taken_for_this_ones(log, clock):
+def test_read_ignores_an_earlier_process(log, clock):
     assert told(log, clock, 1, 9, "steps")
     written = progress.file_of(log).stat().st_mtime
     assert progress.read(log, since=written - 1) == Progress(1, 9, "steps")
@@ -111,14 +111,14 @@ print(progress.read(Path("logs/step.log")))
 
 
 @pytest.mark.parametrize(("ends", "code"), [("", 0), ("sys.exit(2)", 2), ("raise KeyError('crash')", 1)])
-def test_a_step_tells_beside_its_log_and_removes_the_file_however_it_ends(tmp_path, ends, code):
+def test_step_reports_beside_its_log_and_removes_the_file_however_it_ends(tmp_path, ends, code):
     done = subprocess.run([sys.executable, "-c", STEP.format(ends=ends)], cwd=tmp_path)
     assert done.returncode == code
     assert "Progress(done=1, total=2, what='steps'" in (tmp_path / "logs/step.log").read_text()
     assert [path.name for path in (tmp_path / "logs").iterdir()] == ["step.log"]
 
 
-def test_of_several_processes_the_first_one_tells(tmp_path):
+def test_only_the_first_of_several_processes_reports(tmp_path):
     for rank, told_ in [("0", "Progress(done=1"), ("1", "None")]:
         log = tmp_path / "logs" / ("step.log" if rank == "0" else "step.log.1")
         step = [sys.executable, "-c", STEP.format(ends="")]
@@ -127,7 +127,7 @@ def test_of_several_processes_the_first_one_tells(tmp_path):
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_batches_tell_how_many_entries_are_there(tmp_path, monkeypatch, kept):
+def test_resumable_batches_reports_finished_entries(tmp_path, monkeypatch, kept):
     """Three batches of two, two and one of five answers; where the first was kept by a killed call, it counts."""
     reports = []
     monkeypatch.setattr("gdpo.core.files.report", lambda *given: reports.append(given))
@@ -140,7 +140,7 @@ def test_batches_tell_how_many_entries_are_there(tmp_path, monkeypatch, kept):
     assert reports == [(count, 5, "made up answers") for count in counts]
 
 
-def test_graded_answers_are_told_where_that_is_asked_for(monkeypatch):
+def test_grade_many_reports_only_on_request(monkeypatch):
     reports = []
     monkeypatch.setattr("gdpo.grading.grade.report", lambda *given: reports.append(given))
     monkeypatch.setattr("gdpo.grading.grade.math_verdict", lambda item: "right")

@@ -62,7 +62,7 @@ def test_a_process_that_sees_several_gpus_is_refused(monkeypatch):
     assert cut() == (4, 1)
 
 
-def test_processes_wait_longer_than_a_shard_of_the_reference_takes(monkeypatch):
+def test_barrier_sets_the_timeout_of_all_exchanges(monkeypatch):
     """The first call makes the group of processes, whose patience nothing changes afterwards."""
     asked = []
 
@@ -101,7 +101,7 @@ def test_rollouts_are_shared_evenly(monkeypatch):
 
 
 @pytest.mark.parametrize("step", ["model", "noise"])
-def test_what_runs_in_one_process(step, monkeypatch):
+def test_step_refuses_several_processes(step, monkeypatch):
     from gdpo.students import steps
 
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -109,19 +109,19 @@ def test_what_runs_in_one_process(step, monkeypatch):
         getattr(steps, step)(None, None)
 
 
-def test_forward_is_of_trainer_gdpo():
+def test_forward_settings_belong_to_trainer_gdpo():
     with pytest.raises(ValidationError, match="'forward' belongs to trainer gdpo"):
         method(trainer="sft", objective=None, forward=Forward(max_logits=1))
 
 
-def test_forward_has_the_names_of_the_trainer():
+def test_forward_settings_are_named_as_in_gdpo_config():
     from gdpo.trainer.gdpo_trainer import GDPOConfig
 
     assert set(Forward.model_fields) <= set(GDPOConfig.__dataclass_fields__)
     assert all(value is None for value in Forward().model_dump().values())  # so that GDPOConfig's defaults hold
 
 
-def test_forward_reaches_the_trainer(student, groups, tmp_path, monkeypatch):
+def test_forward_settings_reach_the_trainer(student, groups, tmp_path, monkeypatch):
     from gdpo.students import gdpo
 
     seen = []

@@ -38,7 +38,7 @@ def tuned(**changes) -> Tuned:
     return Tuned(**given | changes)
 
 
-def test_what_is_drawn_has_a_gold_completion_and_comes_from_its_sources():
+def test_draw_takes_gold_questions_of_the_sources_by_seed():
     """q0 to q5 and the lettered q8 are golden and of the sources: seven, of which four, or all of them, are drawn."""
     groups, counts = draw(POOL, tuned(questions=99))
     assert [group.id for group in groups] == [*(f"q{number}" for number in range(6)), "q8"]
@@ -52,7 +52,7 @@ def test_what_is_drawn_has_a_gold_completion_and_comes_from_its_sources():
     assert {name for ids in drawn for name in ids} == {group.id for group in groups}  # nobody is left out always
 
 
-def test_a_pool_without_gold_is_one_sentence():
+def test_draw_refuses_a_pool_without_gold():
     with refused(key="tuned.sources", found="no question with a gold solution in refused"):
         draw(POOL, tuned(sources=["refused"]))
 
@@ -94,7 +94,7 @@ def test_an_expert_is_an_ordinary_checkpoint(scale, student):
     assert not (Layout(scale).work / "model").exists() or not list((Layout(scale).work / "model").iterdir())
 
 
-def test_a_killed_expert_goes_on(scale, monkeypatch):
+def test_killed_expert_resumes(scale, monkeypatch):
     """Killed at step 2 of 2, and made again from the checkpoint after step 1: the same bytes as in one go."""
     from transformers import TrainerCallback
 
@@ -120,13 +120,13 @@ def test_a_killed_expert_goes_on(scale, monkeypatch):
     assert (Layout(scale).model("expert") / "model.safetensors").read_bytes() == whole
 
 
-def test_what_has_no_gold_names_the_expert(scale):
+def test_expert_without_gold_is_named(scale):
     write_records(Layout(scale).decontaminated, POOL[-1:])
     with refused(key="models.expert.tuned.sources", found="no question"):
         make_model(scale, "expert")
 
 
-def test_an_expert_waits_for_its_base_and_the_pool(tmp_path):
+def test_expert_depends_on_its_base_and_the_pool(tmp_path):
     from tests.workflow.test_own_scales import jobs, planned
     from tests.workflow.test_own_scales import scale as written
 

@@ -121,7 +121,7 @@ def test_two_processes_train_what_one_trains(name, strategy, trained):
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_log_ratios_start_at_nought_in_bfloat16(strategy, trained):
+def test_log_ratios_start_at_zero_in_bfloat16(strategy, trained):
     """Sharded weights compute as the reference did before they were dealt out; before the first step both are one."""
     log = json.loads((trained / strategy / "gdpo-half.json").read_text())["log"]
     assert (log[0]["loss"], log[0]["kl"]) == (-0.5, 0.0) and log[-1]["kl"] > 1e-3
@@ -133,7 +133,7 @@ def test_log_ratios_start_at_nought_in_bfloat16(strategy, trained):
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_an_adapters_reference_computes_as_its_policy_in_bfloat16(strategy, trained):
+def test_dpo_adapter_margins_start_near_zero_in_bfloat16(strategy, trained):
     """Before the first step TRL's two differ by how their batches are padded, and sharded by nothing more."""
     logs = [json.loads((trained / where / "dpo-lora-half.json").read_text())["log"] for where in ("one", strategy)]
     assert logs[1][0]["rewards/margins"] == pytest.approx(logs[0][0]["rewards/margins"], abs=1e-6)
@@ -142,7 +142,7 @@ def test_an_adapters_reference_computes_as_its_policy_in_bfloat16(strategy, trai
 
 @pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES)
-def test_what_is_watched_is_what_one_process_sees(strategy, trained):
+def test_validation_reward_is_the_same_in_several_processes(strategy, trained):
     """Sharded weights answer in the middle of training, and train on."""
     one, two = (json.loads((trained / w / "gdpo-watched.json").read_text())["watch"] for w in ("one", strategy))
     seen = [(entry["step"], entry["reward"]) for entry in one]
@@ -161,7 +161,7 @@ def test_rollouts_are_shared(strategy, trained):
     assert distance(trained / strategy / "grpo", trained / "base") > 1e-6
 
 
-def test_passes_are_planned_alike():
+def test_recompute_plan_is_the_same_in_every_process():
     """Sizes 3, 3, 3 here and 5, 1 there, limit 5: both make three, and compute again from the second on."""
     others = [[3, 3, 3], [5, 1]]
     assert recompute_plan([3, 3, 3], 5, lambda mine: [mine]) == [False, True, True]

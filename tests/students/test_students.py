@@ -143,7 +143,7 @@ def test_blank_completions_are_left_out(student, groups, tmp_path):
 
 
 @pytest.mark.parametrize("trainer", ["dpo", "gdpo"])
-def test_nothing_to_learn_from(trainer, student, groups, tmp_path):
+def test_groups_without_a_pair_are_refused(trainer, student, groups, tmp_path):
     with refused(key=trainer, found="none", expected="two different rewards"):
         train(student, groups[-1:], tmp_path, method(trainer))
 
@@ -162,7 +162,7 @@ def test_a_prompt_too_long_is_left_out_and_counted(trainer, student, groups, tmp
         train(student, groups, tmp_path, method(trainer, max_length=4))
 
 
-def test_what_pairs_need_is_counted_alike(student, groups, tmp_path):
+def test_dpo_and_gdpo_skip_the_same_groups(student, groups, tmp_path):
     """Room for two tokens of each answer: "1 2 3" and "1 2 4" are then the same, and their group has no pair."""
     same = {"completions": ["1 2 3", "1 2 4"], "rewards": [1.0, 0.0], "parts": [], "id": "q-same"}
     chosen = [*groups, groups[0].model_copy(update=same)]
@@ -198,7 +198,7 @@ def test_mixed_computes_in_bfloat16_on_a_gpu(student, groups, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("lora", [None, Lora(r=2, alpha=4)])
-def test_goes_on_from_a_checkpoint(lora, student, groups, tmp_path, monkeypatch):
+def test_killed_run_resumes_from_its_checkpoint(lora, student, groups, tmp_path, monkeypatch):
     """A run killed at step 3 of 4 and started again ends where an uninterrupted one does."""
     from transformers import TrainerCallback
 
@@ -226,7 +226,7 @@ def test_goes_on_from_a_checkpoint(lora, student, groups, tmp_path, monkeypatch)
     assert metrics["steps"] == 4 and len(metrics["log"]) == 4
 
 
-def test_training_tells_its_steps(student, groups, tmp_path, monkeypatch):
+def test_training_reports_its_steps(student, groups, tmp_path, monkeypatch):
     """8 groups in batches of 4 for 2 epochs are 4 steps."""
     told = []
     monkeypatch.setattr("gdpo.students.common.report", lambda *given: told.append(given))

@@ -37,7 +37,7 @@ def watch(student, groups, every: int = 1) -> ValidationReward:
 
 
 @pytest.mark.parametrize("trainer", ["grpo", "gdpo"])
-def test_a_watched_run_ends_where_an_unwatched_one_does(trainer, student, groups, tmp_path):
+def test_validation_reward_does_not_change_training(trainer, student, groups, tmp_path):
     plain, weights = train(student, groups, tmp_path, method(trainer))
     looked = watch(student, groups, every=3)
     metrics, same = train(student, groups, tmp_path, method(trainer), "watched", watch=looked)
@@ -54,7 +54,7 @@ def test_a_watched_run_ends_where_an_unwatched_one_does(trainer, student, groups
     assert metrics["memory_mb"]["peak"] >= metrics["memory_mb"]["before"] > 0
 
 
-def test_the_clock_stands_while_the_student_is_watched(student, groups, tmp_path, monkeypatch):
+def test_validation_reward_stops_the_clock(student, groups, tmp_path, monkeypatch):
     """Looking takes 100 of the test's seconds each time; a step takes 1."""
     clock = [0.0]
     monkeypatch.setattr("gdpo.students.watch.time.perf_counter", lambda: clock[0])
@@ -85,7 +85,7 @@ def test_the_clock_stands_while_the_student_is_watched(student, groups, tmp_path
     assert (state.log_history[-1]["watch_seconds"], state.log_history[-1]["watch_completions"]) == (3, 12)
 
 
-def test_what_was_watched_is_told_from_the_log():
+def test_split_log():
     log = [{"step": 0, "watch_seconds": 1.0, "watch_completions": 0, "watch_reward": 0.5}, {"step": 1, "loss": 2.0}]
     assert split_log(log) == ([log[1]], [{"step": 0, "seconds": 1.0, "completions": 0, "reward": 0.5}])
 
@@ -131,7 +131,7 @@ def test_too_few_groups_for_noise_are_named(student, groups, tmp_path):
         gradients(run, batches=8, size=2)
 
 
-def test_a_scale_with_too_few_groups_goes_on_without_noise(student, groups, tmp_path, monkeypatch):
+def test_noise_step_without_enough_groups_writes_no_number(student, groups, tmp_path, monkeypatch):
     """The file is there, since the workflow waits for it, and says why it has no number."""
     monkeypatch.chdir(tmp_path)
 
@@ -151,7 +151,7 @@ def test_a_scale_with_too_few_groups_goes_on_without_noise(student, groups, tmp_
     assert found == {"noise": None, "why": "too few"}
 
 
-def test_a_group_may_be_seen_in_part(student, groups, tmp_path):
+def test_group_size_trains_on_the_first_completions(student, groups, tmp_path):
     """Trained on the first two of four completions, as on groups of two; rollouts are another matter."""
     halved = [first_completions(group, 2) for group in groups]
     assert halved[1].completions == groups[1].completions[:2]

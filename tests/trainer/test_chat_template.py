@@ -41,19 +41,19 @@ def test_only_a_tag_at_the_end_opens_a_thought(prompt, found):
         ("Two.\n</think>\n\n4", "Two.\n</think>\n\n4"),
     ],
 )
-def test_what_stands_behind_an_open_thought(completion, rest):
+def test_strip_open_think(completion, rest):
     assert strip_open_think(OPENED, completion) == rest
     assert strip_open_think("2 + 2?", completion) == completion
     assert restore_think("2 + 2?", completion) == completion
 
 
 @pytest.mark.parametrize("generated", ["Two.\n</think>\n\n4", "\n\tTwo.</think>4", "Two and", "", "\n</think>\n\n4"])
-def test_what_was_generated_is_what_is_trained_on(generated):
+def test_strip_open_think_inverts_restore_think(generated):
     assert restore_think(OPENED, generated) == "<think>\n" + generated
     assert strip_open_think(OPENED, restore_think(OPENED, generated)) == generated
 
 
-def test_an_answer_without_a_thought_follows_an_empty_one():
+def test_skip_thinking_ends_in_an_empty_thought():
     assert skip_thinking(OPENED) == OPENED + "\n</think>\n\n"
     assert skip_thinking(OPENED) + "4" == OPENED + strip_open_think(OPENED, "4")
     assert skip_thinking("2 + 2?") == "2 + 2?"

@@ -37,7 +37,7 @@ def answer(text: str) -> list[dict[str, str]]:
 # Tokens
 
 
-def test_text_is_a_prompt_and_ended_completions(tokenizer):
+def test_tokenize_groups_of_text(tokenizer):
     """Digits are words 7 to 16, "+" is 5, the end is 1."""
     (group,) = tokenize_groups([TEXT_ROW], tokenizer)
     assert group == {
@@ -49,7 +49,7 @@ def test_text_is_a_prompt_and_ended_completions(tokenizer):
     }
 
 
-def test_completions_end_once(tokenizer):
+def test_completion_ids_end_with_one_eos(tokenizer):
     """A completion that already ends with the end token gets no second one, and its text stays verbatim."""
     end = tokenizer.eos_token_id
     assert completion_ids(tokenizer, "4 2") == [*tokenizer("4 2")["input_ids"], end]
@@ -80,7 +80,7 @@ def test_repeated_completions_share_a_sequence(tokenizer):
     assert cut["index"] == [0, 0, 0] and cut["sequences"] == [[9, 10]] and cut["cut"] == 3
 
 
-def test_a_text_that_a_group_has_often_is_tokenized_once(tokenizer, monkeypatch):
+def test_repeated_text_is_tokenized_once(tokenizer, monkeypatch):
     """Of six texts three are different; a message is made text of by its template, and is asked for each time."""
     asked = []
     once = dataset.completion_ids
@@ -100,7 +100,7 @@ def test_a_text_that_a_group_has_often_is_tokenized_once(tokenizer, monkeypatch)
     assert len(asked) == 3 + 3 + 6
 
 
-def test_the_same_tokens_have_one_reward(tokenizer):
+def test_completions_of_the_same_tokens_share_their_mean_reward(tokenizer):
     """Rewards 1 and 2 of one sequence become 1.5 each; cut to one sequence all three become 2, and nothing informs."""
     row = {"prompt": "1", "completions": ["2 3", "2  3", "2 3 4"], "rewards": [1, 2, 3]}
     assert tokenize_groups([row], tokenizer)[0]["rewards"] == [1.5, 1.5, 3.0]
@@ -112,7 +112,7 @@ def test_the_same_tokens_have_one_reward(tokenizer):
     assert tokenize_groups([tied], tokenizer)[0]["rewards"] == [0.1, 0.1, 0.1, 0.2]
 
 
-def test_a_row_speaks_to_its_template(tokenizer, monkeypatch):
+def test_row_passes_tools_and_template_kwargs_to_the_template(tokenizer, monkeypatch):
     """`tools` and `chat_template_kwargs` are TRL's columns; without them the prompt is 1, with them 2 1 and 3 1."""
     template = "{% if tools %}2 {% endif %}{% if loud %}3 {% endif %}{{ messages[0]['content'] }}"
     monkeypatch.setattr(tokenizer, "chat_template", template)
@@ -139,21 +139,21 @@ def test_a_thought_that_the_template_opens_is_opened_once(tokenizer):
     assert asked["prompt_ids"] == [9, 17] and asked["sequences"][0] == [17, 10, 18, 11, 1]
 
 
-def test_a_reply_that_the_prompt_begins_goes_on(tokenizer):
+def test_prompt_continues_a_begun_reply(tokenizer):
     """No end and no second header between the reply's beginning and its completion."""
     begun = [*CHAT, *answer("=")]
     assert prompt_ids(tokenizer, begun)[: len(prompt_ids(tokenizer, CHAT))] == prompt_ids(tokenizer, CHAT)
     assert tokenizer.eos_token_id not in prompt_ids(tokenizer, begun)
 
 
-def test_a_tokenizer_without_an_end(tokenizer):
+def test_tokenizer_without_eos_is_refused(tokenizer):
     endless = copy.deepcopy(tokenizer)
     endless.eos_token = None
     with refused(DataError, key="processing_class", found="none", expected="an end-of-sequence token"):
         tokenize_groups([TEXT_ROW], endless)
 
 
-def test_only_groups_with_two_rewards_inform():
+def test_drop_tied_groups():
     rows = [{"rewards": [1.0, 1.0]}, {"rewards": [1.0, 0.5]}, {"rewards": [2]}]
     assert drop_tied_groups(rows) == rows[1:2]
     with refused(DataError, key="rewards", found="none", expected="a group with two different rewards"):

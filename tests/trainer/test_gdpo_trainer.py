@@ -67,7 +67,7 @@ LOGGED = {
 
 
 @pytest.mark.parametrize("changes", LAYOUTS)
-def test_scores_one_by_one(changes, student, tmp_path):
+def test_layout_does_not_change_reference_log_probs(changes, student, tmp_path):
     """However a batch is laid out, each completion gets what a forward of its own gives it."""
     made = trainer(student, tmp_path, **changes)
     reference, tokenizer = AutoModelForCausalLM.from_pretrained(student), made.processing_class
@@ -98,7 +98,7 @@ def test_starts_at_the_reference(lora, student, tmp_path):
     assert first["log_ratios/best"] == pytest.approx(0, abs=1e-5)
 
 
-def test_logs_what_it_did(student, tmp_path):
+def test_logged_metrics_match_single_log_ratios(student, tmp_path):
     """After a step, the log's numbers are those of log-ratios taken one by one."""
     made = trainer(student, tmp_path, num_train_epochs=2, lr_scheduler_type="constant", learning_rate=1e-2)
     seen = []
@@ -135,7 +135,7 @@ def test_logs_what_it_did(student, tmp_path):
     assert logged["num_tokens"] == 2 * made.state.log_history[0]["num_tokens"]
 
 
-def test_accumulation_and_chunks_change_nothing(student, tmp_path):
+def test_accumulation_and_split_forwards_train_the_same(student, tmp_path):
     """Six groups at once, in float64, against one by one accumulated and two sequences a forward."""
     rows, ends = [*ROWS, *ROWS], []
     for name, changes in {
@@ -151,7 +151,7 @@ def test_accumulation_and_chunks_change_nothing(student, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{"gradient_checkpointing": True}, {"max_activation_tokens": 1}])
-def test_what_is_computed_twice_trains_the_same(changes, student, tmp_path):
+def test_recomputed_activations_train_the_same(changes, student, tmp_path):
     """In float64, by plain gradient descent: activations kept, against checkpointed layers and forwards made again."""
     ends = []
     for name, given in {"kept": {}, "again": changes}.items():
@@ -163,7 +163,7 @@ def test_what_is_computed_twice_trains_the_same(changes, student, tmp_path):
 
 
 @pytest.mark.parametrize("lora", [False, True])
-def test_a_live_reference_is_the_cached_one(lora, student, tmp_path):
+def test_live_and_precomputed_reference_train_the_same(lora, student, tmp_path):
     from peft import LoraConfig
 
     ends = []
@@ -189,7 +189,7 @@ def test_every_step_is_logged(student, tmp_path):
         assert 0 <= entry["padding_share"] <= 0.05 and entry["useful_tokens_per_second"] > 0
 
 
-def test_evaluates(student, tmp_path):
+def test_evaluate_is_the_mean_over_groups(student, tmp_path):
     """Three groups in batches of two: the loss is the mean over groups, not over batches; groups may be unseen ones."""
     made = GDPOTrainer(
         str(student),
@@ -215,7 +215,7 @@ def test_evaluates(student, tmp_path):
     assert logged["eval_rewards/accuracies"] > 0.5 and "eval_kl" in logged and "num_tokens" not in logged
 
 
-def test_evaluation_during_training_leaves_the_steps_alone(student, tmp_path):
+def test_evaluation_during_training_does_not_change_training(student, tmp_path):
     ends = []
     for strategy in ("no", "steps"):
         made = GDPOTrainer(
@@ -229,7 +229,7 @@ def test_evaluation_during_training_leaves_the_steps_alone(student, tmp_path):
     assert torch.equal(ends[0][0], ends[1][0]) and ends[0][1] == ends[1][1]
 
 
-def test_reward_functions_take_the_place_of_rewards(student, tmp_path):
+def test_reward_functions_train_like_given_rewards(student, tmp_path):
     """The rewards 2 x words - 1 of each completion, from two functions and other columns, train as if given."""
     rows = [{"prompt": row["prompt"], "completions": row["completions"], "worth": -1.0} for row in ROWS]
 
@@ -253,7 +253,7 @@ def test_reward_functions_take_the_place_of_rewards(student, tmp_path):
     assert torch.equal(weights(made), weights(other))
 
 
-def test_a_blank_counts_nothing(student, tmp_path):
+def test_dummy_group_has_no_weight_in_loss_and_log(student, tmp_path):
     """What fills up the last batches of several processes changes neither the loss nor what is logged."""
     made = trainer(student, tmp_path)
     rows = made.train_dataset.to_list()
@@ -274,7 +274,7 @@ def test_a_blank_counts_nothing(student, tmp_path):
     assert logged[0] == pytest.approx(logged[1], abs=1e-6)
 
 
-def test_a_given_reference(student, tmp_path):
+def test_given_reference_model_is_used(student, tmp_path):
     """A reference that is not the start: the first loss is not -1/2."""
     torch.manual_seed(1)
     other = AutoModelForCausalLM.from_config(AutoModelForCausalLM.from_pretrained(student).config)
@@ -283,7 +283,7 @@ def test_a_given_reference(student, tmp_path):
     assert abs(made.state.log_history[0]["loss"] + 0.5) > 1e-4
 
 
-def test_learns_the_order(student, tmp_path):
+def test_training_learns_the_order_of_rewards(student, tmp_path):
     made = trainer(student, tmp_path, num_train_epochs=30)
     made.train()
     last = made.state.log_history[-2]
@@ -299,7 +299,7 @@ def neox(student):
 
 
 @pytest.mark.parametrize("build", [AutoModelForCausalLM.from_pretrained, neox], ids=["llama", "gpt-neox"])
-def test_resumes(build, student, tmp_path):
+def test_resumed_training_equals_uninterrupted(build, student, tmp_path):
     """Killed at step 3 and resumed from the checkpoint of step 2, the weights are those of a whole run."""
 
     class Kill(TrainerCallback):
@@ -319,7 +319,7 @@ def test_resumes(build, student, tmp_path):
     assert tokens[0] == tokens[1] == sorted(set(tokens[0]))
 
 
-def test_tokens_are_counted_though_unlogged(student, tmp_path):
+def test_num_tokens_resumes_from_an_unlogged_checkpoint(student, tmp_path):
     """Saved at step 3 before anything was logged, the number of tokens goes on from there."""
     saving = {"save_strategy": "steps", "save_steps": 3, "logging_steps": 4, "per_device_train_batch_size": 1}
     whole = trainer(student, tmp_path, num_train_epochs=2, **saving)
@@ -329,7 +329,7 @@ def test_tokens_are_counted_though_unlogged(student, tmp_path):
     assert resumed.state.log_history[-1]["num_tokens"] == whole.state.log_history[-1]["num_tokens"] > 0
 
 
-def test_the_best_checkpoint_is_whole(student, tmp_path):
+def test_load_best_model_loads_every_weight(student, tmp_path):
     """The best model that is loaded at the end is the saved one, also where it is saved by other names."""
     best = {"load_best_model_at_end": True, "metric_for_best_model": "kl", "greater_is_better": False}
     steps = {"eval_strategy": "epoch", "save_strategy": "epoch", "num_train_epochs": 3}
@@ -346,7 +346,7 @@ def test_the_best_checkpoint_is_whole(student, tmp_path):
     assert torch.equal(weights(made), torch.cat([p.flatten() for p in saved.parameters()]))
 
 
-def test_evaluating_groups_that_come_late(student, tmp_path):
+def test_evaluate_with_eval_dataset(student, tmp_path):
     """With the reference at hand other groups can be evaluated; without it the sentence says what to do."""
     live = trainer(student, tmp_path / "live", precompute_ref_log_probs=False)
     first, again = live.evaluate(ROWS[2:]), live.evaluate(ROWS[2:])
@@ -364,17 +364,17 @@ def test_arguments_without_effect_are_refused(name, tmp_path):
         config(tmp_path, **{name: True})
 
 
-def test_equal_rewards_are_left_out(student, tmp_path):
+def test_tied_groups_are_skipped(student, tmp_path):
     made = trainer(student, tmp_path, [*ROWS, ROWS[0] | {"rewards": [1.0, 1.0, 1.0]}])
     assert made.skipped_groups == 1 and len(made.train_dataset) == 3
 
 
-def test_no_group_with_a_pair(student, tmp_path):
+def test_only_tied_groups_are_refused(student, tmp_path):
     with refused(DataError, key="rewards", found="none", expected="a group with two different rewards"):
         trainer(student, tmp_path, [ROWS[0] | {"rewards": [1.0, 1.0, 1.0]}])
 
 
-def test_an_order_for_all_processes():
+def test_samplers_order_by_seed_and_epoch_and_fill_up():
     """Seven groups and batches of four: an order for each seed and epoch, which a blank, 7, fills up."""
     order = SeededShuffle(7, seed=3)
     first, again = list(order), list(order)
@@ -388,7 +388,7 @@ def test_an_order_for_all_processes():
     assert list(FilledSampler(range(3), 5)) == [0, 1, 2, 3, 3]
 
 
-def test_weights_that_only_the_first_process_reads_are_refused(student, tmp_path, monkeypatch):
+def test_fsdp_cpu_ram_efficient_loading_is_refused(student, tmp_path, monkeypatch):
     """accelerate's own loading for FSDP: the reference would be scored by weights that are no model's."""
     monkeypatch.setattr("gdpo.trainer.distributed.Trainer.create_accelerator_and_postprocess", sharded)
     monkeypatch.setenv("FSDP_CPU_RAM_EFFICIENT_LOADING", "true")
@@ -438,7 +438,7 @@ def test_settings_that_the_model_cannot_follow(student, tmp_path):
         trainer(student, tmp_path, padding_free=True)
 
 
-def test_the_policy_is_no_reference(student, tmp_path):
+def test_model_as_its_own_ref_model_is_refused(student, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(student)
     with refused(ArgumentError, key="ref_model", expected="another object than model"):
         GDPOTrainer(model, model, config(tmp_path), ROWS)

@@ -129,7 +129,7 @@ def test_gradients_are_those_of_each_completion_alone(name, layout):
     assert (gradients[0] - gradients[1]).norm() <= 1e-6 * gradients[1].norm() > 0
 
 
-def test_bfloat16_is_close():
+def test_bfloat16_log_probs_are_close_to_float32():
     """Within a few of bfloat16's roundings, 2^-8, of what float32 says of the same weights."""
     model, groups = build("llama", dtype=torch.bfloat16), drawn()
     with torch.no_grad():
@@ -142,14 +142,14 @@ def test_bfloat16_is_close():
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_who_shares_prompts(name):
+def test_share_faithfully(name):
     """Models under sdpa attention, which is tried out; nobody under eager attention, Gemma 2's only one."""
     model = build(name)
     assert share_faithfully(model, 3) == (name in SHARED)
     assert not share_faithfully(build(name, "eager"), 3)
 
 
-def test_a_model_that_ignores_the_mask_is_found_out(monkeypatch):
+def test_share_faithfully_detects_an_ignored_mask(monkeypatch):
     model = build("llama")
     forward = type(model.model).forward
     monkeypatch.setattr(
@@ -158,7 +158,7 @@ def test_a_model_that_ignores_the_mask_is_found_out(monkeypatch):
     assert not share_faithfully(model, 3)
 
 
-def test_a_model_that_ignores_positions_is_found_out(monkeypatch):
+def test_share_faithfully_detects_ignored_positions(monkeypatch):
     model = build("gpt2")
     forward = type(model.transformer).forward
     monkeypatch.setattr(
@@ -182,7 +182,7 @@ def test_the_head_is_split_off_where_it_is_plain():
             assert head is model.get_output_embeddings() and body is model.base_model
 
 
-def test_a_changed_head_keeps_its_own_forward():
+def test_adapted_head_is_not_split_off():
     """A head that an adapter wraps is no plain linear layer."""
     from peft import LoraConfig, get_peft_model
 
@@ -201,7 +201,7 @@ def head(bias: bool, dtype=torch.float64):
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("tokens", [1, 3, 7])
-def test_chunks_change_nothing(tokens, bias):
+def test_chunked_log_probs_and_gradients_equal_plain_ones(tokens, bias):
     """At most 1, 3 or 7 tokens' logits at a time (11 each): values and gradients to the last digits of float64."""
     (hidden, weight, shift), targets = head(bias)
     inputs = [tensor for tensor in (hidden, weight, shift) if tensor is not None]

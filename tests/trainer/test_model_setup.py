@@ -46,14 +46,14 @@ def test_a_given_reference_is_scored_with_its_adapter(student, tmp_path):
     assert found[0] != pytest.approx(found[1], rel=1e-3)
 
 
-def test_an_adapter_of_the_policy_is_put_aside(student, tmp_path):
+def test_reference_of_an_adapted_policy_is_the_base_model(student, tmp_path):
     """The reference is the model below, whatever the adapter holds, and one cache serves both."""
     plain = scores(trainer(student, tmp_path, adapted(student)))
     assert scores(trainer(student, tmp_path, adapted(student, init_lora_weights=False))) == plain
     assert len(list((tmp_path / "reference").iterdir())) == 1
 
 
-def test_what_is_frozen_stays_frozen(student, tmp_path):
+def test_frozen_adapter_weights_stay_frozen(student, tmp_path):
     """Scoring the reference leaves trainable what was trainable, whether the cache has it or not."""
     trainable = []
     for _ in ("scored", "from the cache"):

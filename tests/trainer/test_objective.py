@@ -654,7 +654,7 @@ def script(name: str):
 
 
 @pytest.mark.parametrize(("name", "rows"), [("cosine", "log_ratio_rows"), ("grpo", "grpo_rows")])
-def test_drawn_numbers_are_todays(name, rows):
+def test_committed_numbers_are_reproduced(name, rows):
     """The committed CSVs hold what the scripts compute, and formula and measurement agree."""
     found = getattr(script("cosine"), rows)()
     with (DRAWN / f"{name}.csv").open(newline="", encoding="utf-8") as file:

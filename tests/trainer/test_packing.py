@@ -117,7 +117,7 @@ def test_packed_rows_restart_their_positions():
 
 @pytest.mark.parametrize("share", ["auto", "always", "never"])
 @pytest.mark.parametrize("seed", range(5))
-def test_little_is_padding(share, seed):
+def test_forwards_have_at_most_5_percent_padding(share, seed):
     """At most 5% of each forward, whatever the lengths, and no forward is larger than it may be."""
     _, forwards = replace(PACKING, share=share, max_tokens=400).forwards(drawn(seed, 40))
     for forward in forwards:
@@ -179,7 +179,7 @@ def test_groups_of_different_sizes_join_one_batch():
     assert GroupCollator(PACKING)(known)["ref_log_probs"].tolist() == [-1.0] * 3
 
 
-def test_groups_by_tokens():
+def test_batch_by_tokens():
     """Groups of 3, 4 and 9 tokens, at most 8 at a time; one too large comes alone."""
     groups = [{"prompt_ids": [1], "sequences": [[2] * size]} for size in (2, 3, 8, 1)]
     parts = [[len(group["sequences"][0]) for group in part] for part in batch_by_tokens(groups, 8)]

@@ -40,7 +40,7 @@ def small_shards(monkeypatch):
     monkeypatch.setattr(reference_cache, "SHARD_COMPLETIONS", 2)
 
 
-def test_a_second_pass_reads(tmp_path):
+def test_second_pass_reads_the_cache(tmp_path):
     first, second = Scorer(), Scorer()
     assert reference_log_probs(GROUPS, first, tmp_path) == EXPECTED
     assert first.asked == [0, 1, 2, 3, 4]
@@ -49,7 +49,7 @@ def test_a_second_pass_reads(tmp_path):
     assert second.asked == []
 
 
-def test_a_killed_pass_goes_on(tmp_path):
+def test_killed_pass_resumes(tmp_path):
     """Killed in its third shard, it scores the third and fourth when it is called again, and leaves no parts behind."""
     with pytest.raises(KeyboardInterrupt):
         reference_log_probs(GROUPS, Scorer(dies_at=3), tmp_path)
@@ -86,7 +86,7 @@ def test_processes_deal_out_the_shards(tmp_path):
     assert second.asked == [1, 2, 4]
 
 
-def test_the_key_is_of_all_that_matters(student):
+def test_cache_key_depends_on_weights_settings_and_data(student):
     """Another weight, another setting, another token or another precision is another key; the same is the same."""
     model = AutoModelForCausalLM.from_pretrained(student)
     key = cache_key(reference_parameters(model), ["float32"], GROUPS)
@@ -106,7 +106,7 @@ def test_the_key_is_of_all_that_matters(student):
     assert len(keys) == 6
 
 
-def test_an_adapter_is_no_part_of_the_reference(student):
+def test_cache_key_ignores_an_adapter(student):
     """Two adapters that start apart have one reference, and so one key; training one does not change it."""
 
     def adapted(seed):

@@ -167,7 +167,7 @@ def is_sampled_and_scored(out, items, cache) -> None:
 
 @pytest.mark.parametrize("trainer", ["sft", "dpo", "grpo", "gdpo"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_a_student_is_trained_saved_sampled_and_scored(name, trainer, checkpoints, items, tmp_path):
+def test_student_of_every_architecture_trains_saves_samples_and_scores(name, trainer, checkpoints, items, tmp_path):
     """Every tensor moves, Qwen2's biases and Qwen3's norms too; the checkpoint is the trained model, bit by bit."""
     base, out = checkpoints / name, tmp_path / "out"
     metrics, eye = trained(base, out, method(trainer))

@@ -183,7 +183,7 @@ def test_an_end_that_is_also_the_padding_is_learned(checkpoints, monkeypatch):
         assert dpo["completion_mask"][:3].sum(1).tolist() == lengths
 
 
-def test_a_published_repetition_penalty_is_not_followed(tmp_path, items):
+def test_repetition_penalty_of_the_checkpoint_is_ignored(tmp_path, items):
     """Qwen2.5's is 1.05. A model that would say 2 for ever, and 3 by a logit of 0.97 as much, says 2 for ever."""
     path = tmp_path / "model"
     scripted(QWEN25, path, {"Ċ": "2", "2": "2"})
@@ -236,7 +236,7 @@ def test_prompt_and_completion_are_one_whole_turn(name, checkpoints):
 
 
 @pytest.mark.parametrize("name", R1)
-def test_an_r1_completion_is_whole_wherever_it_is_heard(name, thinkers, items, tmp_path):
+def test_r1_completion_is_restored_by_every_sampler(name, thinkers, items, tmp_path):
     """The engine, lm-eval, the watch and GRPO's reward hear the tag that the template wrote; so the form is right."""
     path, heard = thinkers / name, {}
     tokenizer = padding_tokenizer(path)
@@ -267,7 +267,7 @@ def test_an_r1_completion_is_whole_wherever_it_is_heard(name, thinkers, items, t
     assert Drift(path, "float32").of(path, [(USER, SAID)])["tokens"] == len(wrote) + 1
 
 
-def test_a_cut_off_thought_is_no_answer(thinkers, items):
+def test_cut_off_thought_gives_no_answer(thinkers, items):
     """Three tokens are inside the thought, whose tag tells that what follows no `</think>` is none."""
     benchmark = Benchmark(display="", domain="math", source="made", max_new_tokens=3)
     rows = harness.evaluate(thinkers / "r1-qwen-7b", "float32", {"sums": (benchmark, items / "sums.jsonl")}, 2)["sums"]
@@ -281,7 +281,7 @@ def test_messages_behind_a_thought_that_the_template_opens_are_refused(checkpoin
         completion_ids(tokenizer, [{"role": "assistant", "content": "<think>\nOkay.\n</think>\n\n2"}], USER)
 
 
-def test_a_reply_that_the_user_has_begun_goes_on_as_it_stands(checkpoints):
+def test_begun_reply_is_continued_verbatim(checkpoints):
     """Behind text, or behind the beginning of a reply, a completion is what its writer put there."""
     tokenizer = AutoTokenizer.from_pretrained(checkpoints / "r1-qwen-7b")
     begun = [*USER, {"role": "assistant", "content": "The answer"}]
