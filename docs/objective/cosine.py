@@ -2,10 +2,11 @@
 
     python docs/objective/cosine.py [--model NAME DIR GROUPS]...
 
-Draws `cosine.png` from `cosine.csv` (log-ratio space: the formulas of docs/objective.md beside what `gdpo_loss` gives),
-`cosine_models.csv` (parameters of real models, through the Gram matrix of their completions' gradients), and writes
-`grpo.csv`, each reading's cosine with GRPO's direction. GROUPS is a JSONL file of rows with `prompt` and, if the model
-is not to sample them itself, `completions` and `rewards`. Rows of models not measured in this run stay as they are.
+Writes three files and draws `cosine.png` from the first two. `cosine.csv` is about log-ratio space: the formulas of
+docs/objective.md and the gradients of `gdpo_loss`. `cosine_models.csv` is about the parameters of real models, through
+the Gram matrix of their completions' gradients. `grpo.csv` has each reading's cosine with GRPO's direction. GROUPS is a
+JSONL file of rows with `prompt` and, unless the model shall sample them, `completions` and `rewards`. Rows of models
+that are not measured in this run are kept.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ REWARDS = {  # what groups of ten look like, beside an even spread
 SEED = 0
 DRAWS = 200  # subsets and orders per group and size
 MAX_GROUPS = 100
-LEAST_DISTINCT = 4  # a group with fewer distinct completions has no random order worth drawing
+MIN_DISTINCT = 4  # a group with fewer distinct completions has too few random orders
 NEW_TOKENS = 48
 
 
@@ -61,14 +62,14 @@ def formula(levels: list[int]) -> dict[str, float]:
 
 
 def start(rewards: Tensor, pairs: str, advantage: str) -> Tensor:
-    """Where the first step moves a group's log-ratios, (G,): minus the gradient at log-ratio 0, beta taken out."""
+    """The first step's move of a group's log-ratios, (G,): minus the gradient at log-ratio 0, divided by beta."""
     log_ratios = torch.zeros(1, len(rewards), dtype=torch.float64, requires_grad=True)
     gdpo_loss(log_ratios, rewards[None], beta=1.0, pairs=pairs, advantage=advantage).backward()
     return -log_ratios.grad[0]
 
 
 def cosine(left: Tensor, right: Tensor, gram: Tensor | None = None) -> float:
-    """Of sum_i left_i x_i and sum_i right_i x_i for vectors x_i of this Gram matrix; orthonormal ones without it."""
+    """The cosine of sum_i left_i x_i and sum_i right_i x_i; the x_i have the Gram matrix, or are orthonormal."""
     gram = torch.eye(len(left), dtype=left.dtype) if gram is None else gram
     return (left @ gram @ right / (norm(left, gram) * norm(right, gram))).item()
 
@@ -78,7 +79,7 @@ def norm(vector: Tensor, gram: Tensor) -> Tensor:
 
 
 def even_levels(size: int, count: int | None) -> list[int]:
-    """`size` completions over `count` rewards as evenly as it goes; distinct without a count."""
+    """How many of `size` completions have each of `count` rewards, as evenly as possible; one each without a count."""
     count = min(size, count or size)
     return [size * (k + 1) // count - size * k // count for k in range(count)]
 
@@ -146,14 +147,14 @@ def model_rows(name: str, groups: list[tuple[Tensor, Tensor | None, list[int]]])
     samples: dict[tuple[str, str, int], list[dict[str, float]]] = {}
     members: dict[tuple[str, str, int], set[int]] = {}
 
-    def add(kind: str, size: int, group: int, found: dict[str, dict[str, float]]) -> None:
-        for advantage, values in found.items():
+    def add(kind: str, size: int, group: int, compared: dict[str, dict[str, float]]) -> None:
+        for advantage, values in compared.items():
             samples.setdefault((kind, advantage, size), []).append(values)
             members.setdefault((kind, advantage, size), set()).add(group)
 
     for group, (gram, own, places) in enumerate(groups):
         for size in MODEL_SIZES:
-            for _ in range(DRAWS if len(gram) >= max(size, LEAST_DISTINCT) else 0):
+            for _ in range(DRAWS if len(gram) >= max(size, MIN_DISTINCT) else 0):
                 chosen = draw.sample(range(len(gram)), size)
                 add("ranks", size, group, compare(gram[chosen][:, chosen], ranked[size]))
         if own is not None:
@@ -178,14 +179,16 @@ def model_rows(name: str, groups: list[tuple[Tensor, Tensor | None, list[int]]])
 
 
 def measure(directory: str, path: str) -> list[tuple[Tensor, Tensor | None, list[int]]]:
-    """Of each group: the Gram matrix <grad log pi(y_i|q), grad log pi(y_j|q)> of its distinct completions over all
-    parameters, its rewards, and each completion's place among the distinct ones."""
+    """For each group: a Gram matrix, its rewards, and each completion's place among the distinct ones.
+
+    The Gram matrix is <grad log pi(y_i|q), grad log pi(y_j|q)> of the distinct completions, over all parameters.
+    """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     torch.manual_seed(SEED)
     tokenizer = AutoTokenizer.from_pretrained(directory)
     model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, use_safetensors=True).eval()
-    found = []
+    measured = []
     for group in chosen_groups(path):
         prompt = tokenizer.apply_chat_template(group["prompt"], add_generation_prompt=True, return_dict=False)
         if "completions" in group:
@@ -204,12 +207,12 @@ def measure(directory: str, path: str) -> list[tuple[Tensor, Tensor | None, list
         for parameter in zip(*gradients, strict=True):
             stacked = torch.stack(parameter)
             gram += (stacked @ stacked.T).double()
-        found.append((gram, own, places))
-    return found
+        measured.append((gram, own, places))
+    return measured
 
 
 def worst_gradient_is_larger(groups: list[tuple[Tensor, Tensor | None, list[int]]]) -> list[bool]:
-    """Of each of `measure`'s groups with rewards: mean |grad log pi|^2 of its lowest level above its highest's."""
+    """For each of `measure`'s groups with rewards: whether its lowest level has the larger mean |grad log pi|^2."""
     squares = [(gram.diag()[places], own) for gram, own, places in groups if own is not None]
     return [bool(square[own == own.min()].mean() > square[own == own.max()].mean()) for square, own in squares]
 
@@ -320,11 +323,11 @@ def main() -> None:
         larger = worst_gradient_is_larger(groups)
         print(f"{name}: the worst level has the larger mean squared gradient in {sum(larger)} of {len(larger)} groups")
     again = {name for name, *_ in arguments.model}
-    kept = [row for row in load(HERE / "cosine_models.csv") if row["model"] not in again]
+    earlier = [row for row in load(HERE / "cosine_models.csv") if row["model"] not in again]
     save(arguments.out / "cosine.csv", rows)
     save(arguments.out / "grpo.csv", grpo)
-    if kept or measured:
-        save(arguments.out / "cosine_models.csv", kept + measured)
+    if earlier or measured:
+        save(arguments.out / "cosine_models.csv", earlier + measured)
     draw(rows, load(arguments.out / "cosine_models.csv"), arguments.out / "cosine.png")
     for row in rows:
         print("{rewards:9} G={size:<3} cosine {cosine:.3f}  norm ratio {norm_ratio:.3f}".format(**row))

@@ -38,7 +38,7 @@ SEEDS = 200
 
 
 def policy(right: float, count: int, generator: torch.Generator) -> Tensor:
-    """Logits of `count` policies, (count, 12), each right with this probability, uneven within right and wrong."""
+    """Logits of `count` policies, (count, 12), right with probability `right`, random within right and wrong."""
     logits = torch.randn(count, len(REWARDS), generator=generator, dtype=torch.float64)
     inside = [logits[:, :RIGHT].log_softmax(-1), logits[:, RIGHT:].log_softmax(-1)]
     shares = torch.tensor([right, 1 - right], dtype=torch.float64).log()
@@ -48,8 +48,8 @@ def policy(right: float, count: int, generator: torch.Generator) -> Tensor:
 def draw_groups(teacher: Tensor, generator: torch.Generator) -> Tensor:
     """Ten outcomes from each teacher, (S, 10); a group whose rewards are all equal is drawn again."""
     groups = torch.multinomial(teacher.exp(), SIZE, replacement=True, generator=generator)
-    while (dull := (groups == groups[:, :1]).all(-1)).any():
-        groups[dull] = torch.multinomial(teacher[dull].exp(), SIZE, replacement=True, generator=generator)
+    while (tied := (groups == groups[:, :1]).all(-1)).any():
+        groups[tied] = torch.multinomial(teacher[tied].exp(), SIZE, replacement=True, generator=generator)
     return groups
 
 
@@ -68,10 +68,10 @@ def measure(logits: Tensor, groups: Tensor) -> dict[str, Tensor]:
 
 
 def train(reference: Tensor, groups: Tensor, steps: int, pairs: str, advantage: str) -> list[dict[str, Tensor]]:
-    """Gradient descent on the logits from the reference; what `measure` finds before each step and at the end."""
-    logits, scale, found = reference.clone(), None, []
+    """Gradient descent on the logits from the reference; the results of `measure` before each step and at the end."""
+    logits, scale, measured = reference.clone(), None, []
     for _ in range(steps):
-        found.append(measure(logits, groups))
+        measured.append(measure(logits, groups))
         logits.requires_grad_()
         log_ratios = (logits.log_softmax(-1) - reference.log_softmax(-1)).gather(-1, groups)
         loss = gdpo_loss(log_ratios, REWARDS[groups], beta=BETA, pairs=pairs, advantage=advantage)
@@ -79,7 +79,7 @@ def train(reference: Tensor, groups: Tensor, steps: int, pairs: str, advantage: 
         if scale is None:
             scale = STEP / slope.norm(dim=-1, keepdim=True)
         logits = (logits - scale * slope).detach()
-    return [*found, measure(logits, groups)]
+    return [*measured, measure(logits, groups)]
 
 
 def simulate(seeds: int, steps: int, pairs: str) -> list[dict]:
@@ -90,10 +90,10 @@ def simulate(seeds: int, steps: int, pairs: str) -> list[dict]:
         reference = policy(STUDENT, seeds, generator)
         groups = draw_groups(policy(right, seeds, generator), generator)
         for advantage in ADVANTAGES:
-            for step, found in enumerate(train(reference, groups, steps, pairs, advantage)):
+            for step, measured in enumerate(train(reference, groups, steps, pairs, advantage)):
                 if step % 10 == 0:
                     row = {"teacher": teacher, "pairs": pairs, "advantage": advantage, "step": step}
-                    for name, values in found.items():
+                    for name, values in measured.items():
                         row[name] = values.mean().item()
                         row[f"{name}_error"] = (values.std() / seeds**0.5).item()
                     rows.append(row)
