@@ -46,7 +46,7 @@ def scrubbed(text: str) -> str:
 
 
 def _forms(key: str) -> Iterator[str]:
-    """The key as it is, in a URL, and in base64 behind 0, 1 and 2 other bytes, as in `Basic`."""
+    """The key as it is, in a URL, and in base64 after 0, 1 and 2 other bytes, as in `Basic`."""
     yield key
     if (quoted := quote(key, safe="")) != key:
         yield quoted

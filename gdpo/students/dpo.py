@@ -66,8 +66,8 @@ class PairTrainer(Parallel, DPOHooks, DPOTrainer):
         num_items_in_batch: Tensor | int | None = None,
     ) -> Any:
         # Weights that are gathered in float32 compute in float32, unless autocast is on.
-        whole = self.is_fsdp_enabled and self.gathered_in is None
-        with self.accelerator.autocast() if whole else nullcontext():
+        in_float32 = self.is_fsdp_enabled and self.gathered_in is None
+        with self.accelerator.autocast() if in_float32 else nullcontext():
             mean = super().compute_loss(model, inputs, return_outputs)
         if num_items_in_batch is None:
             return mean

@@ -148,7 +148,7 @@ def completion_ids(
 ) -> list[int]:
     """A completion's token ids.
 
-    Text is taken verbatim and ended by one end-of-sequence token. It differs only behind a thought that the chat
+    Text is taken verbatim and ended by one end-of-sequence token. It differs only after a thought that the chat
     template opens (gdpo.trainer.chat_template). It is tokenized without its prompt, as it was when a model generated
     it. Messages are what the chat template adds to the prompt. Raises DataError where there is no end-of-sequence
     token, and where the template renders the prompt differently once an answer follows it.
@@ -165,14 +165,14 @@ def completion_ids(
         return ids if ids[-1:] == [tokenizer.eos_token_id] else [*ids, tokenizer.eos_token_id]
     start = prompt_ids(tokenizer, prompt, **template)
     assert not isinstance(prompt, str)  # check_group: messages answer messages
-    whole = _render_ids(tokenizer, [*prompt, *completion], **template)
-    if whole[: len(start)] != start:
+    conversation = _render_ids(tokenizer, [*prompt, *completion], **template)
+    if conversation[: len(start)] != start:
         raise DataError(
             key="completions",
             found="a chat template that does not render the prompt as a prefix of prompt and completion",
             expected="one that does, or completions as text",
         )
-    return whole[len(start) :]
+    return conversation[len(start) :]
 
 
 def _reply_begun(prompt: Messages) -> bool:

@@ -20,13 +20,13 @@ CHOICES = {
     "length": get_args(Length),
     "share_prompts": get_args(Share),
 }
-# TrainingArguments that would be ignored, or fail where nobody looks for the reason.
+# TrainingArguments that would be ignored, or fail with an error that does not name them.
 FIXED = {"remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0}
 
 
 @dataclass
 class GDPOConfig(TrainingArguments):
-    """`transformers.TrainingArguments` with GDPO's own. A batch size counts groups, not completions."""
+    """`transformers.TrainingArguments` and GDPO's own. A batch size counts groups, not completions."""
 
     # Defaults that differ from TrainingArguments
     learning_rate: float = field(
@@ -83,25 +83,25 @@ class GDPOConfig(TrainingArguments):
     ref_cache_dir: str | None = field(
         default=None,
         metadata={
-            "help": "Where precomputed log-probabilities are kept, under the hash of reference and data. Absent, "
-            "`reference` in the output directory; a directory that runs share spares all but the first the pass."
+            "help": "Where precomputed log-probabilities are stored, by the hash of reference and data. Absent, "
+            "`reference` in the output directory. In a directory that runs share, only the first one computes them."
         },
     )
 
     # The forward passes. None of this changes a result but by rounding.
     max_forward_tokens: int = field(
         default=16384,
-        metadata={"help": "Tokens of one forward pass, padding included. A longer sequence stands alone."},
+        metadata={"help": "Tokens of one forward pass, padding included. A longer sequence is a pass of its own."},
     )
     max_activation_tokens: int | None = field(
         default=None,
         metadata={
-            "help": "Tokens per batch whose activations are kept for the backward pass. What exceeds it is computed "
-            "twice: a group too large for memory is split, exactly. Absent, all are kept."
+            "help": "Tokens per batch whose activations are stored for the backward pass. What exceeds it is computed "
+            "twice, so a group too large for memory is split, with the same gradient. Absent, all are stored."
         },
     )
     max_logits: int = field(
-        default=MAX_LOGITS, metadata={"help": "Logits held at once: tokens times vocabulary. 2^26 are 256 MiB."}
+        default=MAX_LOGITS, metadata={"help": "Logits in memory at once: tokens times vocabulary. 2^26 are 256 MiB."}
     )
     bucket_by_length: bool = field(
         default=True,

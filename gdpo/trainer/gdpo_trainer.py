@@ -335,7 +335,7 @@ class GDPOTrainer(Parallel):
         inputs = self.on_device(inputs)
         with torch.no_grad():
             loss = self.compute_loss(model, inputs)
-        assert isinstance(loss, Tensor)  # no outputs were asked for
+        assert isinstance(loss, Tensor)  # return_outputs is False
         return loss.detach(), None, None
 
     # The log

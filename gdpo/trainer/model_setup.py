@@ -20,7 +20,10 @@ logger = logging.get_logger(__name__)
 
 
 def load_policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
-    """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if so asked."""
+    """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if `args` say so.
+
+    Raises ArgumentError where an adapter is given to a model that has one, or is a learned prompt.
+    """
     if isinstance(model, str):
         options = {"dtype": torch.float32, "trust_remote_code": False, **(args.model_init_kwargs or {})}
         policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **options)

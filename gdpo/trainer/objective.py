@@ -6,9 +6,9 @@ d_ij = beta * (w_i * l_i - w_j * l_j), and the loss is minus the mean over pairs
 `link` and `advantage` choose what the paper prints or leaves open, each independently of the others;
 docs/objective.md derives what each does.
 
-Groups of different sizes are padded to one (B, G) with a mask; a padded place may hold anything, NaN too. Rewards
-that differ by rounding alone are equal. A group without two different rewards (one completion, none, or all alike)
-has no pair. Rewards are data: no gradient flows into them, and what is made of them is at least float32.
+Groups of different sizes are padded to one (B, G) with a mask; padding may be any number, NaN too. Rewards that
+differ by rounding alone are equal. A group without two different rewards (one completion, none, or all alike) has no
+pair. Rewards are data: no gradient flows into them, and all that is computed from them is at least float32.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ Pairs = Literal["adjacent", "all"]
 Link = Literal["sigmoid", "logsigmoid"]
 Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
 
-# A z-score closer to 0 than this has no reciprocal: 1e4 standard deviations are no weight but a division by zero.
+# A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
-# Neighbouring rewards closer than this many roundings of the group's largest are equal (1e-6 of it in float32).
+# Neighbouring rewards closer than this many roundings of the group's largest one are equal (1e-6 of it in float32).
 TIE_ROUNDINGS = 8
 
 
@@ -73,8 +73,8 @@ def gdpo_loss(
 def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
     """A_i = (r_i - mean r) / std r in each group (B, G), population std; 0 where rewards are all equal, and padded."""
     rewards, mask = _checked(rewards, mask)
-    # Measured from the group's lowest reward in units of its range, neither a large offset nor a large or small
-    # scale is squared, and padding adds 0. Halves, since the range of two finite numbers may not be finite.
+    # Rewards are measured from the group's lowest one in units of its range, so that neither a large offset nor a
+    # large or small scale is squared, and padding adds 0. Halves, since two finite numbers may have an infinite range.
     half = rewards / 2
     lowest, highest = half.amin(-1, keepdim=True), half.amax(-1, keepdim=True)
     unit = (half - lowest) / (highest - lowest)
@@ -110,10 +110,10 @@ def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantag
 def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: bool = False) -> Tensor:
     """The weight of each pair (better, worse) in its group's loss, (B, G, G); they sum to 1, or to 0 without a pair.
 
-    Only different rewards make a pair: equal ones say nothing about their completions' order. "all" weighs
-    every pair alike. "adjacent" pairs each distinct reward with the next lower one, every such step alike;
-    where completions share a reward, their step is the mean over its pairs. The loss does not depend on how
-    ties are sorted, and where no two rewards are equal the weights are the paper's 2/(G(G-1)) and 1/(G-1).
+    Only different rewards make a pair: equal ones do not order their completions. "all" weighs every pair alike.
+    "adjacent" pairs each distinct reward with the next lower one and weighs every such step alike; where
+    completions share a reward, their step is the mean over its pairs. The loss does not depend on how ties are
+    sorted. Where no two rewards are equal the weights are the paper's 2/(G(G-1)) and 1/(G-1).
 
     At log-ratio 0 every pair pulls alike, so the steps of "adjacent" telescope: only the best and the worst
     completions move. A positive completion weight moves the best up and the worst down.

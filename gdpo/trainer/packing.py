@@ -40,7 +40,7 @@ class Packing:
     Args:
         pad_token_id: fills the rows of a forward up to the longest.
         max_tokens: of one forward, padding included. A longer row is a forward of its own.
-        share: put completions behind one copy of their prompt where that is cheaper ("auto"), always, or never.
+        share: put completions after one copy of their prompt where that is cheaper ("auto"), always, or never.
         attention_tokens: the row length at which a layer's attention costs as much as its projections.
         window: the model's sliding window, if it has one: a longer row is not shared.
         bucket: rows of like length share a forward, so that at most 5% of it is padding; else rows stay in order.

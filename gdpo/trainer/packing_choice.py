@@ -67,7 +67,7 @@ def choose_packing(
 
 @torch.no_grad()
 def share_faithfully(model: PreTrainedModel, token: int) -> bool:
-    """Whether two completions behind one prompt score in `model` as each alone does.
+    """Whether two completions after one prompt score in `model` as each alone does.
 
     A model does not whose attention ignores the mask, or whose positions or layers depend on more than attention.
     `token` is any token id, from which the trial's ids are made.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
-from gdpo.core.errors import UserError
+from gdpo.core.errors import FIELDS, ArgumentError, DescribedError, UserError, disk_error
 
 WORDINGS = {
     "a.yaml, line 3, seeds: found 0, expected a list of whole numbers; see docs/x.md": dict(
@@ -26,5 +27,19 @@ WORDINGS = {
 def test_sentence_is_made_of_the_fields(wording):
     error = UserError(**WORDINGS[wording])
     assert str(error) == wording
-    given = {name: getattr(error, name) for name in ("problem", "path", "line", "key", "found", "expected", "hint")}
-    assert given == {**dict.fromkeys(given), **WORDINGS[wording]}
+    assert error.fields == {**dict.fromkeys(FIELDS), **WORDINGS[wording]}
+    assert all(getattr(error, name) == value for name, value in error.fields.items())
+
+
+def test_argument_error_is_a_value_error_with_fields():
+    error = ArgumentError(key="beta", found=0.0, expected="a number above 0")
+    assert isinstance(error, ValueError) and isinstance(error, DescribedError) and not isinstance(error, UserError)
+    assert str(ArgumentError(**error.fields)) == str(error) == "beta: found 0.0, expected a number above 0"
+
+
+def test_disk_error_names_the_file_of_the_system():
+    full = OSError(errno.ENOSPC, "No space left on device", "/d/a.json")
+    assert str(disk_error(full, "b")) == (
+        "/d/a.json: found 'No space left on device', expected a disk with room and the rights to it"
+    )
+    assert disk_error(OSError(errno.ECONNRESET, "reset")) is None

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from gdpo.core.files import finished_rows, read_jsonl, replacing, write_text
 from gdpo.core.records import Question, Skills, normalised, read_records
+from gdpo.core.result_files import TrainLog, read_stored
 from tests.refusal import refused
 
 
@@ -132,3 +133,17 @@ def test_skills_refuse_a_blank_name():
     with pytest.raises(ValidationError):
         Skills(id="q", skills={" ": "why"})
     assert Skills(id="q", skills={"a b": ""}).skills == {"a b": ""}
+
+
+def test_read_stored_names_the_key_that_a_result_lacks(tmp_path):
+    path = tmp_path / "train.json"
+    write_text(path, '{"steps": 2, "watch": [{"step": 1, "reward": 0.5}]}')
+    log = read_stored(path, TrainLog)
+    assert (log["steps"], log["watch"][0]["reward"]) == (2, 0.5)
+    with refused(path=path, key="loss", found="none", hint="make the result again"):
+        log["loss"]
+    with refused(path=path, key="watch.0.loss", found="none"):
+        log["watch"][0]["loss"]
+    write_text(path, '{"watch": [{"step": 1}]}')
+    with refused(path=path, key="watch.0.reward", problem="Field required", hint="make the result again"):
+        read_stored(path, TrainLog)

@@ -9,7 +9,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from gdpo.trainer.packing import PADDING, GroupCollator, Packing, batch_by_tokens, tree_mask
+from gdpo.trainer.packing import (
+    PADDING,
+    GroupCollator,
+    Packing,
+    batch_by_length,
+    batch_by_size,
+    batch_by_tokens,
+    tree_mask,
+)
 
 PAD = 99
 PACKING = Packing(pad_token_id=PAD, max_tokens=200)
@@ -184,3 +192,16 @@ def test_batch_by_tokens():
     groups = [{"prompt_ids": [1], "sequences": [[2] * size]} for size in (2, 3, 8, 1)]
     parts = [[len(group["sequences"][0]) for group in part] for part in batch_by_tokens(groups, 8)]
     assert parts == [[2, 3], [8], [1]]
+
+
+def test_batch_by_length():
+    """Longest first, equal ones in order; by a number of rows, and by 12 tokens in all rows of the longest length."""
+    assert batch_by_length([5, 3, 5, 9, 1], 2) == [[3, 0], [2, 1], [4]]
+    assert batch_by_length([5, 3, 5, 9, 1], lambda longest: 12 // longest) == [[3], [0, 2], [1, 4]]
+    assert batch_by_length([], 2) == []
+
+
+def test_batch_by_size():
+    """Up to 4 of size together, in order; an item of 5 comes alone."""
+    assert list(batch_by_size([1, 3, 1, 5, 2, 2], lambda item: item, 4)) == [[1, 3], [1], [5], [2, 2]]
+    assert list(batch_by_size([], len, 4)) == []
