@@ -63,9 +63,9 @@ def train_run(
 
     if method.group_size and method.trainer != "grpo":  # whose group_size counts rollouts
         groups = [first_completions(group, method.group_size) for group in groups]
-    rollouts = Rollouts(reward_fn) if reward_fn else None
-    if watch and rollouts:
-        watch.rollouts = lambda: rollouts.count
+    counting = CountingReward(reward_fn) if reward_fn else None
+    if watch and counting:
+        watch.rollouts = lambda: counting.count
     callbacks = [watch] if watch else []
     device.reset_peak_memory(device.default_device())
     before = device.memory_held(device.default_device())
@@ -76,7 +76,7 @@ def train_run(
     set_seed(seed)
     try:
         fitting = common.fitting_groups(groups, Path(base), method)
-        run = common.TrainingRun(Path(base), method, fitting, Path(work), seed, dtype, rollouts, ref_cache, callbacks)
+        run = common.TrainingRun(Path(base), method, fitting, Path(work), seed, dtype, counting, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
     except DataError as error:
         key = ", ".join(part for part in (method.display, error.key) if part)
@@ -85,7 +85,7 @@ def train_run(
     process_group.barrier()
     seconds = time.perf_counter() - start - (watch.paused if watch else 0.0)
     counts = {"groups": trained, "skipped_groups": len(fitting) - trained, "too_long": len(groups) - len(fitting)}
-    return run_metrics(trainer, seconds, counts, rollouts.count if rollouts else 0, before)
+    return run_metrics(trainer, seconds, counts, counting.count if counting else 0, before)
 
 
 def run_metrics(
@@ -129,7 +129,7 @@ def first_completions(group: Group, size: int) -> Group:
     return group.model_copy(update=first)
 
 
-class Rollouts:
+class CountingReward:
     """A reward function that counts the completions of all processes, which the student has just sampled."""
 
     def __init__(self, reward_fn: RewardFunction):
