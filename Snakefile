@@ -14,9 +14,9 @@ try:
     for key, value in config.items():
         if key not in ("scale", "limit", "mirror"):
             known = suggest(key, ["scale", "limit", "mirror"])
-            raise UserError(f"--config: found '{key}'; {known}")
+            raise UserError(key="--config", found=f"'{key}'", hint=known)
         if value is None or value == "":
-            raise UserError(f"--config {key}=: found nothing, expected a value")
+            raise UserError(key=f"--config {key}=", found="nothing", expected="a value")
     SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
     figures.settings.load()
     claims.load(SCALE)

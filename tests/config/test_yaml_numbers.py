@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
 from gdpo.config.loader import load_scale
 from gdpo.config.yaml_loader import Loader
-from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
+from tests.refusal import refused
 
 
 def loaded(tmp_path, text, limit=None, base="tiny"):
@@ -34,26 +36,26 @@ def loaded(tmp_path, text, limit=None, base="tiny"):
     ],
 )
 def test_a_truth_value_is_no_number(tmp_path, key, text, word):
-    with pytest.raises(UserError, match=rf"own\.yaml, {key}\b.*: found 'a truth.*expected a valid (integer|number)"):
+    with refused(path="own.yaml", key=key, found="'a truth value", expected=re.compile("a valid (integer|number)")):
         loaded(tmp_path, text.format(word))
 
 
 def test_nor_is_one_below_a_union(tmp_path):
-    with pytest.raises(UserError, match=r"own\.yaml, proficiency\.questions"):
+    with refused(path="own.yaml", key="proficiency.questions"):
         loaded(tmp_path, "proficiency: {questions: {math: yes}}")
 
 
 def test_nor_is_one_under_a_limit(tmp_path):
-    with pytest.raises(UserError, match=r"benchmarks\.hop\.items: .*found 'a truth value"):
+    with refused(key="benchmarks.hop.items", found="a truth value"):
         loaded(tmp_path, "benchmarks: {hop: {items: no}}", limit=5)
-    with pytest.raises(UserError, match="limit: found True, expected a whole number above 0"):
+    with refused(key="limit", found=True, expected="a whole number above 0"):
         load_scale("tiny", True)
 
 
 @pytest.mark.parametrize("value", ["1:30", "190:20:30", "1:30.5", "-1:30"])
 @pytest.mark.parametrize("key", ["bootstrap_draws", "mastered_threshold"])
 def test_a_time_of_day_is_no_number(tmp_path, key, value):
-    with pytest.raises(UserError, match=rf"own\.yaml, {key}: found '{value}', expected a valid"):
+    with refused(path="own.yaml", key=key, found=f"'{value}'", expected="a valid"):
         loaded(tmp_path, f"{key}: {value}")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.core.errors import UserError
+from tests.refusal import refused
 from tools.rigs import slurm_cluster, slurm_test
 from workflow.scripts import orphans
 
@@ -141,7 +141,7 @@ def test_only_jobs_of_the_named_runs_count(queue):
 
 
 def test_jobs_submitted_elsewhere_are_left_alone_until_told(directory, queue):
-    with pytest.raises(UserError, match=r"submitted on elsewhere.*--gone elsewhere"):
+    with refused(problem="submitted on elsewhere", hint="--gone elsewhere"):
         orphans.left_behind(directory)
     assert [job.id for job in orphans.left_behind(directory, gone=["elsewhere"])] == ["46", "47", "48"]
 
@@ -151,7 +151,7 @@ def test_nothing_is_touched_while_the_submitter_lives(directory, queue):
     held = directory / ".snakemake" / "log" / "2.snakemake.log"
     with subprocess.Popen(["sleep", "60"], stdin=held.open()) as process:
         try:
-            with pytest.raises(UserError, match=f"still runs in {directory}, as process {process.pid}"):
+            with refused(problem=f"still runs in {directory}, as process {process.pid}"):
                 orphans.left_behind(directory)
             assert [job.id for job in orphans.in_the_way(directory)] == ["46", "47"]
         finally:

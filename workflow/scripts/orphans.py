@@ -92,7 +92,7 @@ def queued(runs: Iterable[str]) -> list[Job]:
     command = ["squeue", f"--user={getpass.getuser()}", "--noheader", "--format=%i|%T|%j|%k"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"squeue failed: {done.stderr.strip()}; expected a scheduler that answers")
+        raise UserError(f"squeue failed: {done.stderr.strip()}", expected="a scheduler that answers")
     return [job for job in parse_queue(done.stdout) if job.run in names]
 
 
@@ -130,15 +130,15 @@ def left_behind(directory: Path, gone: Iterable[str] = ()) -> list[Job]:
     for log in logs(directory):
         if pid := opened.get(str(log)):
             raise UserError(
-                f"Snakemake still runs in {directory}, as process {pid}; stop it first: an interrupt (Ctrl-C) cancels "
-                "its jobs by itself"
+                f"Snakemake still runs in {directory}, as process {pid}",
+                hint="stop it first: an interrupt (Ctrl-C) cancels its jobs by itself",
             )
     found = submissions(directory)
     jobs = queued(found)
     for host in {found[job.run].host for job in jobs} - {platform.node(), *gone}:
         raise UserError(
-            f"jobs in the queue were submitted on {host}, whose processes cannot be seen from here; run this there, or "
-            f"with --gone {host} if no Snakemake runs there"
+            f"jobs in the queue were submitted on {host}, whose processes cannot be seen from here",
+            hint=f"run this there, or with --gone {host} if no Snakemake runs there",
         )
     return jobs
 
