@@ -87,7 +87,7 @@ COMMANDS = [
         f"train {RUN[:-1]}{'9' * 20} --scale micro",
         r"--seeds: found 9+, expected whole numbers from 0 to",
     ),
-    Case("command: workers", "plan --workers 0 --scale micro", r"--workers: expected a whole number above 0, found 0"),
+    Case("command: workers", "plan --workers 0 --scale micro", r"--workers: found 0, expected a whole number above 0"),
     Case(
         "command: plan into a file",
         "plan --out f --scale micro",
