@@ -26,7 +26,7 @@ except UserError as error:
 wording.use(SCALE)
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
-# What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
+# Arguments of every call of gdpo; text, not params, so that a mirror's path never makes a result stale.
 SCALE_ARGS = " ".join(
     f"--{key} {shlex.quote(str(config[key]))}"
     for key in ("scale", "limit")

@@ -229,7 +229,7 @@ class Import(Strict):
     """Where a row of a user's file keeps a group: paths of keys and indices, joined by dots, `*` for every entry.
 
     A list at the end of a path stands for its entries. A completion is judged by `right` (a truth value each), by
-    `rewards` (a number each, kept as they are), or by our grader against `answer`, one for the whole row;
+    `rewards` (a number each, kept as they are), or by the package's grader against `answer`, one for the whole row;
     `{prompt: question, completions: "*.solution", right: "*.is_correct"}`.
     """
 

@@ -1,8 +1,8 @@
 """How long the rest of a workflow takes, from the kept costs of its scale and from the jobs that have finished.
 
-The Snakefile tells what each job took when the kept results were made (`plan`). A job takes longer by its imports and
-on a slower machine, and less long on a faster one: by how much is learned from the jobs that finish. A job that no kept
-cost is about is taken to be as long as the finished ones of its rule, or of all rules.
+The Snakefile passes on what each job took when the kept results were made (`plan`). Here a job takes longer by its
+imports, and its time depends on the machine: by how much is estimated from the jobs that finish. A job without a kept
+cost is estimated by the finished ones of its rule, or of all rules.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def first_host(nodelist: str) -> str:
 def _on_this_node(command: Sequence[str]) -> int:
     """Run `accelerate launch` within this process; the exit code of the process that failed first, else 0.
 
-    What a user did wrong is said once, whichever process found it, and torchrun's own report of it not at all.
+    A UserError is printed once, whichever process raised it, without torchrun's own report.
     """
     import logging
 

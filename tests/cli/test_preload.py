@@ -223,11 +223,10 @@ def test_a_call_of_another_checkout_is_refused(preloaded, monkeypatch):
 def test_who_is_refused_by_hand():
     """A variable may be missing on either side; the address and what is free may differ."""
     request = {"python": sys.executable, "code": preload.__file__, "environment": {"A": "1", "COLUMNS": "80"}}
-    assert preloaded_parent._refused(request, {"A": "1", preload.SOCKET: "x"}) is None
-    assert preloaded_parent._refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
-    assert (
-        preloaded_parent._refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
-    )
+    why_refused = preloaded_parent._why_refused
+    assert why_refused(request, {"A": "1", preload.SOCKET: "x"}) is None
+    assert why_refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
+    assert why_refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
@@ -252,7 +251,7 @@ def test_a_parent_of_another_user_is_given_nothing(preloaded, monkeypatch):
     assert preload.hand_over(["audit"]) is None
 
 
-@pytest.mark.parametrize("setting", [{"SLURM_JOB_ID": "7"}, {preload.WANTED: "no"}])
+@pytest.mark.parametrize("setting", [{"SLURM_JOB_ID": "7"}, {preload.SETTING: "no"}])
 def test_on_a_cluster_or_unwanted_a_call_runs_by_itself(setting, preloaded, monkeypatch):
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
@@ -305,9 +304,9 @@ def waits(pid: int) -> bool:
 
 def gone(pid: int) -> bool:
     until = time.monotonic() + HANG
-    while parent_watchdog._born(pid) and time.monotonic() < until:
+    while parent_watchdog._start_time(pid) and time.monotonic() < until:
         time.sleep(0.02)
-    return not parent_watchdog._born(pid)
+    return not parent_watchdog._start_time(pid)
 
 
 @pytest.mark.parametrize(
@@ -382,7 +381,7 @@ def test_a_step_ends_when_the_parent_is_killed(workflow):
     """The call says what a step that was killed says, once its step has ended."""
     os.kill(workflow["parent"], signal.SIGKILL)
     assert workflow["snakemake"].wait(HANG) == 128 + signal.SIGKILL
-    assert not parent_watchdog._born(workflow["step"])
+    assert not parent_watchdog._start_time(workflow["step"])
 
 
 THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"

@@ -43,7 +43,7 @@ def start(command: list[str], directory: Path) -> tuple[subprocess.Popen, int]:
 
 
 def lives(pid: int) -> bool:
-    return bool(parent_watchdog._born(pid))
+    return bool(parent_watchdog._start_time(pid))
 
 
 def gone(pid: int) -> bool:

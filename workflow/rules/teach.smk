@@ -30,7 +30,7 @@ rule respond:
             [
                 VERSION["respond"],
                 SCALE.respond_of(wildcards.trainset),
-                *asked_at(teacher(wildcards)),
+                *endpoint_settings(teacher(wildcards)),
             ]
         ),
     shell:
