@@ -53,7 +53,7 @@ def test_sources_of_a_grader_share_their_instruction(name: str) -> None:
         assert len({source.instruction for source in sources if source.grader == grader}) <= 1
 
 
-def test_the_paper_has_its_numbers() -> None:
+def test_paper_scale_has_numbers_of_the_paper() -> None:
     scale = load_scale("paper")
     columns = [len(scale.domain_benchmarks(domain)) for domain in ("math", "general", "safety")]
     assert columns == [6, 3, 4]
@@ -67,7 +67,7 @@ def test_the_paper_has_its_numbers() -> None:
 
 
 @pytest.mark.parametrize("name", ["smol", "smol-check", "smol-gpu", "smol-hub"])
-def test_smol_has_the_papers_columns_and_ours_apart(name: str) -> None:
+def test_smol_has_columns_of_the_paper_before_its_own(name: str) -> None:
     scale, paper = load_scale(name), load_scale("paper")
     ours = [column for column, benchmark in scale.benchmarks.items() if benchmark.ours]
     assert [column for column in scale.benchmarks if column not in ours] == list(paper.benchmarks)
@@ -77,7 +77,7 @@ def test_smol_has_the_papers_columns_and_ours_apart(name: str) -> None:
         assert marks == sorted(marks)
 
 
-def test_smols_teacher_is_the_larger_model_tuned_here() -> None:
+def test_teacher_of_smol_is_larger_model_tuned_here() -> None:
     scale = load_scale("smol")
     expert = scale.models[scale.respond.teacher].tuned
     assert expert.base == scale.student_set("large")[0]
@@ -86,7 +86,7 @@ def test_smols_teacher_is_the_larger_model_tuned_here() -> None:
     assert set(expert.sources) - {"star1"} <= trained
 
 
-def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Path) -> None:
+def test_trainset_respond_changes_no_hash_of_trainset(tmp_path: Path) -> None:
     """The same questions are chosen, so that its results and those of sets without changes stay as they are."""
     raw = yaml.safe_load((CONFIG / "smol.yaml").read_text())
     changes = {"teacher": raw["students"][0], "temperature": 2.0}
@@ -100,7 +100,7 @@ def test_a_training_set_changes_how_it_is_answered_and_nothing_else(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["metakl-noisy", "metakl-weak"])
-def test_worse_teachers_are_asked_the_same_questions(name: str) -> None:
+def test_worse_teachers_answer_same_questions(name: str) -> None:
     scale = load_scale("tiny")
     worse, clean = (scale.trainset(trainset).model_dump(exclude={"display"}) for trainset in (name, "metakl"))
     assert worse == clean
@@ -145,7 +145,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("key", "value", "fields"), WRONG, ids=[key for key, _, _ in WRONG])
-def test_a_wrong_entry_is_named(tmp_path: Path, key: str, value: object, fields: dict[str, str]) -> None:
+def test_wrong_entry_is_named(tmp_path: Path, key: str, value: object, fields: dict[str, str]) -> None:
     raw = yaml.safe_load((CONFIG / "smol.yaml").read_text())
     *parents, last = key.split(".")
     entry = raw
@@ -172,7 +172,7 @@ RENAMED = [
 
 
 @pytest.mark.parametrize(("text", "key", "new"), RENAMED, ids=[key for _, key, _ in RENAMED])
-def test_a_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, key: str, new: str) -> None:
+def test_renamed_key_is_refused_with_its_new_name(tmp_path: Path, text: str, key: str, new: str) -> None:
     path = tmp_path / "own.yaml"
     path.write_text(f"extends: tiny\n{text}\n")
     with refused(path=str(path), key=key, problem=f"'{key.split('.')[-1]}' is called '{new}' since 0.2.0"):
@@ -191,7 +191,7 @@ MISPLACED = [
 
 
 @pytest.mark.parametrize(("endpoint", "key", "expected"), [m[1:] for m in MISPLACED], ids=[m[0] for m in MISPLACED])
-def test_a_misplaced_api_key_is_not_repeated(tmp_path: Path, endpoint: object, key: str, expected: str) -> None:
+def test_misplaced_api_key_is_not_repeated(tmp_path: Path, endpoint: object, key: str, expected: str) -> None:
     raw = yaml.safe_load((CONFIG / "smol.yaml").read_text())
     raw["models"]["m"] = {"display": "M", "endpoint": endpoint}
     path = tmp_path / "wrong.yaml"
@@ -203,7 +203,7 @@ def test_a_misplaced_api_key_is_not_repeated(tmp_path: Path, endpoint: object, k
 
 
 @pytest.mark.parametrize("text", ["annotate: {endpoint: {key: 'CANARY}}", "key: CANARY: x", "models: [{key: CANARY}]"])
-def test_an_api_key_in_a_file_that_is_no_scale_is_not_repeated(tmp_path: Path, text: str) -> None:
+def test_api_key_in_invalid_yaml_is_not_repeated(tmp_path: Path, text: str) -> None:
     path = tmp_path / "wrong.yaml"
     path.write_text(f"extends: smol\n{text.replace('CANARY', CANARY)}\n")
     with pytest.raises(UserError) as caught:
@@ -212,7 +212,7 @@ def test_an_api_key_in_a_file_that_is_no_scale_is_not_repeated(tmp_path: Path, t
     assert caught.value.expected or "not readable as YAML" in caught.value.problem
 
 
-def test_what_changes_no_answer_of_an_endpoint_is_no_part_of_its_hash() -> None:
+def test_endpoint_settings_that_change_no_answer_are_not_hashed() -> None:
     """So that a higher budget makes no finished result again; provenance still says who was asked, and where."""
 
     def of(**changes: object) -> Model:
@@ -236,7 +236,7 @@ def test_what_changes_no_answer_of_an_endpoint_is_no_part_of_its_hash() -> None:
     assert asked.model_copy(update={"backend": "source"}).endpoint.budget.money == 3
 
 
-def test_a_fallback_that_is_not_used_is_no_part_of_the_hash_and_needs_an_encoder(tmp_path: Path) -> None:
+def test_annotate_fallback_is_hashed_where_used_and_needs_encoder(tmp_path: Path) -> None:
     assert "fallback" not in Annotate().model_dump()
     assert fingerprint(Annotate(fallback="taxonomy")) != fingerprint(Annotate())
     path = tmp_path / "wrong.yaml"
@@ -245,13 +245,13 @@ def test_a_fallback_that_is_not_used_is_no_part_of_the_hash_and_needs_an_encoder
         load_scale(path)
 
 
-def test_a_misspelt_scale_is_named() -> None:
+def test_misspelt_scale_is_named() -> None:
     known = re.compile(r"did you mean 'smol'\? known: gpu-first, .*micro, paper, smol, smol-check, ")
     with refused(path="smoll.yaml", problem="no such scale", hint=known):
         load_scale("smoll")
 
 
-def test_what_things_are_called_is_no_part_of_their_hash() -> None:
+def test_display_names_are_not_hashed() -> None:
     scale = load_scale("tiny")
     method = scale.methods["gdpo"]
     renamed = method.model_copy(update={"display": "Another"})

@@ -53,7 +53,7 @@ def test_a_command_on_several_nodes():
             accelerated(launch, ASKED, {key: value for key, value in STEP.items() if key != missing})
 
 
-def test_one_launcher_a_node():
+def test_srun_command_starts_one_launcher_per_node():
     """Job 123456 meets at port 20000 + 123456 mod 10000 of its first node."""
     command, port = across_nodes(Launch(processes=4, nodes=2), ASKED, SLURM)
     assert port == 23456
@@ -86,7 +86,7 @@ def test_a_list_without_hosts_is_refused():
         first_host(",")
 
 
-def test_other_processes_than_asked_for_are_refused(monkeypatch):
+def test_wrong_number_of_processes_is_refused(monkeypatch):
     """A launcher that starts one process in silence leaves WORLD_SIZE unset, which counts as one."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert start(Launch(), ASKED, {}) is None
@@ -234,7 +234,7 @@ def test_two_launchers_make_one_run(base, alone, tmp_path):
         ),
     ],
 )
-def test_what_a_user_did_wrong_is_said_once(launch, sentence, base, tmp_path):
+def test_user_error_of_several_processes_is_printed_once(launch, sentence, base, tmp_path):
     directory = tmp_path / "wrong"
     scale(directory, base, launch)
     process = command(directory, "gdpo")

@@ -68,7 +68,7 @@ def test_a_step_ends_when_the_shell_that_called_it_is_killed(tmp_path):
     process.wait(HANG)
 
 
-def test_what_a_step_has_started_ends_with_it(tmp_path):
+def test_children_of_a_step_end_with_it(tmp_path):
     process, pid = start(starter(*starter(*step(WAITS), before=WATCHED)), tmp_path)
     process.kill()
     process.wait()
@@ -112,7 +112,7 @@ def test_a_step_that_can_open_no_file_for_a_while_goes_on_and_is_watched_still(t
     assert gone(pid)
 
 
-def test_a_process_with_a_name_that_is_no_text_is_nothing_to_fear(tmp_path):
+def test_process_name_that_is_no_text_is_read(tmp_path):
     """The kernel cuts names at fifteen bytes, amid a character where it comes so."""
     named = tmp_path / ("n" * 14 + "\u00fc")
     named.symlink_to(sys.executable)
@@ -138,7 +138,7 @@ def test_a_step_called_by_hand_or_on_another_machine_is_not_watched(tmp_path, na
     os.kill(pid, signal.SIGKILL)
 
 
-def test_what_does_not_end_is_named_and_nothing_runs_beside_it(tmp_path, monkeypatch):
+def test_orphan_that_does_not_end_is_named_and_blocks_a_new_run(tmp_path, monkeypatch):
     process, pid = start(starter(*step(WAITS)), tmp_path)
     assert parent_watchdog.find_orphans(tmp_path) == {}
     process.kill()

@@ -63,7 +63,7 @@ def test_imported_groups_wait_for_the_benchmarks(tmp_path):
         ({"tables": {"t": {"title": "T", "rows": [{"row": "Far", "model": "far"}]}}}, "tables.t.model"),
     ],
 )
-def test_what_is_trained_or_scored_has_weights(tmp_path, changes, key):
+def test_trained_or_scored_model_at_endpoint_is_refused(tmp_path, changes, key):
     with refused(key=key, found="'far', which is at an endpoint", expected="a model with weights"):
         load_scale(scale(tmp_path, models={"far": FAR}, **changes))
 

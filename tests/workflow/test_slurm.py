@@ -193,13 +193,13 @@ def test_memory(text, expected):
     assert slurm_test.megabytes(text) == expected
 
 
-def test_most_at_once():
+def test_max_concurrent_jobs():
     """The third starts as the first ends: never more than two."""
     assert slurm_test.most_at_once([("1", "3"), ("2", "5"), ("3", "4")]) == 2
     assert slurm_test.most_at_once([("1", "3"), ("2", "5"), ("2", "4")]) == 3
 
 
-def test_it_says_what_is_missing(monkeypatch):
+def test_missing_slurm_commands_are_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "munge, slurm-client, slurmctld, slurmd not installed; `make slurm-packages`" in slurm_cluster.missing()
 
