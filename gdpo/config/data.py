@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gdpo.config.models import Endpoint, Name, Positive, Reference, Seed, Share, Strict, omit_if_default
-from gdpo.config.strict import InvalidSetting
+from gdpo.config.endpoint import Endpoint
+from gdpo.config.fields import Name, Positive, Reference, Seed, Share
+from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
 from gdpo.core.records import Domain, Grader
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]

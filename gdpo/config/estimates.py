@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gdpo.config.models import Name, Positive, Rate, Share, Strict
+from gdpo.config.fields import Name, Positive, Rate, Share
+from gdpo.config.strict import Strict
 from gdpo.core.records import Domain
 
 ByDomain = dict[Domain, Rate]

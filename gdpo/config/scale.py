@@ -14,21 +14,11 @@ from pydantic import Field, model_validator
 from gdpo.config.benchmarks import Benchmark, Judge
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
+from gdpo.config.fields import Name, Positive, Seeds
 from gdpo.config.learning_rates import learning_rates
-from gdpo.config.models import (
-    Method,
-    Model,
-    Name,
-    Positive,
-    Respond,
-    Reward,
-    Seeds,
-    Strict,
-    TrainSet,
-    World,
-    omit_if_default,
-)
+from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
 from gdpo.config.resources import Launch, Needs, Step
+from gdpo.config.strict import Strict, omit_if_default
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
 from gdpo.config.validation import check
 from gdpo.core.errors import UserError, suggest

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from gdpo.config.data import Annotate
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Endpoint, Model, Respond
+from gdpo.config.models import Model, Respond
 from gdpo.core.errors import UserError
 from gdpo.core.hashing import fingerprint
 from gdpo.core.project import CONFIG

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gdpo.config.fields import Dtype
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Dtype, Method
+from gdpo.config.models import Method
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, replacing, write_json
 from gdpo.core.records import Group, Question, chat
