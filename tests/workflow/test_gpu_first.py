@@ -174,7 +174,7 @@ def test_a_runner_that_is_killed_leaves_nothing_running_and_the_next_goes_on(tmp
     sleeps_first = COUNTS + "import os, time; open(out + '.pid', 'w').write(str(os.getpid())); "
     sleeps_first += "time.sleep(60 * (os.path.getsize(out + '.runs') == 1)); json.dump({'rows': []}, open(out, 'w'))"
     path = written(tmp_path, [("a", [part("a1", ROW), part("a2", sleeps_first, 60)]), ("b", [part("b1", ROW)])])
-    code = "import sys; from pathlib import Path; from workflow.scripts import gpu_plan, gpu_run as r; "
+    code = "import sys; from pathlib import Path; from tools.gpu_first import gpu_plan, gpu_run as r; "
     code += "p = Path(sys.argv[1]); r.Runner(gpu_plan.load(p), p, p.parent, 8, []).run(None)"
     runner = subprocess.Popen([PYTHON, "-c", code, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
     pid = tmp_path / "room/work/a2.json.pid"
@@ -304,7 +304,7 @@ def test_the_rehearsal_differs_in_sizes_alone():
 def test_every_part_is_told_what_it_takes(name):
     """A misspelt or missing argument would else be found on the GPU, after its stage began."""
     for _, one in gpu_plan.load(gpu_plan.SIZES / f"{name}.yaml").parts().values():
-        function = getattr(import_module(f"workflow.scripts.{gpu_part.DOES[one.does]}"), one.does)
+        function = getattr(import_module(f"tools.gpu_first.{gpu_part.DOES[one.does]}"), one.does)
         inspect.signature(function).bind(None, None, **one.given)
 
 
