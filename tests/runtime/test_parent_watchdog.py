@@ -146,7 +146,7 @@ def test_orphan_that_does_not_end_is_named_and_blocks_a_new_run(tmp_path, monkey
     assert list(parent_watchdog.find_orphans(tmp_path)) == [pid]
     assert parent_watchdog.find_orphans(tmp_path / "other") == {}
     monkeypatch.setattr(orphans, "ENDING_SECONDS", 0.1)
-    told = orphans.local(tmp_path)
+    told = orphans.local_problem(tmp_path)
     assert f"left running when it died, {pid} ({sys.executable} -c" in told and f"kill -9 {pid}" in told
     os.kill(pid, signal.SIGKILL)
-    assert gone(pid) and orphans.local(tmp_path) is None
+    assert gone(pid) and orphans.local_problem(tmp_path) is None

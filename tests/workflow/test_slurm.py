@@ -136,14 +136,14 @@ def test_the_queue_is_read_as_squeue_prints_it():
 
 
 def test_only_jobs_of_the_named_runs_count(queue):
-    assert [job.id for job in orphans.queued([RUN])] == ["46", "47"]
-    assert orphans.queued([]) == []
+    assert [job.id for job in orphans.queued_jobs([RUN])] == ["46", "47"]
+    assert orphans.queued_jobs([]) == []
 
 
 def test_jobs_submitted_elsewhere_are_left_alone_until_told(directory, queue):
     with refused(problem="submitted on elsewhere", hint="--gone elsewhere"):
-        orphans.left_behind(directory)
-    assert [job.id for job in orphans.left_behind(directory, gone=["elsewhere"])] == ["46", "47", "48"]
+        orphans.orphaned_jobs(directory)
+    assert [job.id for job in orphans.orphaned_jobs(directory, gone=["elsewhere"])] == ["46", "47", "48"]
 
 
 def test_nothing_is_touched_while_the_submitter_lives(directory, queue):
@@ -152,8 +152,8 @@ def test_nothing_is_touched_while_the_submitter_lives(directory, queue):
     with subprocess.Popen(["sleep", "60"], stdin=held.open()) as process:
         try:
             with refused(problem=f"still runs in {directory}, as process {process.pid}"):
-                orphans.left_behind(directory)
-            assert [job.id for job in orphans.in_the_way(directory)] == ["46", "47"]
+                orphans.orphaned_jobs(directory)
+            assert [job.id for job in orphans.blocking_jobs(directory)] == ["46", "47"]
         finally:
             process.kill()
 
@@ -162,9 +162,9 @@ def test_an_sbatch_on_its_way_is_seen():
     waits = [sys.executable, "-c", "import time; time.sleep(60)", "sbatch", "--job-name", RUN]
     with subprocess.Popen(waits) as process:
         try:
-            while not orphans.submitting({RUN}):  # a process has no command line for an instant
+            while not orphans.is_submitting({RUN}):  # a process has no command line for an instant
                 assert process.poll() is None
-            assert not orphans.submitting({OTHER})
+            assert not orphans.is_submitting({OTHER})
         finally:
             process.kill()
 

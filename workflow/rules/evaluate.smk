@@ -3,12 +3,12 @@ from functools import partial
 
 SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
-# Scores by rules keep the hash they had before there were judges.
+# Scores by rules keep the hash of the versions without judges.
 JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
 
 
 def score_settings(wildcards):
-    """What scores depend on beside the model and the questions."""
+    """The settings that scores depend on, besides the model and the questions."""
     engine = SCALE.sampled_by(wildcards.student)
     return fingerprint(
         [
@@ -86,7 +86,7 @@ for part, variant in VARIANTS.items():
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"
 
 
-# How far the runs of the grid have moved from their student; a study over the grid asks for it.
+# How far the runs of the grid have moved from their student; a study over the grid needs it.
 rule drift:
     input:
         questions=items_of("validation"),

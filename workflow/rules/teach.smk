@@ -63,7 +63,7 @@ if IMPORTED:
             lambda wildcards: list(
                 filter(os.path.exists, SCALE.trainset(wildcards.trainset).paths)
             ),
-            # one of a mirror is as old as the mirror
+            # A file of a mirror has the mirror's age.
             tokenizer=LAYOUT.model(SCALE.students[0]),
             benchmarks=rules.benchmark.output,
             guarded=LAYOUT.heldout_items,
