@@ -71,9 +71,8 @@ class Estimate:
 
     planned: Mapping[int, Planned]
     durations: dict[str, list[float]] = field(default_factory=dict)  # by rule
-    kept_and_measured: list[tuple[float, float]] = field(
-        default_factory=list
-    )  # of finished jobs: seconds kept, and seconds here
+    # Of finished jobs: the kept seconds and the seconds here.
+    kept_and_measured: list[tuple[float, float]] = field(default_factory=list)
 
     def finish(self, job: int, rule: str, seconds: float) -> None:
         self.durations.setdefault(rule, []).append(seconds)
@@ -100,11 +99,8 @@ class Estimate:
 
     def _scaled(self, kept: float) -> float:
         """The estimate from a kept time: scaled where jobs are faster here, and longer by their median delay here."""
-        before, here = (
-            (sum(times) for times in zip(*self.kept_and_measured, strict=True))
-            if self.kept_and_measured
-            else (0.0, 0.0)
-        )
+        before = sum(once for once, _ in self.kept_and_measured)
+        here = sum(now for _, now in self.kept_and_measured)
         faster = min(1.0, here / before) if before else 1.0
         return kept * faster + median([max(0.0, now - once) for once, now in self.kept_and_measured] or [0.0])
 

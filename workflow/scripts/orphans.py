@@ -31,9 +31,7 @@ from gdpo.runtime.parent_watchdog import find_orphans  # noqa: E402
 
 POLL_SECONDS = 10
 ENDING_SECONDS = 20  # ours: a process that is about to end has ended by then, unless its disk does not answer
-AWAITED = (
-    Path(".snakemake") / "awaited"
-)  # tells the Snakefile that orphans finished results, which no Snakemake recorded
+AWAITED = Path(".snakemake") / "awaited"  # says that orphans finished results, which no Snakemake recorded
 ORPHANS, REFUSED = 1, 2  # exit codes
 
 
