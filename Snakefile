@@ -14,9 +14,9 @@ try:
     for key, value in config.items():
         if key not in ("scale", "limit", "mirror"):
             known = suggest(key, ["scale", "limit", "mirror"])
-            raise UserError(f"--config: found '{key}'; {known}")
+            raise UserError(key="--config", found=f"'{key}'", hint=known)
         if value is None or value == "":
-            raise UserError(f"--config {key}=: found nothing, expected a value")
+            raise UserError(key=f"--config {key}=", found="nothing", expected="a value")
     SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
     figures.settings.load()
     claims.load(SCALE)
@@ -26,7 +26,7 @@ except UserError as error:
 wording.use(SCALE)
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
-# What every call of gdpo is told; text, not params, so that a mirror's path never makes a result stale.
+# Arguments of every call of gdpo; text, not params, so that a mirror's path never makes a result stale.
 SCALE_ARGS = " ".join(
     f"--{key} {shlex.quote(str(config[key]))}"
     for key in ("scale", "limit")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import quote
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.models.endpoint import Request
 
 CANARY = "sk-canary-5f3a9c0b7e"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def check_names(scale: Scale, arguments: Arguments) -> None:
     """Raises UserError where the arguments name a model, training set, method or seed that does not exist."""
-    from gdpo.config.models import MOST_SEEDS
+    from gdpo.config.fields import MOST_SEEDS
 
     given = vars(arguments)
     if given.get("model") is not None:

@@ -20,13 +20,18 @@ class Parser(argparse.ArgumentParser):
     """One sentence in place of a usage text, and the closest known name for a misspelt one."""
 
     def error(self, message: str) -> NoReturn:
-        command = self.prog.removeprefix("gdpo").strip()
-        raise UserError(f"{command}: {message}" if command else message)
+        raise UserError(message, key=self._command)
+
+    @property
+    def _command(self) -> str | None:
+        """The words of this command behind `gdpo`; None of `gdpo` itself."""
+        return self.prog.removeprefix("gdpo").strip() or None
 
     def parse_known_args(self, args: Iterable[str] | None = None, namespace: Any = None) -> tuple[Any, list[str]]:
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"found '{rest[0]}'; {suggest(rest[0], self._option_string_actions)}")
+            hint = suggest(rest[0], self._option_string_actions)
+            raise UserError(key=self._command, found=f"'{rest[0]}'", hint=hint)
         return known, rest
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -38,6 +43,7 @@ Commands = argparse._SubParsersAction  # of Parser; a subparsers object has no p
 
 
 def whole_number(text: str) -> int:
+    """The type of an option that takes a whole number."""
     try:
         return int(text)
     except ValueError:

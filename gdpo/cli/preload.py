@@ -1,4 +1,4 @@
-"""A process that has imported everything once, and forks one child for each step of a workflow (ours).
+"""A process that has imported everything once, and forks one child for each step of a workflow.
 
 A step of tiny computes for seconds and imports torch, transformers, TRL, lm-eval and scipy for ten. The workflow
 therefore starts one preloaded parent. A `gdpo` that the workflow calls sends its arguments, directory, environment and
@@ -27,16 +27,16 @@ from typing import Any
 from gdpo.runtime import single_thread
 
 SOCKET = "GDPO_PRELOADED"  # the address of the preloaded parent, in the environment of a workflow's jobs
-WANTED = "GDPO_PRELOAD"  # "no": a workflow starts none
+SETTING = "GDPO_PRELOAD"  # in the environment; "no": a workflow starts no parent
 FEWEST_JOBS = 4  # ours: importing for all steps takes as long as importing for four
 
 # Variables that may differ between a job and the parent: no library reads them while it is imported, or, of those that
 # Snakemake sets for each job, gdpo.runtime.single_thread decides the number of threads and `accept` the temporary
 # directory.
-FREE = {"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", SOCKET, "GDPO_CALLER", "GDPO_CHECKOUT", "GDPO_MIRROR"}
-FREE |= {*single_thread.NUMBERS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "TMPDIR", "TEMPDIR", "TMP", "TEMP"}
-CALL = "gdpo-call"  # what a process is called that waits for the child that is its step
-ROOM = 4096  # ours: characters for a child's command line, which stands where its parent's stood
+MAY_DIFFER = {"PWD", "OLDPWD", "SHLVL", "_", "COLUMNS", "LINES", SOCKET, "GDPO_CALLER", "GDPO_CHECKOUT", "GDPO_MIRROR"}
+MAY_DIFFER |= {*single_thread.NUMBERS, "GOTO_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "TMPDIR", "TEMPDIR", "TMP", "TEMP"}
+CALL = "gdpo-call"  # the name of a process that waits for the child that is its step
+COMMAND_LINE_ROOM = 4096  # ours: characters for a child's command line, which replaces its parent's
 
 LENGTH = struct.Struct("!I")
 STATUS = struct.Struct("!i")
@@ -46,7 +46,7 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, sign
 def available() -> bool:
     """Whether this system has what the parent needs; a cluster's job has limits that the parent would not share."""
     able = sys.platform == "linux" and hasattr(os, "pidfd_open")
-    return able and os.environ.get(WANTED) != "no" and "SLURM_JOB_ID" not in os.environ
+    return able and os.environ.get(SETTING) != "no" and "SLURM_JOB_ID" not in os.environ
 
 
 # The workflow's side
@@ -55,10 +55,8 @@ def available() -> bool:
 def start(log: Path, offline: bool) -> None:
     """Start a preloaded parent that ends with this process, and name it to all that is started from now on.
 
-    `offline` is what its steps are told (gdpo.cli.main.prepare_environment), which libraries read when they are
-    imported.
-
-    What its imports say goes to `log`. Jobs that come before it has imported everything wait for it.
+    `offline` is that of gdpo.cli.main.prepare_environment: libraries read the environment when they are imported.
+    The output of the imports goes to `log`. Jobs that come before the parent has imported everything wait for it.
     """
     address = f"gdpo-{os.getuid()}-{os.getpid()}-{secrets.token_hex(8)}"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -69,11 +67,11 @@ def start(log: Path, offline: bool) -> None:
         address,
         str(os.getpid()),
         "offline" if offline else "online",
-        " " * ROOM,
+        " " * COMMAND_LINE_ROOM,
     ]
-    with log.open("wb") as said:
+    with log.open("wb") as stderr:
         parent = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
         )
     assert parent.stdout is not None
     if parent.stdout.readline() == b"listening\n":
@@ -104,7 +102,7 @@ def hand_over(arguments: list[str]) -> int | None:
             return None
         Path("/proc/self/comm").write_text(CALL)  # before the child goes on, so that no step is seen twice
         _forward_signals(child)
-        with suppress(OSError):  # of a parent that was killed meanwhile, as is told below
+        with suppress(OSError):  # the parent was killed meanwhile; see below
             connection.sendall(STATUS.pack(child))
         status = receive(connection, STATUS)
     if status is None:  # the parent was killed, and its children with it

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from gdpo.cli import preload
-from gdpo.cli.preload import FREE, LENGTH, STATUS, peer, receive
+from gdpo.cli.preload import LENGTH, MAY_DIFFER, STATUS, peer, receive
 
 # What the steps of a table import; the scale's world decides nothing here. A step imports what is missing itself.
 MODULES = (
@@ -41,7 +41,7 @@ MODULES = (
 
 @dataclass
 class Parent:
-    """The listening parent and the children whose end it has still to tell: pid and connection, by pidfd."""
+    """The listening parent and its running children: pid and connection, by pidfd."""
 
     listener: socket.socket
     workflow: int  # a pidfd
@@ -55,9 +55,9 @@ class Parent:
         while True:
             for key, _ in self.selector.select():
                 if key.fd == self.workflow:
-                    self.end()
+                    self.kill_children_and_exit()
                 elif key.fd in self.children:
-                    self.tell(key.fd)
+                    self.report_exit(key.fd)
                 else:
                     connection, _ = self.listener.accept()
                     if peer(connection)[1] != os.getuid():
@@ -69,7 +69,7 @@ class Parent:
                         connection.close()
                         continue
                     if pid == 0:
-                        self.forget()
+                        self.close_in_child()
                         return connection
                     self.watch(pid, connection)
 
@@ -78,8 +78,8 @@ class Parent:
         self.children[descriptor] = pid, connection
         self.selector.register(descriptor, selectors.EVENT_READ)
 
-    def tell(self, descriptor: int) -> None:
-        """Send a child's wait status to the call that it was."""
+    def report_exit(self, descriptor: int) -> None:
+        """Send a child's wait status to the call whose step it was."""
         pid, connection = self.children.pop(descriptor)
         self.selector.unregister(descriptor)
         os.close(descriptor)
@@ -87,7 +87,7 @@ class Parent:
         with suppress(OSError), connection:
             connection.sendall(STATUS.pack(status))
 
-    def forget(self) -> None:
+    def close_in_child(self) -> None:
         """Close in a child what only the parent needs."""
         self.selector.close()
         self.listener.close()
@@ -96,7 +96,7 @@ class Parent:
             os.close(descriptor)
             connection.close()
 
-    def end(self) -> NoReturn:
+    def kill_children_and_exit(self) -> NoReturn:
         for pid, _ in self.children.values():
             with suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -111,7 +111,7 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
     with connection:
         job, _ = peer(connection)
         head, files, _, _ = socket.recv_fds(connection, LENGTH.size, 3)
-        if len(head) < LENGTH.size:  # the call ended before it asked for anything
+        if len(head) < LENGTH.size:  # the call ended before it sent its request
             os._exit(1)
         rest = LENGTH.unpack(head)[0]
         message = b""
@@ -120,8 +120,8 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
         if len(message) < rest:
             os._exit(1)
         request = json.loads(message)
-        if why := _refused(request, environment):
-            print(f"gdpo {' '.join(request['arguments'])}: imports for itself: {why}", file=sys.stderr, flush=True)
+        if reason := _why_refused(request, environment):
+            print(f"gdpo {' '.join(request['arguments'])}: imports for itself: {reason}", file=sys.stderr, flush=True)
             connection.sendall(STATUS.pack(0))
             os._exit(1)
         os.setpgid(0, 0)
@@ -139,11 +139,11 @@ def accept(connection: socket.socket, environment: Mapping[str, str]) -> int:
     sys.argv = [request["program"], *request["arguments"]]
     sys.stdout.reconfigure(line_buffering=os.isatty(1))  # type: ignore[union-attr]
     Path("/proc/self/comm").write_text("gdpo")
-    _show([sys.executable, *sys.argv])
+    _set_command_line([sys.executable, *sys.argv])
     return job
 
 
-def _show(command: list[str]) -> None:
+def _set_command_line(command: list[str]) -> None:
     """Let this process have `command` as its command line, for `ps` and for parent_watchdog.find_orphans."""
     fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     start, end = int(fields[45]), int(fields[46])  # proc(5): arg_start and arg_end, the 48th and the 49th of all fields
@@ -151,12 +151,15 @@ def _show(command: list[str]) -> None:
     ctypes.memmove(start, words.ljust(end - start, b"\0"), end - start)
 
 
-def _refused(request: dict[str, Any], environment: Mapping[str, str]) -> str | None:
-    """Why a call is none that a child of this process can be; no value of a variable is told, which may be a key."""
+def _why_refused(request: dict[str, Any], environment: Mapping[str, str]) -> str | None:
+    """Why a child of this process cannot be the step of a call; None where it can.
+
+    Variables are named without their values, which may be keys.
+    """
     if request["python"] != sys.executable or request["code"] != preload.__file__:
         return "another Python or checkout"
     wanted = request["environment"]
-    names = sorted(n for n in {*wanted, *environment} - FREE if wanted.get(n) != environment.get(n))
+    names = sorted(n for n in {*wanted, *environment} - MAY_DIFFER if wanted.get(n) != environment.get(n))
     return f"other values of {', '.join(names)}" if names else None
 
 
@@ -187,10 +190,10 @@ def _run(job: int) -> int:
 
     try:
         cli.main(job)
-    except SystemExit as left:
-        if left.code is None or isinstance(left.code, int):
-            return left.code or 0
-        print(left.code, file=sys.stderr)
+    except SystemExit as ended:
+        if ended.code is None or isinstance(ended.code, int):
+            return ended.code or 0
+        print(ended.code, file=sys.stderr)
         return 1
     except BaseException:
         sys.excepthook(*sys.exc_info())

@@ -6,8 +6,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from gdpo.config.models import Name, Positive, Reference, Seed, Share, Strict, omit_if_default
-from gdpo.config.strict import InvalidSetting
+from gdpo.config.fields import Name, Positive, Reference, Seed, Share
+from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
 from gdpo.core.records import Domain
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from gdpo.config.models import Endpoint, Name, Positive, Reference, Seed, Share, Strict, omit_if_default
-from gdpo.config.strict import InvalidSetting
+from gdpo.config.endpoint import Endpoint
+from gdpo.config.fields import Name, Positive, Reference, Seed, Share
+from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
 from gdpo.core.records import Domain, Grader
 
 Mapped = Literal["question", "answer", "choices", "solution", "difficulty", "topics"]
@@ -42,7 +43,7 @@ class Gym(Strict):
 
 
 class Source(Strict):
-    """A real data source: where it lies on the Hub and in a mirror, or what makes it, and how a row becomes a Question.
+    """A real data source: where it is on the Hub and in a mirror, or what makes it, and how a row becomes a Question.
 
     `fields` maps fields of a Question to paths into a row (`answer: "answers.0"`); a layout that a path cannot
     express has a function of gdpo.metakl.readers, named by `reader`. `rows` keeps the first so many questions;
@@ -126,10 +127,10 @@ class Taxonomy(Strict):
 
 
 class Annotate(Strict):
-    """Who names the skills of each question: the source's own topics, our taxonomy, or an endpoint's model.
+    """Who names the skills of each question: the source's own topics, the taxonomy, or an endpoint's model.
 
     `fallback` is what becomes of a question that the endpoint's model refuses, or answers `endpoint.max_rephrasings`
-    times with what does not fit: the step ends and names it (`stop`), or it takes the skills of our taxonomy.
+    times with what does not fit: the step ends and names it (`stop`), or it takes the skills of the taxonomy.
     """
 
     backend: Literal["source", "taxonomy", "openai"] = "source"

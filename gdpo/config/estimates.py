@@ -1,6 +1,6 @@
 """What a plan takes for granted before anything is made, as typed models: lengths, shares, sizes, and a card's speed.
 
-Each number stands in a scale's `expected` with its source, and gives way to what lies on disk once that is made. None
+Each number stands in a scale's `expected` with its source, and is replaced by what is on disk once that is made. None
 of it is part of any result's settings.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from gdpo.config.models import Name, Positive, Rate, Share, Strict
+from gdpo.config.fields import Name, Positive, Rate, Share
+from gdpo.config.strict import Strict
 from gdpo.core.records import Domain
 
 ByDomain = dict[Domain, Rate]

@@ -1,4 +1,4 @@
-"""Where each file of a scale lies: the one place that the workflow's rules and the `gdpo` command share."""
+"""The path of each file of a scale, for the workflow's rules and the `gdpo` command alike."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gdpo.core.result_files import Provenance, read_stored
 
 Split = Literal["test", "validation"]
 
-# Raised when a step's meaning changes, so that finished results of the old meaning are made again.
+# A step's number is raised when its meaning changes, so that finished results of the old meaning are made again.
 VERSION = {
     "model": 1, "benchmark": 1, "sources": 2, "decontaminate": 2, "annotate": 2, "quality": 1, "merge": 1,
     "answer": 2, "proficiency": 1, "select": 1, "card": 1, "export": 1,
@@ -128,7 +128,7 @@ class Layout:
         return self.root / "work"
 
     def endpoint(self, model: str) -> Path:
-        """What a model at an endpoint was asked, by whichever step, and what it answered: nothing is paid for twice."""
+        """All requests to a model at an endpoint, of any step, and its answers: no request is paid for twice."""
         return self.work / "endpoints" / f"{model}.jsonl"
 
     def answers(self, model: str) -> Path:
@@ -148,7 +148,7 @@ class Layout:
         return self.root / "bases.csv"
 
     def weights_key(self, name: str) -> list[Any]:
-        """All that a model's samples depend on beside what it is asked, for names of caches.
+        """All that a model's samples depend on beside the prompt, for names of caches.
 
         That is what its weights depend on, of a tuned one also what it was tuned on, and its engine.
         """
@@ -175,13 +175,13 @@ class Layout:
 
     def unavailable(self) -> dict[str, str]:
         """Benchmark -> why its items cannot be had here; its column stays empty and is in no average."""
-        found = {}
+        reasons = {}
         for name in self.scale.benchmarks:
             path = provenance_path(self.benchmark(name, "test"))
             record = read_stored(path, Provenance) if path.exists() else {}
             if "unavailable" in record:
-                found[name] = record["unavailable"]
-        return found
+                reasons[name] = record["unavailable"]
+        return reasons
 
     @property
     def judged(self) -> Path:
@@ -195,7 +195,7 @@ class Layout:
 
     @property
     def reproduced(self) -> Path:
-        """The paper's numbers and ours, cell by cell, with the command, hardware and time of ours."""
+        """The paper's numbers beside the reproduced ones, cell by cell; of these, command, hardware and time."""
         return self.root / "reproduced.csv"
 
     def run(self, run: Run) -> Path:
@@ -212,7 +212,7 @@ class Layout:
         return self.root / "tables" / f"{name}.csv"
 
     def figure(self, name: str) -> Path:
-        """The numbers that a figure shows; its pictures lie beside them."""
+        """The numbers that a figure shows; its pictures are in the same directory."""
         return self.root / "figures" / f"{name}.csv"
 
     def noise(self, student: str, trainset: str, method: str) -> Path:
@@ -244,7 +244,7 @@ class Layout:
         return list(dict.fromkeys(run for s in students for cell in selection.rows for run in self.cell_runs(s, cell)))
 
     def teacher_runs(self) -> list[Run]:
-        """The teacher as a run that is scored; one that is asked at an endpoint is not."""
+        """The teacher as a run that is scored; a teacher at an endpoint is not scored."""
         teacher = self.scale.respond.teacher
         return origin(teacher) if self.checkpoint(teacher) else []
 

@@ -19,11 +19,11 @@ SweptCell = tuple[str, str, str]  # student, trainset, method
 def swept(scale: str) -> dict[SweptCell, dict[float, float]]:
     """Each swept cell's mean validation score, percent, by learning rate; empty before any sweep."""
     path = sweep_file(scale)
-    found: dict[SweptCell, dict[float, float]] = {}
+    scores: dict[SweptCell, dict[float, float]] = {}
     for row in read_csv(path) if path.exists() else []:
         cell = (row["student"], row["trainset"], row["method"])
-        found.setdefault(cell, {})[float(row["learning_rate"])] = float(row["validation_mean"])
-    return found
+        scores.setdefault(cell, {})[float(row["learning_rate"])] = float(row["validation_mean"])
+    return scores
 
 
 def best_rate(by_rate: dict[float, float]) -> float:

@@ -1,4 +1,4 @@
-"""How a scale is read: its YAML file, what that extends, the shared tables, studies and sources, and a limit."""
+"""Loading a scale: its YAML file, the file that it extends, the shared tables, studies and sources, and a limit."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def read_yaml(path: Path) -> dict[str, Any]:
         known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
         raise UserError("no such scale", path=path, hint=suggest(path.stem, known)) from None
     if not isinstance(value, dict):
-        found = "nothing" if value is None else type(value).__name__
-        raise UserError(path=path, found=found, expected="a mapping at the top")
+        kind = "nothing" if value is None else type(value).__name__
+        raise UserError(path=path, found=kind, expected="a mapping at the top")
     return value
 
 
 def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """`base` with `changes` laid over it, mapping by mapping; lists and scalars are replaced."""
+    """`base` with `changes` merged into it, mapping by mapping; lists and scalars are replaced."""
     merged = dict(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
@@ -42,7 +42,7 @@ def merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _limited(raw: dict[str, Any], limit: int, path: Path) -> dict[str, Any]:
     """`raw` with at most `limit` questions per training set and items per benchmark, and its own `limited` part.
 
-    What is no number stays as it is, for the schema to name.
+    A value that is no number stays as it is; validation names it.
     """
     absent = {key: {n for n, e in _mapping(raw.get(key), path, key).items() if e is None} for key in DROPPABLE}
     raw = merge(raw, _mapping(raw.get("limited"), path, "limited"))
@@ -73,7 +73,7 @@ def _lower(entry: dict[str, Any], key: str, limit: int) -> None:
 
 
 def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The YAML at `path`, laid over what it extends: a scale's file beside it, or else one of ours."""
+    """The YAML at `path`, merged over the scale that it extends: a file beside it, or else one of this project."""
     place = Path(os.path.realpath(path))  # which, unlike Path.resolve, leaves a loop of links for the reader to name
     if place in above:
         raise UserError("the scale extends itself", path=path, key="extends")
@@ -91,9 +91,10 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 def load_scale(name: str | Path, limit: int | None = None) -> Scale:
     """The scale called `name`, or the scale file at path `name`.
 
-    A scale file may extend another, one beside it or one of ours (`extends: tiny`). Tables and studies are those of
-    tables.yaml and studies.yaml with the scale's own laid over them. A table, study or benchmark that is null the scale
-    does not have. A source that it names is what sources.yaml says of it, with the scale's own entry laid over it.
+    A scale file may extend another, one beside it or one of this project (`extends: tiny`). The scale's tables and
+    studies are merged over those of tables.yaml and studies.yaml, and its sources over their entries in sources.yaml.
+    A table, study or benchmark that is null is left out.
+
     Raises UserError naming file and key where the file is missing or does not fit.
     """
     path = Path(name) if str(name).endswith((".yaml", ".yml")) else CONFIG / f"{name}.yaml"

@@ -9,26 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from gdpo.config.strict import InvalidSetting
-from gdpo.config.strict import Strict as Strict
-from gdpo.config.strict import omit_if_default as omit_if_default
+from gdpo.config.endpoint import Endpoint
+from gdpo.config.fields import NOT_HASHED, Dtype, Engine, GroupSize, Name, Positive, Rate, Reference, Seed, Share
+from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
 from gdpo.core.records import Domain, Grader
-
-NAME = r"^[A-Za-z0-9][A-Za-z0-9.+_-]*$"
-Name = Annotated[str, Field(pattern=NAME)]
-Positive = Annotated[int, Field(gt=0)]
-MOST_SEEDS = 2**32  # as many as NumPy takes
-Seed = Annotated[int, Field(ge=0, lt=MOST_SEEDS)]
-Seeds = Annotated[list[Seed], Field(min_length=1)]
-Rate = Annotated[float, Field(gt=0)]
-Share = Annotated[float, Field(gt=0, le=1)]
-NOT_HASHED = Field(exclude=True)
-GroupSize = Annotated[int, Field(ge=2)]
-Dtype = Literal["float32", "bfloat16", "float64", "mixed"]
-Engine = Literal["hf", "vllm"]
-DIGEST = r"#sha256=[0-9a-f]{64}"
-WHEEL = rf"[^\s+#]+==[^\s+#]+{DIGEST}"
-Reference = Annotated[str, Field(pattern=rf"^(hub:\S+/\S+@\S+|dir:[^#]+({DIGEST})?|wheel:{WHEEL}(\+{WHEEL})*)$")]
 
 
 class Pretrain(Strict):
@@ -52,70 +36,6 @@ class Pretrain(Strict):
             expected = "heads of an equal, even size"  # rotary positions turn pairs
             raise InvalidSetting(key="heads", found=found, expected=expected)
         return self
-
-
-class Budget(Strict):
-    """What may be spent at an endpoint, in tokens or in the money of its `price`; absent: no limit."""
-
-    tokens: Positive | None = None
-    money: Rate | None = None
-
-
-class Price(Strict):
-    """What a million tokens cost."""
-
-    prompt: float = Field(ge=0)
-    completion: float = Field(ge=0)
-
-
-class StreamOptions(Strict):
-    """What is asked of a stream of replies beside them: how many tokens they took."""
-
-    include_usage: bool = True
-
-
-class Endpoint(Strict):
-    """An OpenAI-compatible endpoint. `key` names the environment variable that holds the key, never the key itself.
-
-    `concurrency` requests are in flight at most; one that brings nothing for `timeout` seconds is given up; `attempts`
-    are made at each on 429, 5xx, timeouts and broken replies, after waits that double from `backoff` seconds; a reply
-    that does not fit is asked for again, `max_rephrasings` times in all.
-
-    `temperature`, `top_p`, `max_tokens` and `stream_options` are sent, but for those that are null: some servers refuse
-    one. A null holds whatever a step's own settings say.
-
-    What changes no answer is in no dump, so that a higher budget or another key makes no finished result again.
-    """
-
-    base_url: Annotated[str, Field(pattern=r"^https?://[^\s@?#]+$")]  # where no key can hide
-    model: str
-    key: Annotated[Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")] | None, NOT_HASHED] = "OPENAI_API_KEY"
-    concurrency: Annotated[Positive, NOT_HASHED] = 8
-    timeout: Annotated[Rate, NOT_HASHED] = 120.0
-    attempts: Annotated[Positive, NOT_HASHED] = 6
-    backoff: Annotated[Rate, NOT_HASHED] = 1.0
-    max_rephrasings: Positive = 3
-    max_tokens: Positive | None = 1024
-    temperature: Annotated[float, Field(ge=0)] | None = 0.0
-    top_p: Share | None = 1.0
-    stream_options: Annotated[StreamOptions | None, NOT_HASHED] = StreamOptions()
-    price: Annotated[Price | None, NOT_HASHED] = None
-    budget: Annotated[Budget, NOT_HASHED] = Budget()
-
-    @model_validator(mode="after")
-    def _priced(self) -> Endpoint:
-        if self.budget.money is not None and self.price is None:
-            raise InvalidSetting(key="budget.money", expected="a 'price' beside it")
-        if self.max_tokens is None and self.budget != Budget():
-            raise InvalidSetting(
-                key="max_tokens", found="null beside a budget", expected="the most tokens that a reply may cost"
-            )
-        return self
-
-    @property
-    def identity(self) -> list[str]:
-        """Who answers, for the names of caches; one model answers alike wherever it is reached and whoever pays."""
-        return [self.model]
 
 
 class Model(Strict):
@@ -229,7 +149,7 @@ class Import(Strict):
     """Where a row of a user's file keeps a group: paths of keys and indices, joined by dots, `*` for every entry.
 
     A list at the end of a path stands for its entries. A completion is judged by `right` (a truth value each), by
-    `rewards` (a number each, kept as they are), or by our grader against `answer`, one for the whole row;
+    `rewards` (a number each, kept as they are), or by the package's grader against `answer`, one for the whole row;
     `{prompt: question, completions: "*.solution", right: "*.is_correct"}`.
     """
 

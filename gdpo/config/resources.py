@@ -9,7 +9,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from gdpo.config.models import Positive, Rate, Strict
+from gdpo.config.fields import Positive, Rate
+from gdpo.config.strict import Strict
 
 # The steps that compute with a model or hold a large part of the data; all others ask for a scheduler's default.
 Step = Literal[

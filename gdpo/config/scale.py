@@ -14,21 +14,11 @@ from pydantic import Field, model_validator
 from gdpo.config.benchmarks import Benchmark, Judge
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
+from gdpo.config.fields import Name, Positive, Seeds
 from gdpo.config.learning_rates import learning_rates
-from gdpo.config.models import (
-    Method,
-    Model,
-    Name,
-    Positive,
-    Respond,
-    Reward,
-    Seeds,
-    Strict,
-    TrainSet,
-    World,
-    omit_if_default,
-)
+from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
 from gdpo.config.resources import Launch, Needs, Step
+from gdpo.config.strict import Strict, omit_if_default
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
 from gdpo.config.validation import check
 from gdpo.core.errors import UserError, suggest
@@ -86,7 +76,7 @@ class Scale(Strict):
         return self
 
     def cells(self) -> list[tuple[str, Cell]]:
-        """Every row of a table, a study and the sweep, with the key that it stands under."""
+        """Every row of a table, a study and the sweep, with the key that it is below."""
         cells = [(key, cell) for key, selection in self.selections.items() for cell in selection.rows]
         return cells + [("sweep.extra", cell) for cell in self.sweep.extra]
 
@@ -159,7 +149,7 @@ class Scale(Strict):
         return _entry(self.trainsets, name, "trainsets")
 
     def respond_of(self, trainset: str) -> Respond:
-        """How the teacher answers a training set: the scale's `respond`, with the set's own laid over it."""
+        """How the teacher answers a training set: the scale's `respond`, with the set's own changes."""
         changes = self.trainset(trainset).respond
         return self.respond.model_copy(update=changes.model_dump(exclude_none=True)) if changes else self.respond
 
@@ -179,9 +169,9 @@ class Scale(Strict):
         return method.model_copy(update={"learning_rate": swept}) if swept else method
 
     def domain_benchmarks(self, domain: Domain) -> list[str]:
-        """Every column of a domain, the paper's first, then ours."""
-        found = [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
-        return sorted(found, key=lambda name: self.benchmarks[name].ours)
+        """Every column of a domain, first the paper's, then those that this project adds."""
+        names = [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
+        return sorted(names, key=lambda name: self.benchmarks[name].ours)
 
 
 def _entry(entries: dict[str, Entry], name: str, key: str) -> Entry:

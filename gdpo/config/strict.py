@@ -59,23 +59,23 @@ class Strict(BaseModel):
         if not isinstance(given, Mapping):
             return given
         fields = cls.model_fields
-        return {k: told(v, fields[k].annotation) if k in fields else v for k, v in given.items()}
+        return {k: without_truth_values(v, fields[k].annotation) if k in fields else v for k, v in given.items()}
 
 
-TRUTH = "a truth value (yes, no, on, off, true or false)"
+TRUTH_VALUE = "a truth value (yes, no, on, off, true or false)"
 
 
-def told(value: Any, kind: Any) -> Any:
-    """`value` with `TRUTH`, which is no number to pydantic, for a truth value where `kind`, a type, has a number."""
+def without_truth_values(value: Any, kind: Any) -> Any:
+    """`value` with TRUTH_VALUE, which pydantic takes for no number, where type `kind` has a number and not a bool."""
     arms = list(_arms(kind))
     if isinstance(value, bool):
-        return TRUTH if {int, float} & set(arms) and bool not in arms and Any not in arms else value
+        return TRUTH_VALUE if {int, float} & set(arms) and bool not in arms and Any not in arms else value
     if isinstance(value, dict):
         within = [get_args(arm) for arm in arms if get_origin(arm) is dict]
-        return {k: told(v, within[0][1]) for k, v in value.items()} if within else value
+        return {k: without_truth_values(v, within[0][1]) for k, v in value.items()} if within else value
     if isinstance(value, list):
         within = [get_args(arm) for arm in arms if get_origin(arm) in (list, tuple)]
-        return [told(v, within[0][0]) for v in value] if within else value
+        return [without_truth_values(v, within[0][0]) for v in value] if within else value
     return value
 
 

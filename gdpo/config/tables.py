@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gdpo.config.models import Name, Positive, Rate, Seeds, Strict
+from gdpo.config.fields import Name, Positive, Rate, Seeds
+from gdpo.config.strict import Strict
 from gdpo.core.records import Domain
 
 

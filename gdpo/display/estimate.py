@@ -1,8 +1,8 @@
 """How long the rest of a workflow takes, from the kept costs of its scale and from the jobs that have finished.
 
-The Snakefile tells what each job took when the kept results were made (`plan`). A job takes longer by its imports and
-on a slower machine, and less long on a faster one: by how much is learned from the jobs that finish. A job that no kept
-cost is about is taken to be as long as the finished ones of its rule, or of all rules.
+The Snakefile passes on what each job took when the kept results were made (`plan`). Here a job takes longer by its
+imports, and its time depends on the machine: by how much is estimated from the jobs that finish. A job without a kept
+cost is estimated by the finished ones of its rule, or of all rules.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STEPS = {"sources": "pool", "import_groups": "import", "pretrain": "model"}  # r
 
 
 class Planned(NamedTuple):
-    """A job of this call: its rule, and the seconds that it took when it was kept, where that is known."""
+    """A job of this call: its rule, and the seconds that it took in the kept results, where that is known."""
 
     rule: str
     seconds: float | None
@@ -67,24 +67,25 @@ def plan(jobs: Mapping[int, Planned]) -> None:
 
 @dataclass
 class Estimate:
-    """What the finished jobs of this call took, and what follows for the others; times in seconds."""
+    """The times of the finished jobs of this call, and the estimates for the others; in seconds."""
 
     planned: Mapping[int, Planned]
-    took: dict[str, list[float]] = field(default_factory=dict)  # by rule
-    pairs: list[tuple[float, float]] = field(default_factory=list)  # of finished jobs: seconds kept, and seconds here
+    durations: dict[str, list[float]] = field(default_factory=dict)  # by rule
+    # Of finished jobs: the kept seconds and the seconds here.
+    kept_and_measured: list[tuple[float, float]] = field(default_factory=list)
 
     def finish(self, job: int, rule: str, seconds: float) -> None:
-        self.took.setdefault(rule, []).append(seconds)
+        self.durations.setdefault(rule, []).append(seconds)
         if (kept := self._kept(job)) is not None:
-            self.pairs.append((kept, seconds))
+            self.kept_and_measured.append((kept, seconds))
 
     def job(self, job: int, rule: str) -> float | None:
         """How long a job takes; None where nothing is known."""
         if (kept := self._kept(job)) is not None:
-            return self._here(kept)
-        if rule in self.took:
-            return mean(self.took[rule])
-        every = [seconds for times in self.took.values() for seconds in times]
+            return self._scaled(kept)
+        if rule in self.durations:
+            return mean(self.durations[rule])
+        every = [seconds for times in self.durations.values() for seconds in times]
         return median(every) if every else None
 
     def left(self, running: Iterable[tuple[int, str, float]], waiting: Iterable[tuple[int, str]], slots: int) -> float:
@@ -96,17 +97,18 @@ class Estimate:
         rest = [max(0.0, (self.job(job, rule) or 0.0) - so_far) for job, rule, so_far in jobs]
         return max(sum(rest) / max(1, slots), max(rest, default=0.0))
 
-    def _here(self, kept: float) -> float:
-        """What took `kept` seconds once: scaled where jobs are faster here, and longer by what they are longer here."""
-        before, here = (sum(times) for times in zip(*self.pairs, strict=True)) if self.pairs else (0.0, 0.0)
+    def _scaled(self, kept: float) -> float:
+        """The estimate from a kept time: scaled where jobs are faster here, and longer by their median delay here."""
+        before = sum(once for once, _ in self.kept_and_measured)
+        here = sum(now for _, now in self.kept_and_measured)
         faster = min(1.0, here / before) if before else 1.0
-        return kept * faster + median([max(0.0, now - once) for once, now in self.pairs] or [0.0])
+        return kept * faster + median([max(0.0, now - once) for once, now in self.kept_and_measured] or [0.0])
 
     def _kept(self, job: int) -> float | None:
         return self.planned[job].seconds if job in self.planned else None
 
     @property
     def known(self) -> bool:
-        """Whether there is enough to go by."""
+        """Whether there are kept costs or enough finished jobs."""
         kept = any(planned.seconds is not None for planned in self.planned.values())
-        return kept or sum(map(len, self.took.values())) >= FEWEST
+        return kept or sum(map(len, self.durations.values())) >= FEWEST

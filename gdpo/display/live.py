@@ -1,4 +1,4 @@
-"""What a user of the workflow sees: one live block on a terminal, plain lines elsewhere (ours).
+"""What a user of the workflow sees: one live block on a terminal, plain lines elsewhere.
 
 Snakemake's events come in as log records (its logger interface); what jobs tell of themselves is read beside their logs
 (gdpo.core.progress). A finished step is one line. Text of jobs, rules and files is shown as it is, never as rich's
@@ -25,7 +25,7 @@ from gdpo.core.terminal import printable
 from gdpo.display import estimate, wording
 
 REDRAWN = 2  # times a second; a job tells as often how far it is
-NARROW = 72  # columns below which a job's progress stands below its name
+NARROW = 72  # columns below which a job's progress goes below its name
 NOTHING = "Nothing to be done"  # how Snakemake's sentence begins where all is made
 
 
@@ -38,24 +38,24 @@ class Job:
     words: str
     log: Path | None
     started: float
-    makes: bool  # false: a rule that only names others' files, which is no step to tell of
+    makes: bool  # false: a rule that only names others' files, which is shown as no step
 
     def progress(self) -> str:
-        """How far it is, in words; empty where it has not told."""
-        told = progress.read(self.log, self.started) if self.log else None
-        if told is None:
+        """Its progress in words; empty where it has reported none."""
+        state = progress.read(self.log, self.started) if self.log else None
+        if state is None:
             return ""
-        counted = f"{told.done:,} of {told.total:,} {told.what}"
-        return printable(f"{told.part}, {counted}" if told.part else counted).replace("\n", " ")
+        counted = f"{state.done:,} of {state.total:,} {state.what}"
+        return printable(f"{state.part}, {counted}" if state.part else counted).replace("\n", " ")
 
 
 @dataclass
 class Display:
-    """One call of the workflow, told on `console`; `receive` takes Snakemake's log records one by one."""
+    """One call of the workflow, shown on `console`; `receive` takes Snakemake's log records one by one."""
 
     console: Console
     clock: Callable[[], float] = time.time
-    log: Path | None = None  # where all else goes that is said
+    log: Path | None = None  # where all other output goes
     size: Callable[[], tuple[int, int] | None] = lambda: None  # columns and lines of the terminal, if it is one
     total: int = 0
     done: int = 0
@@ -88,17 +88,17 @@ class Display:
 
     def _receive(self, record: LogRecord, text: str) -> None:
         event = str(getattr(record, "event", None) or "")
-        of = record.__dict__
+        fields = record.__dict__
         if event == "run_info":
-            self._begin(of["stats"])
+            self._begin(fields["stats"])
         elif event == "resources_info":
-            self.cores = of.get("cores") or self.cores
+            self.cores = fields.get("cores") or self.cores
         elif event == "job_info":
-            self._job_begins(of, record.created)
+            self._job_begins(fields, record.created)
         elif event == "job_finished":
-            self._job_ends(of["job_id"], record.created)
+            self._job_ends(fields["job_id"], record.created)
         elif event == "job_error":
-            self._job_fails(of["jobid"], record.created)
+            self._job_fails(fields["jobid"], record.created)
         elif record.levelno >= ERROR:
             self.errors.append(text)
         elif str(record.msg).startswith(NOTHING):
@@ -123,15 +123,15 @@ class Display:
                 if self._live is not None:
                     self._live.refresh()
 
-    def _job_begins(self, of: Mapping, now: float) -> None:
-        wildcards = {key: str(value) for key, value in dict(of.get("wildcards") or {}).items()}
-        words = printable(wording.words(of["rule_name"], wildcards)).replace("\n", " ")
-        log = next(map(Path, of.get("log") or ()), None)
-        number = of["jobid"]
-        self.running[number] = Job(number, of["rule_name"], words, log, now, bool(of.get("output") or log))
+    def _job_begins(self, fields: Mapping, now: float) -> None:
+        wildcards = {key: str(value) for key, value in dict(fields.get("wildcards") or {}).items()}
+        words = printable(wording.words(fields["rule_name"], wildcards)).replace("\n", " ")
+        log = next(map(Path, fields.get("log") or ()), None)
+        number = fields["jobid"]
+        self.running[number] = Job(number, fields["rule_name"], words, log, now, bool(fields.get("output") or log))
         if number not in self.begun:
             self.begun.add(number)
-            self.waiting[of["rule_name"]] -= 1
+            self.waiting[fields["rule_name"]] -= 1
 
     def _job_ends(self, number: int, now: float) -> None:
         self.done += 1
@@ -228,14 +228,15 @@ def _line(text: str, style: str = "") -> Text:
 def _grid(rows: list[tuple[str, str, str]]) -> RenderableType:
     """A row a job: what it does, how far it is, how long it runs."""
     grid = Table.grid(padding=(0, 2, 0, 0), expand=False)
-    for words, told, elapsed in rows:
-        grid.add_row(_line(f"  {words}"), _line(told, "cyan"), _line(elapsed, "dim"))
+    for words, progress_text, elapsed in rows:
+        grid.add_row(_line(f"  {words}"), _line(progress_text, "cyan"), _line(elapsed, "dim"))
     return grid
 
 
 def _stacked(rows: list[tuple[str, str, str]]) -> RenderableType:
-    """The same on a narrow terminal: how far a job is stands below what it does."""
+    """The same on a narrow terminal: a job's progress is below what it does."""
     lines = []
-    for words, told, elapsed in rows:
-        lines += [_line(f"  {words}"), _line(f"    {told}, {elapsed}" if told else f"    {elapsed}", "cyan")]
+    for words, progress_text, elapsed in rows:
+        below = f"{progress_text}, {elapsed}" if progress_text else elapsed
+        lines += [_line(f"  {words}"), _line(f"    {below}", "cyan")]
     return Group(*lines)

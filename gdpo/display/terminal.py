@@ -1,4 +1,4 @@
-"""The terminal of a workflow, kept for its display: whatever else is said goes to Snakemake's log file (ours).
+"""The terminal of a workflow, kept for its display: all other output goes to Snakemake's log file.
 
 Jobs inherit this process's streams, and so what they and their libraries say ends in the log as well. Ctrl-C is
 remembered, so that the end of the call is one sentence and exit code 130. `python -m gdpo.display.terminal`, which make
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130  # what a shell makes of a process that Ctrl-C ended
-AGAIN = "GDPO_AGAIN"  # the command that a user gave where it was not Snakemake's, such as make's
-ON = "--rerun-incomplete"  # without it Snakemake refuses what an ended job has left
+USER_COMMAND = "GDPO_AGAIN"  # the command that a user gave where it was not Snakemake's, such as make's
+RERUN_OPTION = "--rerun-incomplete"  # without it Snakemake refuses what an ended job has left
 
 
 class Terminal:
@@ -88,8 +88,8 @@ def log_file(logger: logging.Logger) -> Path | None:
 def stopped() -> str:
     """The sentence for a user who has pressed Ctrl-C: with the command that goes on, the user's own."""
     arguments = sys.argv[1:]
-    on = [] if {ON, "--ri"} & set(arguments) else [ON]
-    command = os.environ.get(AGAIN, "").strip() or shlex.join(["snakemake", *on, *arguments])
+    on = [] if {RERUN_OPTION, "--ri"} & set(arguments) else [RERUN_OPTION]
+    command = os.environ.get(USER_COMMAND, "").strip() or shlex.join(["snakemake", *on, *arguments])
     return f"Stopped; all that was finished is kept, and this goes on from there: {command}"
 
 

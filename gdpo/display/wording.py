@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from gdpo.config.scale import Scale
 
 RUN = "{student}, {trainset}, {method}"
-# What a job of each rule does; a rule that is not here, such as one of a later version, is told by its own name.
+# What a job of each rule does; a rule that is not here, such as one of a later version, is shown by its own name.
 WORDS = {
     "model": "making model {model}",
     "pretrain": "pretraining model {model} anew",

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device, to_device
 from gdpo.models.dtypes import weights_dtype
 from gdpo.trainer.chat_template import rendered, strip_open_think

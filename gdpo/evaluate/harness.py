@@ -16,7 +16,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._yaml_loader import load_yaml
 
 from gdpo.config.benchmarks import Benchmark
-from gdpo.config.models import Dtype, Engine
+from gdpo.config.fields import Dtype, Engine
 from gdpo.core.errors import UserError
 from gdpo.core.records import Question, Verdict
 from gdpo.evaluate.model import Student

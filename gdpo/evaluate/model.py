@@ -17,7 +17,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import Collator
 from tqdm import tqdm
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device
 from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint

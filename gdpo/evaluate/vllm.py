@@ -19,7 +19,7 @@ from lm_eval.models.utils import resolve_max_length
 from lm_eval.models.vllm_causallms import VLLM
 from transformers import AutoConfig, AutoTokenizer
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.files import resumable_batches
 from gdpo.core.hashing import fingerprint
 from gdpo.core.records import Question, chat, read_records

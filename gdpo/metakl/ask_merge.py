@@ -13,7 +13,7 @@ from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.metakl.ask_skills import json_object, quote, skill_name
 from gdpo.metakl.prompts import merge_prompt
 from gdpo.metakl.stems import stem, words

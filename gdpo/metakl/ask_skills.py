@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.core.records import Question, Skills, chat
 from gdpo.metakl.prompts import skills_prompt
 from gdpo.models.endpoint import Request, request_all

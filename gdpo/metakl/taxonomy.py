@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints, ValidationError, model_validator
 from tqdm import tqdm
 
 from gdpo.config.data import Encoder, Taxonomy
-from gdpo.config.models import Strict
+from gdpo.config.strict import Strict
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError
 from gdpo.core.files import resumable_batches

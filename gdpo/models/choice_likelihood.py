@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device, to_device
 from gdpo.core.files import resumable_batches
 from gdpo.models.checkpoints import check_whole, tokenizer_of

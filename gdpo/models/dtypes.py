@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 
 
 def weights_dtype(name: Dtype) -> str:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 from tqdm import tqdm
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.core.errors import UserError
 from gdpo.core.hashing import fingerprint
 from gdpo.core.progress import report

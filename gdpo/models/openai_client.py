@@ -15,7 +15,7 @@ from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.core.errors import UserError, first_line
 from gdpo.core.redaction import masked
 from gdpo.models.replies import Pieces, Unread, is_broken

@@ -17,7 +17,7 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from gdpo.config.models import Endpoint, Price
+from gdpo.config.endpoint import Endpoint, Price
 from gdpo.core.errors import UserError, writing
 from gdpo.core.records import Record
 from gdpo.core.terminal import say

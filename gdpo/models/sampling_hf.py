@@ -11,7 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device, to_device
 from gdpo.core.hashing import fingerprint
 from gdpo.models.checkpoints import check_whole, tokenizer_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.core.errors import UserError
 from gdpo.core.hashing import fingerprint
 from gdpo.models.checkpoints import tokenizer_of

@@ -39,7 +39,7 @@ def start(launch: Launch, arguments: Sequence[str], environ: Mapping[str, str] =
     # One process is what a scale says that says nothing: whoever starts several by hand may.
     if LAUNCHED in environ or (total > 1 and running > 1):
         if running != total:
-            raise UserError(f"launch: expected {total} processes, found {running}")
+            raise UserError(key="launch", found=running, expected=f"{total} processes")
         return
     if total == 1 or running > 1:
         return
@@ -61,7 +61,9 @@ def accelerated(launch: Launch, arguments: Sequence[str], environ: Mapping[str, 
     if several:
         node, nodes = environ.get("SLURM_NODEID"), environ.get("SLURM_STEP_NODELIST")
         if not (node and nodes):
-            raise UserError(f"launch.nodes: {PORT} is set, expected SLURM_NODEID and SLURM_STEP_NODELIST beside it")
+            raise UserError(
+                f"{PORT} is set", key="launch.nodes", expected="SLURM_NODEID and SLURM_STEP_NODELIST beside it"
+            )
         command += ["--num_machines", str(launch.nodes), "--machine_rank", node]
         command += ["--main_process_ip", first_host(nodes), "--main_process_port", environ[PORT]]
     else:
@@ -76,10 +78,10 @@ def across_nodes(launch: Launch, arguments: Sequence[str], environ: Mapping[str,
     """
     job = environ.get("SLURM_JOB_ID")
     if not job:
-        raise UserError(f"launch.nodes: expected a Slurm job of {launch.nodes} nodes, found none")
+        raise UserError(key="launch.nodes", found="none", expected=f"a Slurm job of {launch.nodes} nodes")
     held = environ.get("SLURM_JOB_NUM_NODES", str(launch.nodes))
     if held != str(launch.nodes):
-        raise UserError(f"launch.nodes: expected a Slurm job of {launch.nodes} nodes, found one of {held}")
+        raise UserError(key="launch.nodes", found=f"one of {held}", expected=f"a Slurm job of {launch.nodes} nodes")
     # Beside the step that may call this, with all that the job was given; the processes of a node share its CPUs.
     command = ["srun", "--overlap", "--nodes", str(launch.nodes), "--ntasks", str(launch.nodes), "--ntasks-per-node=1"]
     command += ["--cpu-bind=none", "--kill-on-bad-exit=1", sys.executable, "-m", "gdpo.cli", *arguments]
@@ -93,14 +95,14 @@ def first_host(nodelist: str) -> str:
     """
     first = re.match(r"(?:\[[^\]]*\]|[^,\[])+", nodelist)
     if first is None:
-        raise UserError(f"launch.nodes: expected hosts in SLURM_STEP_NODELIST, found '{nodelist}'")
+        raise UserError(key="launch.nodes", found=f"'{nodelist}'", expected="hosts in SLURM_STEP_NODELIST")
     return re.sub(r"\[(\d+)[^\]]*\]", r"\1", first.group())
 
 
 def _on_this_node(command: Sequence[str]) -> int:
     """Run `accelerate launch` within this process; the exit code of the process that failed first, else 0.
 
-    What a user did wrong is said once, whichever process found it, and torchrun's own report of it not at all.
+    A UserError is printed once, whichever process raised it, without torchrun's own report.
     """
     import logging
 

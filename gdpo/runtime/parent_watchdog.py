@@ -1,4 +1,4 @@
-"""A step that Snakemake called ends when that Snakemake dies, however it dies (ours).
+"""A step that Snakemake called ends when that Snakemake dies, however it dies.
 
 Killed outright, Snakemake leaves its jobs running, and called again it makes the same files beside them: two processes
 append to one journal, write checkpoints into one directory, pay for the same answers, and the slower one's result
@@ -24,21 +24,21 @@ LOOK_SECONDS = 0.5  # ours: Snakemake takes longer than this to begin anew
 
 @dataclass(frozen=True)
 class Caller:
-    """A process and where it works; `machine` and `born` tell it from any other that has or had its number."""
+    """A process and its working directory; `machine` and `start_time` tell it from others that had its number."""
 
     machine: str
     pid: int
-    born: str
+    start_time: str
     directory: str
 
     def lives(self) -> bool:
-        return _born(self.pid) == self.born
+        return _start_time(self.pid) == self.start_time
 
 
 def announce() -> None:
-    """Name this process to all that it starts from now on, as the one that they end with; Linux alone knows how."""
+    """Name this process to all that it starts from now on, as the one that they end with; on Linux alone."""
     if PROC.joinpath("self/stat").exists():
-        here = (_machine(), os.getpid(), _born(os.getpid()), Path.cwd())
+        here = (_machine(), os.getpid(), _start_time(os.getpid()), Path.cwd())
         os.environ[CALLER] = " ".join(map(str, here))
 
 
@@ -51,11 +51,11 @@ def watch(call: int | None = None) -> None:
     caller = _parse(os.environ.get(CALLER, ""))
     holds: list[Callable[[], bool]] = []
     if caller is not None and caller.machine == _machine():  # on another node the job step there is what ends it
-        lines = [(pid, _line(pid, caller.pid)) for pid in (os.getpid(), call) if pid is not None]
-        holds += [caller.lives, lambda: all(_line(pid, caller.pid) == line for pid, line in lines)]
+        ancestors = [(pid, _ancestors_up_to(pid, caller.pid)) for pid in (os.getpid(), call) if pid is not None]
+        holds += [caller.lives, lambda: all(_ancestors_up_to(pid, caller.pid) == known for pid, known in ancestors)]
     if call is not None:
-        born = _born(call)
-        holds.append(lambda: _born(call) == born != "")
+        start_time = _start_time(call)
+        holds.append(lambda: _start_time(call) == start_time != "")
     if not all(hold() for hold in holds):
         _end()
     if holds:
@@ -64,20 +64,20 @@ def watch(call: int | None = None) -> None:
 
 def find_orphans(directory: Path) -> dict[int, str]:
     """Process id -> command of what a caller that has died left running in `directory`, as far as may be seen."""
-    found = {}
+    orphans = {}
     for pid in _pids():
         with suppress(OSError):  # it ended meanwhile, or is another user's
-            told = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
-            named = next((entry for entry in told if entry.startswith(f"{CALLER}=")), "")
+            environment = (PROC / str(pid) / "environ").read_bytes().decode(errors="replace").split("\0")
+            named = next((entry for entry in environment if entry.startswith(f"{CALLER}=")), "")
             caller = _parse(named.partition("=")[2])
-            if any(entry.startswith("SLURM_JOB_ID=") for entry in told):  # not a submission's child, but Slurm's
+            if any(entry.startswith("SLURM_JOB_ID=") for entry in environment):  # not a submission's child, but Slurm's
                 continue
             if caller is None or caller.machine != _machine() or Path(caller.directory) != directory.resolve():
                 continue
-            if pid != os.getpid() and not caller.lives() and _born(pid):
+            if pid != os.getpid() and not caller.lives() and _start_time(pid):
                 words = (PROC / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
-                found[pid] = " ".join(words).strip()
-    return found
+                orphans[pid] = " ".join(words).strip()
+    return orphans
 
 
 def descendants(pid: int) -> list[int]:
@@ -85,10 +85,10 @@ def descendants(pid: int) -> list[int]:
     children: dict[int, list[int]] = {}
     for each in _pids():
         children.setdefault(_stat(each)[1], []).append(each)
-    found = [pid]
-    for each in found:  # which grows meanwhile
-        found += children.get(each, [])
-    return found[1:]
+    processes = [pid]
+    for each in processes:  # which grows meanwhile
+        processes += children.get(each, [])
+    return processes[1:]
 
 
 def parent_of(pid: int) -> int:
@@ -99,8 +99,8 @@ def parent_of(pid: int) -> int:
 def _parse(text: str) -> Caller | None:
     machine, _, rest = text.partition(" ")
     pid, _, rest = rest.partition(" ")
-    born, _, directory = rest.partition(" ")
-    return Caller(machine, int(pid), born, directory) if pid.isdigit() and directory else None
+    start_time, _, directory = rest.partition(" ")
+    return Caller(machine, int(pid), start_time, directory) if pid.isdigit() and directory else None
 
 
 def _machine() -> str:
@@ -110,7 +110,7 @@ def _machine() -> str:
 
 
 def _stat(pid: int) -> tuple[str, int, str]:
-    """State, parent and time of birth of a process; one that is gone, or another user's and hidden, is dead.
+    """State, parent and start time of a process; one that is gone, or is hidden as another user's, counts as dead.
 
     Raises OSError where this process can look at none.
     """
@@ -121,22 +121,22 @@ def _stat(pid: int) -> tuple[str, int, str]:
     return fields[0], int(fields[1]), fields[19]
 
 
-def _born(pid: int) -> str:
-    """When a process began, in ticks since the machine did; empty of one that has ended, waited for or not."""
-    state, _, born = _stat(pid)
-    return "" if state in "ZX" else born
+def _start_time(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty of one that has ended, whether waited for or not."""
+    state, _, start_time = _stat(pid)
+    return "" if state in "ZX" else start_time
 
 
-def _line(below: int, caller: int) -> list[int]:
-    """The processes from the parent of `below` up to `caller`; none where that is no forebear of it.
+def _ancestors_up_to(below: int, caller: int) -> list[int]:
+    """The processes from the parent of `below` up to `caller`; none where `caller` is no ancestor of `below`.
 
-    That is so below srun, which hands a task to a daemon of its own.
+    Below srun it is none, since srun hands a task to a daemon of its own.
     """
-    line, pid = [], parent_of(below)
+    ancestors, pid = [], parent_of(below)
     while pid:
-        line.append(pid)
+        ancestors.append(pid)
         if pid == caller:
-            return line
+            return ancestors
         pid = _stat(pid)[1]
     return []
 
@@ -154,7 +154,7 @@ def _end_unless(holds: Sequence[Callable[[], bool]]) -> None:
 
 
 def _end() -> None:
-    """Kill, since what has been left half done is what a kill leaves, and nobody is there to be told anything."""
+    """Kill this process and all that it has started: a later call can resume what is left half done."""
     for pid in [*descendants(os.getpid()), os.getpid()]:
         with suppress(OSError):
             os.kill(pid, signal.SIGKILL)

@@ -8,7 +8,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gdpo.config.models import Dtype, Method
+from gdpo.config.fields import Dtype
+from gdpo.config.models import Method
 from gdpo.core import process_group
 from gdpo.core.errors import UserError
 from gdpo.core.records import Group

@@ -31,7 +31,8 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from gdpo.config.models import Dtype, Lora, Method
+from gdpo.config.fields import Dtype
+from gdpo.config.models import Lora, Method
 from gdpo.core import process_group
 from gdpo.core.errors import UserError, writing
 from gdpo.core.files import read_json, replacing

@@ -95,7 +95,7 @@ STEPS = {
 
 
 @pytest.mark.parametrize("arguments", STEPS.values(), ids=STEPS)
-def test_a_forked_step_is_the_plain_one(arguments, preloaded, tmp_path):
+def test_forked_step_equals_plain_step(arguments, preloaded, tmp_path):
     """Exit code, output, log and files."""
     before = forked(preloaded)
     through = call(tmp_path / "through", preloaded, *arguments)
@@ -107,12 +107,12 @@ def test_a_forked_step_is_the_plain_one(arguments, preloaded, tmp_path):
     assert files(tmp_path / "through") == files(tmp_path / "alone")
 
 
-def test_codes_by_hand(preloaded, tmp_path):
+def test_exit_codes(preloaded, tmp_path):
     codes = {name: call(tmp_path, preloaded, *arguments).returncode for name, arguments in STEPS.items()}
     assert list(codes.values()) == [0, 0, 2, 2, 2, 2, 0]
 
 
-def test_a_forked_step_has_the_call_s_directory_rights_and_input(preloaded, tmp_path):
+def test_forked_step_has_directory_umask_and_input_of_its_call(preloaded, tmp_path):
     done = call(tmp_path / "made", preloaded, *STEPS["one that fails into its log"], umask=0o077)
     assert done.returncode == 2
     assert (tmp_path / "made/results/l.log").stat().st_mode & 0o777 == 0o600
@@ -131,7 +131,7 @@ def test_a_forked_step_has_the_call_s_directory_rights_and_input(preloaded, tmp_
         (None, 0, ""),
     ],
 )
-def test_how_a_step_ends_is_its_exit_code(end, code, told, monkeypatch, capsys):
+def test_exit_code_of_each_way_to_end(end, code, told, monkeypatch, capsys):
     def main(job: int) -> None:
         if end:
             raise end
@@ -157,14 +157,14 @@ else:
 """
 
 
-def test_a_child_does_what_is_left_to_its_end_and_flushes(tmp_path):
+def test_child_runs_exit_handlers_and_flushes(tmp_path):
     """In a file nothing is written before the end. The parent, who is no child, ends as ever."""
     with (tmp_path / "out").open("w") as out:
         subprocess.run([sys.executable, "-c", FINAL], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "first\nsecond\nthird 7\nsecond\n"
 
 
-def test_a_child_s_time_and_memory_begin_with_it(preloaded, tmp_path):
+def test_child_time_and_memory_exclude_its_parent(preloaded, tmp_path):
     """Of seconds that the parent's imports took it has none, of memory what it shares with the parent."""
     assert call(tmp_path, preloaded, *STEPS["a step"]).returncode == 0
     record = next(tmp_path.rglob("*provenance.json"))
@@ -177,7 +177,7 @@ def test_a_child_s_time_and_memory_begin_with_it(preloaded, tmp_path):
     assert told["peak_memory_mb"] < 1.5 * resident
 
 
-def test_the_parent_has_one_thread_and_computes_nothing(preloaded, tmp_path):
+def test_parent_has_one_thread_and_computes_nothing(preloaded, tmp_path):
     call(tmp_path, preloaded, "--help")
     pid = parent_of_session(preloaded)
     assert len(os.listdir(f"/proc/{pid}/task")) == 1
@@ -188,7 +188,7 @@ def test_the_parent_has_one_thread_and_computes_nothing(preloaded, tmp_path):
 
 
 @pytest.mark.parametrize("change", ["another value", "one more", "one less"])
-def test_a_call_with_another_environment_runs_by_itself(change, preloaded, tmp_path):
+def test_call_with_another_environment_is_not_forked(change, preloaded, tmp_path):
     """The parent's log names the variable, and never a value; the call itself says nothing of it."""
     name = "LANGUAGE_OF_A_TEST" if change != "one less" else "PATH"
     other = dict(preloaded) | {name: SECRET}
@@ -205,14 +205,14 @@ def test_a_call_with_another_environment_runs_by_itself(change, preloaded, tmp_p
 
 
 @pytest.mark.parametrize("name", ["OMP_NUM_THREADS", "TMPDIR", "COLUMNS", "GDPO_CALLER", "PWD"])
-def test_what_no_import_reads_may_differ(name, preloaded, tmp_path):
+def test_call_with_irrelevant_variables_is_forked(name, preloaded, tmp_path):
     before = forked(preloaded), said(preloaded)
     done = call(tmp_path, {**preloaded, name: "1" if name != "TMPDIR" else str(tmp_path)}, *STEPS["one that fails"])
     assert done.returncode == 2
     assert forked(preloaded) > before[0] and said(preloaded) == before[1]
 
 
-def test_a_call_of_another_checkout_is_refused(preloaded, monkeypatch):
+def test_call_of_another_checkout_is_refused(preloaded, monkeypatch):
     monkeypatch.setenv(preload.SOCKET, preloaded[preload.SOCKET])
     monkeypatch.setattr(preload, "__file__", "/elsewhere/gdpo/cli/preload.py")
     assert preload.hand_over(["audit"]) is None
@@ -220,18 +220,17 @@ def test_a_call_of_another_checkout_is_refused(preloaded, monkeypatch):
     assert preload.SOCKET not in os.environ  # what this process starts is no step of that workflow
 
 
-def test_who_is_refused_by_hand():
+def test_reasons_to_refuse():
     """A variable may be missing on either side; the address and what is free may differ."""
     request = {"python": sys.executable, "code": preload.__file__, "environment": {"A": "1", "COLUMNS": "80"}}
-    assert preloaded_parent._refused(request, {"A": "1", preload.SOCKET: "x"}) is None
-    assert preloaded_parent._refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
-    assert (
-        preloaded_parent._refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
-    )
+    why_refused = preloaded_parent._why_refused
+    assert why_refused(request, {"A": "1", preload.SOCKET: "x"}) is None
+    assert why_refused(request, {"A": "2", "B": SECRET}) == "other values of A, B"
+    assert why_refused(request | {"python": "/usr/bin/python3"}, {"A": "1"}) == "another Python or checkout"
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may be another user")
-def test_a_call_of_another_user_is_refused(preloaded, tmp_path):
+def test_call_of_another_user_is_refused(preloaded, tmp_path):
     call(tmp_path, preloaded, "--help")  # the parent listens, and has imported everything
     before = forked(preloaded)
     child = os.fork()
@@ -245,15 +244,15 @@ def test_a_call_of_another_user_is_refused(preloaded, tmp_path):
     assert forked(preloaded) == before
 
 
-def test_a_parent_of_another_user_is_given_nothing(preloaded, monkeypatch):
+def test_parent_of_another_user_gets_no_request(preloaded, monkeypatch):
     monkeypatch.setenv(preload.SOCKET, preloaded[preload.SOCKET])
     monkeypatch.setattr(preload, "peer", lambda connection: (1, os.getuid() + 1))
     monkeypatch.setattr(preload, "_send", None)
     assert preload.hand_over(["audit"]) is None
 
 
-@pytest.mark.parametrize("setting", [{"SLURM_JOB_ID": "7"}, {preload.WANTED: "no"}])
-def test_on_a_cluster_or_unwanted_a_call_runs_by_itself(setting, preloaded, monkeypatch):
+@pytest.mark.parametrize("setting", [{"SLURM_JOB_ID": "7"}, {preload.SETTING: "no"}])
+def test_call_on_cluster_or_without_preload_is_not_forked(setting, preloaded, monkeypatch):
     for name, value in setting.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(preload.SOCKET, preloaded[preload.SOCKET])
@@ -262,12 +261,12 @@ def test_on_a_cluster_or_unwanted_a_call_runs_by_itself(setting, preloaded, monk
 
 
 @pytest.mark.parametrize("address", ["", "gdpo-of-nobody"])
-def test_without_a_parent_a_call_runs_by_itself(address, monkeypatch):
+def test_call_without_parent_is_not_forked(address, monkeypatch):
     monkeypatch.setenv(preload.SOCKET, address)
     assert preload.hand_over(["audit"]) is None
 
 
-def test_elsewhere_than_on_linux_there_is_none(monkeypatch):
+def test_preload_is_for_linux_alone(monkeypatch):
     monkeypatch.setattr(preload.sys, "platform", "darwin")
     assert not preload.available()
 
@@ -305,23 +304,23 @@ def waits(pid: int) -> bool:
 
 def gone(pid: int) -> bool:
     until = time.monotonic() + HANG
-    while parent_watchdog._born(pid) and time.monotonic() < until:
+    while parent_watchdog._start_time(pid) and time.monotonic() < until:
         time.sleep(0.02)
-    return not parent_watchdog._born(pid)
+    return not parent_watchdog._start_time(pid)
 
 
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGKILL, 137), (signal.SIGTERM, 143), (signal.SIGSEGV, 139), (signal.SIGINT, cli.INTERRUPTED)],
 )
-def test_a_step_that_a_signal_ends_tells_it_as_a_shell_does(number, code, preloaded, held):
+def test_exit_code_of_step_that_a_signal_ended(number, code, preloaded, held):
     process = subprocess.Popen([GDPO, *HOLD], cwd=held, env=preloaded)
     os.kill(step_of(os.getpid(), held), number)
     assert process.wait(HANG) == code
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_call_reaches_the_step(number, preloaded, held):
+def test_signal_to_call_reaches_step(number, preloaded, held):
     """Both end, with the code of the plain call, as a shell gives it."""
     process = subprocess.Popen([GDPO, *HOLD], cwd=held, env=preloaded, start_new_session=True)
     child = step_of(os.getpid(), held)
@@ -330,7 +329,7 @@ def test_a_signal_to_the_call_reaches_the_step(number, preloaded, held):
     assert gone(child)
 
 
-def test_a_stopped_call_stops_its_step_and_goes_on_with_it(preloaded, held):
+def test_stopping_and_continuing_call_stops_and_continues_step(preloaded, held):
     process = subprocess.Popen([GDPO, *HOLD], cwd=held, env=preloaded, start_new_session=True)
     child = step_of(os.getpid(), held)
 
@@ -364,7 +363,7 @@ def workflow(held, preloaded):
     snakemake.wait()
 
 
-def test_a_step_ends_when_its_call_is_killed(workflow):
+def test_step_ends_when_its_call_is_killed(workflow):
     """And what is left goes on: the workflow sees that a job was killed."""
     os.kill(workflow["call"], signal.SIGKILL)
     assert gone(workflow["step"])
@@ -372,24 +371,24 @@ def test_a_step_ends_when_its_call_is_killed(workflow):
     assert gone(workflow["parent"])
 
 
-def test_all_ends_when_snakemake_is_killed(workflow):
+def test_all_processes_end_when_snakemake_is_killed(workflow):
     workflow["snakemake"].kill()
     workflow["snakemake"].wait()
     assert all(gone(workflow[name]) for name in ("step", "call", "parent"))
 
 
-def test_a_step_ends_when_the_parent_is_killed(workflow):
+def test_step_ends_when_parent_is_killed(workflow):
     """The call says what a step that was killed says, once its step has ended."""
     os.kill(workflow["parent"], signal.SIGKILL)
     assert workflow["snakemake"].wait(HANG) == 128 + signal.SIGKILL
-    assert not parent_watchdog._born(workflow["step"])
+    assert not parent_watchdog._start_time(workflow["step"])
 
 
 THREAD = "import threading, time; threading.Thread(target=time.sleep, args=(600,), daemon=True).start()\n"
 
 
 @pytest.mark.long
-def test_a_parent_with_threads_forks_nothing(preloaded, tmp_path):
+def test_parent_with_threads_forks_nothing(preloaded, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(THREAD)
     given = plain(preloaded) | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{preloaded.get('PYTHONPATH', '')}"}
     command = [sys.executable, "-c", WORKFLOW, GDPO, *STEPS["one that fails"]]

@@ -168,7 +168,7 @@ def test_time_left_without_kept_costs_is_learned_from_five_finished_jobs(tmp_pat
     assert workflow.block() == "step 5 of 9, about 40 s left"
 
 
-def test_what_failed_is_one_line_with_its_log_and_snakemakes_own_words_are_left_out(tmp_path):
+def test_failed_job_is_one_line_with_its_log(tmp_path):
     workflow = Workflow(tmp_path, 40, terminal=False)
     run(workflow)
     workflow.send("job_error", level=logging.ERROR, jobid=3)
@@ -189,21 +189,21 @@ def test_a_job_that_is_tried_again_counts_once(tmp_path):
     assert workflow.block().splitlines()[0] == "step 1 of 2"
 
 
-def test_an_error_that_is_no_jobs_is_told_in_snakemakes_words(tmp_path):
+def test_error_outside_jobs_is_shown_in_words_of_snakemake(tmp_path):
     workflow = Workflow(tmp_path, 40, terminal=False)
     workflow.send("error", "LockException:\n[bold]locked[/bold]", logging.ERROR)
     workflow.display.close()
     assert workflow.lines() == ["LockException:", "[bold]locked[/bold]"]
 
 
-def test_where_all_is_made_that_is_said(tmp_path):
+def test_nothing_to_do_is_one_line(tmp_path):
     workflow = Workflow(tmp_path, 40, terminal=False)
     workflow.send(None, "Nothing to be done (all requested files are present and up to date).")
     workflow.display.close()
     assert workflow.lines() == ["nothing to do: all that was asked for is made"]
 
 
-def test_after_ctrl_c_jobs_that_end_have_not_failed_and_one_sentence_is_said(tmp_path):
+def test_ctrl_c_counts_no_failure_and_ends_in_one_sentence(tmp_path):
     workflow = Workflow(tmp_path, 40, terminal=False)
     run(workflow)
     workflow.display.stopping = True
@@ -213,7 +213,7 @@ def test_after_ctrl_c_jobs_that_end_have_not_failed_and_one_sentence_is_said(tmp
     assert workflow.lines()[2:] == ["Stopped; go on with: make table2"]
 
 
-def test_text_of_others_is_shown_as_it_is(tmp_path):
+def test_markup_and_control_characters_are_shown_literally(tmp_path):
     """Neither control characters nor rich's markup in a name or in what a job tells move or colour anything."""
     workflow = Workflow(tmp_path, 120, terminal=True)
     workflow.begin(train=2)
@@ -241,7 +241,7 @@ def test_no_color_is_respected(tmp_path, no_color, monkeypatch):
     assert ("\x1b[36m" in page.file.getvalue()) is not no_color
 
 
-def test_on_a_terminal_the_block_goes_when_all_is_done(tmp_path, monkeypatch):
+def test_block_is_removed_at_the_end(tmp_path, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     workflow = Workflow(tmp_path, 60, terminal=True)
     workflow.begin(benchmark=1)
@@ -277,7 +277,7 @@ def slowly(draw):
     return drawn
 
 
-def test_what_is_redrawn_meanwhile_loses_no_line_and_leaves_none(tmp_path, monkeypatch):
+def test_concurrent_redraws_lose_no_line(tmp_path, monkeypatch):
     """Jobs come and go while the block, whose height changes with them, is redrawn as often as can be."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr("gdpo.display.live.REDRAWN", 1e6)

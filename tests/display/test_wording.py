@@ -28,7 +28,7 @@ def test_every_rule_of_the_workflow_has_words():
     assert [name for name in named if not any(rule.startswith(name) for rule in told)] == []
 
 
-def test_a_scale_names_what_its_tables_name():
+def test_words_use_display_names_of_the_scale():
     wildcards = {"student": "tiny-s", "trainset": "metakl", "method": "sft"}
     assert wording.words("evaluate", wildcards) == "evaluating tiny-s, metakl, sft"
     wording.use(load_scale("micro"))
@@ -38,7 +38,7 @@ def test_a_scale_names_what_its_tables_name():
     assert wording.words("publish_figure", {"figure": "lengths"}) == "publishing figure lengths"
 
 
-def test_a_rule_without_words_is_told_by_its_name():
+def test_rule_without_words_is_shown_by_its_name():
     assert wording.words("count_the_stars", {"sky": "north"}) == "count the stars north"
 
 
@@ -85,7 +85,7 @@ def test_kept_costs_are_seconds_a_result_of_the_first_table_that_can_be_read(tmp
         ("publish_scores", 2, "", None),
     ],
 )
-def test_what_a_job_took(rule, outputs, method, seconds):
+def test_kept_seconds_of_a_job(rule, outputs, method, seconds):
     costs = {"train sft": 10.0, "train sft, sweep": 20.0, "evaluate": 4.0, "table": 7.0, "pool": 5.0, "drift": 3.0}
     assert kept_seconds(costs, rule, outputs, method) == seconds
 
@@ -98,7 +98,7 @@ def test_the_kept_costs_of_this_project_know_the_steps_of_a_table():
     assert all(seconds is not None and seconds > 0 for seconds in known)
 
 
-def test_a_job_without_kept_cost_is_as_long_as_its_rules_or_as_all():
+def test_job_without_kept_cost_is_estimated_by_its_rule_or_by_all():
     """Rule a took 2 and 4 seconds, mean 3, rule b 10: the median of all is 4. What runs for longer has nothing left."""
     estimate = Estimate({})
     assert estimate.job(9, "a") is None and not estimate.known
@@ -108,7 +108,7 @@ def test_a_job_without_kept_cost_is_as_long_as_its_rules_or_as_all():
     assert estimate.left([(4, "a", 1.0), (5, "b", 11.0)], [(6, "c")], 1) == 2 + 0 + 4
 
 
-def test_on_a_faster_machine_the_kept_costs_shrink_and_by_its_imports_a_job_is_longer():
+def test_kept_costs_are_scaled_to_machine_and_imports():
     """One job took 15 in place of 30: half. With a second one that took 11 in place of 1, in all 26 of 31, of which the
     median job is longer by (0 + 10) / 2 = 5."""
     estimate = Estimate({1: Planned("a", 30.0), 2: Planned("a", 50.0), 3: Planned("b", 1.0)})

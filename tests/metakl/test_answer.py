@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Endpoint, Model
+from gdpo.config.models import Model
 from gdpo.core.records import Answers, Question
 from gdpo.metakl import answer
 from gdpo.metakl.answer import answers, ranks

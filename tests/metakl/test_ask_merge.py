@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gdpo.config.models import Endpoint
+from gdpo.config.endpoint import Endpoint
 from gdpo.core.errors import UserError
 from gdpo.metakl.ask_merge import batches, merge_skills, read_units, stems_of
 from tests.fault_server import FaultServer

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import yaml
 
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.loader import load_scale, read_yaml
-from gdpo.config.models import Endpoint
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
 from gdpo.core.records import Question, Skills, read_records, write_records

@@ -161,8 +161,8 @@ def test_the_nearest_view_counts() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("gloss: what grows", "gloss: ' '", r"tree\.yaml: areas\.plants\.gloss: "),
-        ("{lava: hot}", "{Lava: hot}", r"tree\.yaml: skills\.1\.skills\.Lava"),
+        ("gloss: what grows", "gloss: ' '", r"tree\.yaml, areas\.plants\.gloss: "),
+        ("{lava: hot}", "{Lava: hot}", r"tree\.yaml, skills\.1\.skills\.Lava"),
         ("{lava: hot}", "{leaves: hot}", r"skills\.1\.skills: found 'leaves' a second time, expected it once"),
         ("{lava: hot}", "{plants: hot}", r"skills\.1\.skills: found 'plants' a second time, expected it once"),
         ("{lava: hot}", "{lava: hot, lava: cold}", r"tree\.yaml, line \d+: not readable as YAML.*'lava' a second"),
@@ -170,7 +170,7 @@ def test_the_nearest_view_counts() -> None:
         ("geology: [rocks]", "geology: [rock]", r"topics\.geology: found 'rock', expected the name of an area or"),
         ("domains: [math]", "domains: [maths]", r"areas\.sums\.domains\.0: "),
         ("domains: [math]", "domains: []", r"areas\.sums\.domains: "),
-        ("topics:", "labels:", r"tree\.yaml: labels: unknown key"),
+        ("topics:", "labels:", r"tree\.yaml, labels: unknown key"),
     ],
 )
 def test_invalid_taxonomy_is_one_sentence(tmp_path: Path, old: str, new: str, message: str) -> None:

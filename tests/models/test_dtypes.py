@@ -6,7 +6,7 @@ from typing import get_args
 
 import torch
 
-from gdpo.config.models import Dtype
+from gdpo.config.fields import Dtype
 from gdpo.models.dtypes import autocasts, weights_dtype
 
 

@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gdpo.config.models import Price
+from gdpo.config.endpoint import Price
 from gdpo.models.endpoint import request_all
 from gdpo.models.openai_client import likely_tokens, most_tokens, retry_after
 from gdpo.models.request_log import cost

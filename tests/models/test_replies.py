@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from gdpo.config.models import Budget, Endpoint
+from gdpo.config.endpoint import Budget, Endpoint
 from gdpo.models.endpoint import Request, complete_all_endpoint, request_all
 from tests.refusal import refused
 

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gdpo.config.models import Price
+from gdpo.config.endpoint import Price
 from gdpo.models.request_log import Entry, Journal
 from tests.fault_server import endpoint
 from tests.refusal import refused

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from gdpo.config.models import Endpoint, Model
+from gdpo.config.endpoint import Endpoint
+from gdpo.config.models import Model
 from gdpo.models import sampling_hf, sampling_vllm
 from gdpo.models.sampling import complete
 from gdpo.models.sampling_types import Sampling

@@ -26,6 +26,7 @@ from gdpo.evaluate.steps import evaluate
 from gdpo.metakl.steps import benchmark
 from gdpo.ops.verify.findings import Findings
 from gdpo.ops.verify.outputs import Outputs, doc_hash, why_not_gradable
+from gdpo.ops.verify.records import Records
 from gdpo.ops.verify.target import scale_of
 from gdpo.report.steps import publish, table
 
@@ -102,6 +103,17 @@ def gdpo_verify(monkeypatch, capsys, *arguments) -> tuple[int, str]:
     except SystemExit as stopped:
         return int(stopped.code or 0), "".join(capsys.readouterr())
     return 0, "".join(capsys.readouterr())
+
+
+def test_record_with_keys_of_version_0_1_0_agrees(here, monkeypatch, capsys):
+    """Its hash is that of its own keys; it is compared under the keys of today."""
+    old, path = [{"keep_units": 3, "reminders": 2}], ROOT / "trainsets" / "x.jsonl.provenance.json"
+    record = {"step": "select", "result": str(ROOT / "trainsets" / "x.jsonl"), "settings": old}
+    path.parent.mkdir(exist_ok=True)
+    write_json(path, record | {"config_hash": fingerprint(old)})
+    assert gdpo_verify(monkeypatch, capsys, TABLE)[0] == 0
+    read = Records(Layout(load_scale("micro", LIMIT)), [], None, Findings())._record(path)
+    assert read["settings"] == [{"keep_units": 3, "replay_per_unit": 2}]
 
 
 def test_finished_table_agrees(here, monkeypatch, capsys):

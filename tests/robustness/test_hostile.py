@@ -21,9 +21,10 @@ from pathlib import Path
 import pytest
 
 from gdpo.cli import main as cli
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale, read_yaml
-from gdpo.config.models import Endpoint, Model
+from gdpo.config.models import Model
 from gdpo.core import markdown, terminal
 from gdpo.core.errors import UserError
 from gdpo.core.files import finished_rows, read_json, read_jsonl, write_json, write_jsonl, write_text

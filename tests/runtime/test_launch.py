@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from gdpo.config.resources import Launch
-from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
 from gdpo.core.records import write_records
 from gdpo.runtime.launch import LAUNCHED, PORT, accelerated, across_nodes, first_host, start
+from tests.refusal import refused
 from tests.students.test_processes import LOSS, distance
 from tests.workflow.test_invariance import PLAIN, double_student, mixed_groups
 
@@ -49,11 +49,11 @@ def test_a_command_on_several_nodes():
         "--main_process_ip", "gpu03", "--main_process_port", "23456", "--module", "gdpo.cli", *ASKED,
     ]  # fmt: skip
     for missing in ("SLURM_NODEID", "SLURM_STEP_NODELIST"):
-        with pytest.raises(UserError, match="expected SLURM_NODEID and SLURM_STEP_NODELIST"):
+        with refused(key="launch.nodes", expected="SLURM_NODEID and SLURM_STEP_NODELIST"):
             accelerated(launch, ASKED, {key: value for key, value in STEP.items() if key != missing})
 
 
-def test_one_launcher_a_node():
+def test_srun_command_starts_one_launcher_per_node():
     """Job 123456 meets at port 20000 + 123456 mod 10000 of its first node."""
     command, port = across_nodes(Launch(processes=4, nodes=2), ASKED, SLURM)
     assert port == 23456
@@ -61,9 +61,9 @@ def test_one_launcher_a_node():
         "srun", "--overlap", "--nodes", "2", "--ntasks", "2", "--ntasks-per-node=1", "--cpu-bind=none",
         "--kill-on-bad-exit=1", sys.executable, "-m", "gdpo.cli", *ASKED,
     ]  # fmt: skip
-    with pytest.raises(UserError, match="expected a Slurm job of 2 nodes, found none"):
+    with refused(key="launch.nodes", found="none", expected="a Slurm job of 2 nodes"):
         across_nodes(Launch(nodes=2), ASKED, {})
-    with pytest.raises(UserError, match="expected a Slurm job of 3 nodes, found one of 2"):
+    with refused(key="launch.nodes", found="one of 2", expected="a Slurm job of 3 nodes"):
         across_nodes(Launch(nodes=3), ASKED, SLURM | {"SLURM_JOB_NUM_NODES": "2"})
 
 
@@ -82,20 +82,20 @@ def test_first_host(nodelist, first):
 
 
 def test_a_list_without_hosts_is_refused():
-    with pytest.raises(UserError, match="expected hosts in SLURM_STEP_NODELIST, found ','"):
+    with refused(key="launch.nodes", found="','", expected="hosts in SLURM_STEP_NODELIST"):
         first_host(",")
 
 
-def test_other_processes_than_asked_for_are_refused(monkeypatch):
+def test_wrong_number_of_processes_is_refused(monkeypatch):
     """A launcher that starts one process in silence leaves WORLD_SIZE unset, which counts as one."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     assert start(Launch(), ASKED, {}) is None
-    with pytest.raises(UserError, match="launch: expected 2 processes, found 1"):
+    with refused(key="launch", found=1, expected="2 processes"):
         start(Launch(processes=2), ASKED, {LAUNCHED: "1"})
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert start(Launch(processes=2), ASKED, {LAUNCHED: "1"}) is None
     assert start(Launch(), ASKED, {}) is None  # by hand
-    with pytest.raises(UserError, match="launch: expected 8 processes, found 2"):
+    with refused(key="launch", found=2, expected="8 processes"):
         start(Launch(processes=4, nodes=2), ASKED, {})
 
 
@@ -234,7 +234,7 @@ def test_two_launchers_make_one_run(base, alone, tmp_path):
         ),
     ],
 )
-def test_what_a_user_did_wrong_is_said_once(launch, sentence, base, tmp_path):
+def test_user_error_of_several_processes_is_printed_once(launch, sentence, base, tmp_path):
     directory = tmp_path / "wrong"
     scale(directory, base, launch)
     process = command(directory, "gdpo")

@@ -43,7 +43,7 @@ def start(command: list[str], directory: Path) -> tuple[subprocess.Popen, int]:
 
 
 def lives(pid: int) -> bool:
-    return bool(parent_watchdog._born(pid))
+    return bool(parent_watchdog._start_time(pid))
 
 
 def gone(pid: int) -> bool:
@@ -68,7 +68,7 @@ def test_a_step_ends_when_the_shell_that_called_it_is_killed(tmp_path):
     process.wait(HANG)
 
 
-def test_what_a_step_has_started_ends_with_it(tmp_path):
+def test_children_of_a_step_end_with_it(tmp_path):
     process, pid = start(starter(*starter(*step(WAITS), before=WATCHED)), tmp_path)
     process.kill()
     process.wait()
@@ -112,7 +112,7 @@ def test_a_step_that_can_open_no_file_for_a_while_goes_on_and_is_watched_still(t
     assert gone(pid)
 
 
-def test_a_process_with_a_name_that_is_no_text_is_nothing_to_fear(tmp_path):
+def test_process_name_that_is_no_text_is_read(tmp_path):
     """The kernel cuts names at fifteen bytes, amid a character where it comes so."""
     named = tmp_path / ("n" * 14 + "\u00fc")
     named.symlink_to(sys.executable)
@@ -138,7 +138,7 @@ def test_a_step_called_by_hand_or_on_another_machine_is_not_watched(tmp_path, na
     os.kill(pid, signal.SIGKILL)
 
 
-def test_what_does_not_end_is_named_and_nothing_runs_beside_it(tmp_path, monkeypatch):
+def test_orphan_that_does_not_end_is_named_and_blocks_a_new_run(tmp_path, monkeypatch):
     process, pid = start(starter(*step(WAITS)), tmp_path)
     assert parent_watchdog.find_orphans(tmp_path) == {}
     process.kill()
@@ -146,7 +146,7 @@ def test_what_does_not_end_is_named_and_nothing_runs_beside_it(tmp_path, monkeyp
     assert list(parent_watchdog.find_orphans(tmp_path)) == [pid]
     assert parent_watchdog.find_orphans(tmp_path / "other") == {}
     monkeypatch.setattr(orphans, "ENDING_SECONDS", 0.1)
-    told = orphans.local(tmp_path)
+    told = orphans.local_problem(tmp_path)
     assert f"left running when it died, {pid} ({sys.executable} -c" in told and f"kill -9 {pid}" in told
     os.kill(pid, signal.SIGKILL)
-    assert gone(pid) and orphans.local(tmp_path) is None
+    assert gone(pid) and orphans.local_problem(tmp_path) is None

@@ -35,7 +35,7 @@ cli.main()
 """
 
 
-def test_one_thread_and_no_other_precision_under_any_environment(tmp_path):
+def test_one_thread_and_scale_precision_under_any_environment(tmp_path):
     """Of torch, for which MKL's variables come first, and of numpy; nor do a scale's threads matter."""
     scale = tmp_path / "own.yaml"
     scale.write_text("extends: micro\nscale: own\ndescription: more threads\nthreads: 4\n")
@@ -44,7 +44,7 @@ def test_one_thread_and_no_other_precision_under_any_environment(tmp_path):
     assert done.stdout.strip() == "1 {1} no", done.stderr
 
 
-def test_nothing_that_counts_threads_is_loaded_before_they_are_set():
+def test_no_numerical_library_is_loaded_before_threads_are_set():
     code = "import sys, gdpo.cli.main\nfrom gdpo.config.loader import load_scale\nload_scale('smol')\n"
     code += "print(sorted({'torch', 'numpy', 'scipy', 'sklearn'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

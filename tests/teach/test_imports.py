@@ -13,7 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Import, Reward, Strict, TrainSet
+from gdpo.config.models import Import, Reward, TrainSet
+from gdpo.config.strict import Strict
 from gdpo.core.files import read_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import Group, HeldoutItem, Question, read_records, write_records

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Endpoint, Model, RespondChanges
+from gdpo.config.models import Model, RespondChanges
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json
 from gdpo.core.provenance import provenance_path

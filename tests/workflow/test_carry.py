@@ -56,11 +56,11 @@ LOCK = {"a": "1", "b": "2.1", "c": "1", "d": "4", "e": "2.5", "f": "1", "transfo
         (["transformers"], {"transformers": "5.2"}, {}),
     ],
 )
-def test_what_another_python_lacks(roots, have, expected):
+def test_packages_missing_in_another_python(roots, have, expected):
     assert needs.lacking(roots, have, LOCK, "3.12", lambda name: NEEDS.get(name, [])) == expected
 
 
-def test_what_is_needed_is_locked():
+def test_needed_packages_are_locked():
     with pytest.raises(UserError, match="found no version of 'g', expected all that gdpo needs to be locked"):
         needs.lacking(["g"], {}, LOCK, "3.12", lambda name: [])
 
@@ -122,7 +122,7 @@ def test_parcels_of_two_packs_do_not_mix(packed, tmp_path):
         parcels.gather([packed / "parcel-2"], tmp_path / "store")
 
 
-def test_what_comes_back_is_bounded_and_led_by_tables(tmp_path, capsys):
+def test_returned_files_are_bounded_and_tables_come_first(tmp_path, capsys):
     """Of 1 MiB a quarter is kept free: 0.6 MiB of samples fit beside the table, the 0.7 MiB after them do not."""
     root = tmp_path / "results/micro"
     told = {"scale": "micro", "limit": None, "root": "results/micro", "code": "0", "files": []}

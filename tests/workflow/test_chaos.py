@@ -94,7 +94,7 @@ def test_two_processes_at_one_step_are_seen_and_a_process_with_its_child_is_not(
     assert processes.beside_itself([one, child]) == {"train": [7, 9]}
 
 
-def test_who_works_in_a_directory(tmp_path):
+def test_processes_working_in_a_directory(tmp_path):
     gdpo = tmp_path / "gdpo"
     gdpo.write_text("import time; print(flush=True); time.sleep(60)")
     waits = [sys.executable, str(gdpo), "train"]
@@ -142,7 +142,7 @@ def records(directory: Path, kind: str, **contents: str) -> None:
         path.write_text(text)
 
 
-def test_what_snakemake_has_recorded_as_done(tmp_path):
+def test_outputs_recorded_as_done_by_snakemake(tmp_path):
     """Of two outputs of one job one is still marked: it is not done. Nor is a job that failed, which has a record, but
     no output. A torn record counts for nothing."""
     called = {name: json.dumps({"shellcmd": f"gdpo {step} --log {step}.log"}) for name, step in

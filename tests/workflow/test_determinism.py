@@ -24,7 +24,7 @@ def first(tmp_path_factory):
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", SAME)
-def test_it_makes_no_difference(first, name):
+def test_variation_changes_no_result(first, name):
     into = first.parents[1] / name
     found = Difference.between(first, make(into, SAME[name]))
     assert found.files == []

@@ -106,7 +106,7 @@ def test_a_failure_is_recorded_and_the_next_part_runs(tmp_path):
     assert (runs(tmp_path, "a1"), runs(tmp_path, "a2")) == (2, 1)
 
 
-def test_what_hangs_is_ended_with_all_that_it_started(tmp_path):
+def test_hanging_part_is_ended_with_its_children(tmp_path):
     """A part of one second that deafens itself and starts a sleeper of its own; the next part has its time still."""
     child = "import subprocess, sys; p = subprocess.Popen(['sleep', '60']); open(out + '.pid', 'w').write(str(p.pid)); "
     deaf = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
@@ -148,7 +148,7 @@ def test_a_part_that_cannot_resume_waits_for_a_call_with_its_time(tmp_path, caps
     assert call(path, tmp_path, minutes=1.1) == node.DONE
 
 
-def test_what_is_left_over_goes_to_later_parts_and_what_is_overspent_is_lost(tmp_path):
+def test_unspent_time_goes_to_later_parts(tmp_path):
     """Stages of 20 + 20 and 30 seconds; of the first, 5 of 20 are spent: its second part may take 35. Had the first
     taken 39.5, half a second was left, and the second part is not begun; the next stage has its 30 and that.
     """
@@ -174,7 +174,7 @@ def test_a_runner_that_is_killed_leaves_nothing_running_and_the_next_goes_on(tmp
     sleeps_first = COUNTS + "import os, time; open(out + '.pid', 'w').write(str(os.getpid())); "
     sleeps_first += "time.sleep(60 * (os.path.getsize(out + '.runs') == 1)); json.dump({'rows': []}, open(out, 'w'))"
     path = written(tmp_path, [("a", [part("a1", ROW), part("a2", sleeps_first, 60)]), ("b", [part("b1", ROW)])])
-    code = "import sys; from pathlib import Path; from workflow.scripts import gpu_plan, gpu_run as r; "
+    code = "import sys; from pathlib import Path; from tools.gpu_first import gpu_plan, gpu_run as r; "
     code += "p = Path(sys.argv[1]); r.Runner(gpu_plan.load(p), p, p.parent, 8, []).run(None)"
     runner = subprocess.Popen([PYTHON, "-c", code, str(path)], env=os.environ | {"PYTHONPATH": str(ROOT)})
     pid = tmp_path / "room/work/a2.json.pid"
@@ -249,7 +249,7 @@ def test_a_wrong_file_of_sizes_is_one_sentence(tmp_path, change, says):
         gpu_plan.load(written(tmp_path, STAGES, **change))
 
 
-def test_what_is_misspelt_on_the_command_line_is_one_sentence(tmp_path):
+def test_misspelt_argument_is_one_sentence(tmp_path):
     for words, says in [
         (
             ["--sizes", str(tmp_path / "none.yaml")],
@@ -304,7 +304,7 @@ def test_the_rehearsal_differs_in_sizes_alone():
 def test_every_part_is_told_what_it_takes(name):
     """A misspelt or missing argument would else be found on the GPU, after its stage began."""
     for _, one in gpu_plan.load(gpu_plan.SIZES / f"{name}.yaml").parts().values():
-        function = getattr(import_module(f"workflow.scripts.{gpu_part.DOES[one.does]}"), one.does)
+        function = getattr(import_module(f"tools.gpu_first.{gpu_part.DOES[one.does]}"), one.does)
         inspect.signature(function).bind(None, None, **one.given)
 
 
@@ -314,7 +314,7 @@ def test_without_a_gpu_a_part_ends_in_a_sentence(monkeypatch):
         gpu_part.run(gpu_plan.load(gpu_plan.SIZES / "gpu.yaml"), "full-sft")
 
 
-def test_what_comes_back_holds_no_weights(tmp_path):
+def test_collected_files_hold_no_weights(tmp_path):
     """Of what a call left, all but the work directory, in which models are, the lock and earlier archives."""
     path = written(tmp_path, [("a", [part("a1", ROW)])])
     call(path, tmp_path)
@@ -362,11 +362,11 @@ def test_versions_are_read_where_it_runs(tmp_path):
     assert needs.pins(path)["numpy"] == found["numpy"]["version"]
 
 
-def test_what_is_kept_back_is_a_fifth_and_ten_seconds_at_most():
+def test_reserved_time_is_a_fifth_and_at_most_ten_seconds():
     assert (mercy(20), mercy(100)) == (4, 10)
 
 
-def test_what_remains_is_said_before_anything_ran(tmp_path):
+def test_remaining_time_is_printed_before_anything_ran(tmp_path):
     plan = gpu_plan.load(written(tmp_path, STAGES))
     said = remaining(plan, Journal(tmp_path / "journal.jsonl"))
     assert said.splitlines()[:2] == ["0 seconds of 80 are spent", "a: 2 of 2 parts remain: a1, a2"]

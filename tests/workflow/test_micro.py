@@ -126,7 +126,7 @@ def test_micro_runs_from_pool_to_tables(micro):
 
 
 @pytest.mark.skipif(not preload.available(), reason="Linux alone has what a preloaded parent needs")
-def test_no_job_imported_for_itself(micro):
+def test_every_job_of_micro_is_forked(micro):
     """A job that the parent does not fork is named in the parent's log, with the reason."""
     assert "imports for itself" not in (micro / "results/micro/logs/preload.log").read_text()
 
@@ -174,7 +174,7 @@ def test_every_table_follows_from_stored_outputs_and_an_edited_one_does_not(micr
     assert "logic.jsonl: changed since it was scored, by its recorded hash; lines that differ: 1\n" in done.stdout
 
 
-def test_everything_is_there(micro):
+def test_micro_makes_every_output(micro):
     tables = [f"table{name}" for name in (1, 2, *(f"A{n}" for n in range(1, 16)))]
     assert all((micro / f"results/{name}.csv").exists() for name in tables)
     assert (micro / "paper/report.pdf").read_bytes().startswith(b"%PDF")
@@ -187,7 +187,7 @@ def test_everything_is_there(micro):
     assert len(verdicts) > 1
 
 
-def test_a_second_call_has_nothing_to_do(micro):
+def test_second_call_has_nothing_to_do(micro):
     assert not planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
 
 
@@ -220,7 +220,7 @@ def changed(path, before, after):
 @pytest.mark.parametrize(
     ("before", "after", "figures"), [("caption: >-\n", "caption: >-\n      Anew.\n", 0), ("#0072B2", "#0072B3", 9)]
 )
-def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
+def test_changed_caption_or_colour_retrains_nothing(micro, before, after, figures):
     undo = changed(micro / "workflow/config/figures.yaml", before, after)
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
     undo()
@@ -230,7 +230,7 @@ def test_a_caption_or_a_colour_retrains_nothing(micro, before, after, figures):
 
 
 @pytest.mark.parametrize("name", ["SFT+LoRA", "Tiny-S", "MetaKL", "Chain-2"])
-def test_a_new_name_in_print_makes_nothing_but_what_is_printed(micro, name):
+def test_changed_display_name_remakes_only_what_shows_it(micro, name):
     undo = changed(micro / "workflow/config/tiny.yaml", f"display: {name}", f"display: New-{name}")
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
     undo()
@@ -239,7 +239,7 @@ def test_a_new_name_in_print_makes_nothing_but_what_is_printed(micro, name):
     assert all(job in made_again or job.startswith(("table", "figure", "publish")) for job in jobs)
 
 
-def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(micro):
+def test_changed_bootstrap_draws_remake_only_intervals(micro):
     undo = changed(micro / "workflow/config/micro.yaml", "bootstrap_draws: 10000", "bootstrap_draws: 9999")
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
     undo()
@@ -247,7 +247,7 @@ def test_the_bootstrap_s_draws_make_what_shows_intervals_anew_and_nothing_else(m
     assert not [job for job in jobs if job.startswith(("train", "evaluate", "respond", "model"))]
 
 
-def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
+def test_changed_learning_rate_retrains_only_its_runs(micro):
     """SFT with an adapter is one cell of one student, and its one seed one job."""
     here = "sft-lora: {epochs: 2, batch_size: 16, micro_batch_size: 16, learning_rate: 3.0e-3}"
     undo = changed(micro / "workflow/config/micro.yaml", here, here.replace("3.0e-3", "2.0e-3"))
@@ -260,7 +260,7 @@ def test_a_learning_rate_retrains_just_the_runs_that_use_it(micro):
     assert made == ["results/micro/runs/tiny-s/metakl/sft-lora/0"]
 
 
-def test_snakemake_s_own_report_holds_every_table_and_figure(micro):
+def test_snakemake_report_holds_every_table_and_figure(micro):
     done = snakemake(micro, "--report", "report.html", "all", "figures", "--config", "scale=micro", project=micro)
     assert done.returncode == 0, done.stdout + done.stderr
     page = (micro / "report.html").read_text()

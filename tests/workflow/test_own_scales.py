@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
+from tests.refusal import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 FAR = {"display": "Far", "endpoint": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}
@@ -56,18 +56,18 @@ def test_imported_groups_wait_for_the_benchmarks(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("changes", "key"),
     [
-        ({"students": ["far"]}, r"students: found 'far', asked at an endpoint; expected a model with weights"),
-        ({"student_sets": {"study": ["far"]}}, r"student_sets\.study: found 'far', asked at an endpoint"),
-        ({"tables": {"t": {"title": "T", "rows": [{"row": "Far", "model": "far"}]}}}, r"tables\.t\.model: found 'far'"),
+        ({"students": ["far"]}, "students"),
+        ({"student_sets": {"study": ["far"]}}, "student_sets.study"),
+        ({"tables": {"t": {"title": "T", "rows": [{"row": "Far", "model": "far"}]}}}, "tables.t.model"),
     ],
 )
-def test_what_is_trained_or_scored_has_weights(tmp_path, changes, message):
-    with pytest.raises(UserError, match=message):
+def test_trained_or_scored_model_at_endpoint_is_refused(tmp_path, changes, key):
+    with refused(key=key, found="'far', which is at an endpoint", expected="a model with weights"):
         load_scale(scale(tmp_path, models={"far": FAR}, **changes))
 
 
 def test_a_scale_cannot_extend_itself(tmp_path):
-    with pytest.raises(UserError, match=r"mine\.yaml, extends: found a scale that extends itself"):
+    with refused(path="mine.yaml", key="extends", problem="the scale extends itself"):
         load_scale(scale(tmp_path, extends="mine"))

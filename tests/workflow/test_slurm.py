@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gdpo.core.errors import UserError
+from tests.refusal import refused
 from tools.rigs import slurm_cluster, slurm_test
 from workflow.scripts import orphans
 
@@ -136,14 +136,14 @@ def test_the_queue_is_read_as_squeue_prints_it():
 
 
 def test_only_jobs_of_the_named_runs_count(queue):
-    assert [job.id for job in orphans.queued([RUN])] == ["46", "47"]
-    assert orphans.queued([]) == []
+    assert [job.id for job in orphans.queued_jobs([RUN])] == ["46", "47"]
+    assert orphans.queued_jobs([]) == []
 
 
 def test_jobs_submitted_elsewhere_are_left_alone_until_told(directory, queue):
-    with pytest.raises(UserError, match=r"submitted on elsewhere.*--gone elsewhere"):
-        orphans.left_behind(directory)
-    assert [job.id for job in orphans.left_behind(directory, gone=["elsewhere"])] == ["46", "47", "48"]
+    with refused(problem="submitted on elsewhere", hint="--gone elsewhere"):
+        orphans.orphaned_jobs(directory)
+    assert [job.id for job in orphans.orphaned_jobs(directory, gone=["elsewhere"])] == ["46", "47", "48"]
 
 
 def test_nothing_is_touched_while_the_submitter_lives(directory, queue):
@@ -151,9 +151,9 @@ def test_nothing_is_touched_while_the_submitter_lives(directory, queue):
     held = directory / ".snakemake" / "log" / "2.snakemake.log"
     with subprocess.Popen(["sleep", "60"], stdin=held.open()) as process:
         try:
-            with pytest.raises(UserError, match=f"still runs in {directory}, as process {process.pid}"):
-                orphans.left_behind(directory)
-            assert [job.id for job in orphans.in_the_way(directory)] == ["46", "47"]
+            with refused(problem=f"still runs in {directory}, as process {process.pid}"):
+                orphans.orphaned_jobs(directory)
+            assert [job.id for job in orphans.blocking_jobs(directory)] == ["46", "47"]
         finally:
             process.kill()
 
@@ -162,9 +162,9 @@ def test_an_sbatch_on_its_way_is_seen():
     waits = [sys.executable, "-c", "import time; time.sleep(60)", "sbatch", "--job-name", RUN]
     with subprocess.Popen(waits) as process:
         try:
-            while not orphans.submitting({RUN}):  # a process has no command line for an instant
+            while not orphans.is_submitting({RUN}):  # a process has no command line for an instant
                 assert process.poll() is None
-            assert not orphans.submitting({OTHER})
+            assert not orphans.is_submitting({OTHER})
         finally:
             process.kill()
 
@@ -193,13 +193,13 @@ def test_memory(text, expected):
     assert slurm_test.megabytes(text) == expected
 
 
-def test_most_at_once():
+def test_max_concurrent_jobs():
     """The third starts as the first ends: never more than two."""
     assert slurm_test.most_at_once([("1", "3"), ("2", "5"), ("3", "4")]) == 2
     assert slurm_test.most_at_once([("1", "3"), ("2", "5"), ("2", "4")]) == 3
 
 
-def test_it_says_what_is_missing(monkeypatch):
+def test_missing_slurm_commands_are_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     assert "munge, slurm-client, slurmctld, slurmd not installed; `make slurm-packages`" in slurm_cluster.missing()
 

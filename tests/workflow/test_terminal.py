@@ -190,7 +190,7 @@ def test_a_dry_run_and_an_unknown_target_say_what_snakemake_says(project, enviro
     assert "No rule to produce nothing.csv" in unknown.stderr
 
 
-def test_what_a_job_told_its_user_comes_last_and_once(tmp_path, environment):
+def test_job_error_is_repeated_once_at_the_end(tmp_path, environment):
     """The real workflow: its first step finds no mirror."""
     command = [*SNAKEMAKE, "-s", str(ROOT / "Snakefile"), "--directory", str(tmp_path), "results/smol/pool.jsonl"]
     command += ["--config", "scale=smol", f"mirror={tmp_path / 'nowhere'}"]

@@ -58,7 +58,7 @@ def run(plan: Plan, name: str) -> list[dict[str, Any]]:
 
         if not torch.cuda.is_available():
             raise UserError(f"device: torch {torch.__version__} sees no GPU, expected one")
-    function = getattr(import_module(f"workflow.scripts.{DOES[part.does]}"), part.does)
+    function = getattr(import_module(f"tools.gpu_first.{DOES[part.does]}"), part.does)
     return function(plan, PROJECT, **part.given)
 
 

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from gdpo.config.models import Name, Positive, Strict
+from gdpo.config.fields import Name, Positive
+from gdpo.config.strict import Strict
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError
 

@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from gdpo.config.fields import Dtype
 from gdpo.config.loader import load_scale
-from gdpo.config.models import Dtype, Method
+from gdpo.config.models import Method
 from gdpo.core.errors import UserError
 from gdpo.core.files import read_json, replacing, write_json
 from gdpo.core.records import Group, Question, chat
@@ -227,7 +228,7 @@ def distance(path: Path, other: Path) -> float:
 def resume(plan: Plan, project: Path, kill_at: int, bounds: dict[str, float], **given: Any) -> list[Row]:
     """Kill each trainer's float32 run as step `kill_at` begins, resume it, and compare it with the one left alone."""
     work = room(plan, project) / "resumed"
-    script = "import json, sys; from pathlib import Path; from workflow.scripts import gpu_trainers as g; "
+    script = "import json, sys; from pathlib import Path; from tools.gpu_first import gpu_trainers as g; "
     script += "n, p, given, at = json.loads(sys.argv[1]); g.trained(n, 'float32', Path(p), given, at)"
     killed = {}
     for name in TRAINERS:  # side by side: most of their time are imports

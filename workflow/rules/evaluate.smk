@@ -3,12 +3,12 @@ from functools import partial
 
 SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
-# Scores by rules keep the hash they had before there were judges.
+# Scores by rules keep the hash of the versions without judges.
 JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
 
 
-def scored(wildcards):
-    """What scores depend on beside the model and the questions."""
+def score_settings(wildcards):
+    """The settings that scores depend on, besides the model and the questions."""
     engine = SCALE.sampled_by(wildcards.student)
     return fingerprint(
         [
@@ -21,7 +21,7 @@ def scored(wildcards):
     )
 
 
-def asked(split):
+def items_of(split):
     return [LAYOUT.benchmark(name, split) for name in SCALE.benchmarks]
 
 
@@ -31,7 +31,7 @@ for split in SPLITS:
         name:
             f"evaluate_origin_{split}"
         input:
-            questions=asked(split),
+            questions=items_of(split),
             model=LAYOUT.model("{student}"),
         output:
             score=str(LAYOUT.score(UNTRAINED, split)),
@@ -43,7 +43,7 @@ for split in SPLITS:
         resources:
             **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
-            settings=scored,
+            settings=score_settings,
             split=split,
         shell:
             "gdpo evaluate {SCALE_ARGS} --student {wildcards.student} --trainset none --method origin"
@@ -56,7 +56,7 @@ for part, variant in VARIANTS.items():
         name:
             f"evaluate{part}"
         input:
-            questions=asked(variant.split),
+            questions=items_of(variant.split),
             groups=LAYOUT.groups("{trainset}"),
             models=cell_outputs(part, LAYOUT.run),
         output:
@@ -77,8 +77,8 @@ for part, variant in VARIANTS.items():
         resources:
             **needs("evaluate", model=lambda wildcards: wildcards.student),
         params:
-            settings=scored,
-            methods=called(part),
+            settings=score_settings,
+            methods=method_names(part),
             seeds=variant.seeds,
             split=variant.split,
         shell:
@@ -86,10 +86,10 @@ for part, variant in VARIANTS.items():
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"
 
 
-# How far the runs of the grid have moved from their student; a study over the grid asks for it.
+# How far the runs of the grid have moved from their student; a study over the grid needs it.
 rule drift:
     input:
-        questions=asked("validation"),
+        questions=items_of("validation"),
         base=LAYOUT.model("{student}"),
         models=cell_outputs("_sweep", LAYOUT.run),
         samples=cell_outputs("_sweep", lambda run: LAYOUT.samples(run, "validation")),
@@ -106,7 +106,7 @@ rule drift:
         **needs("drift"),
     params:
         settings=VERSION["drift"],
-        methods=called("_sweep"),
+        methods=method_names("_sweep"),
         seeds=SCALE.sweep.seeds,
     shell:
         "gdpo drift {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"

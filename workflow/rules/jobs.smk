@@ -1,4 +1,4 @@
-# What jobs run in and on: their conda environment, what they ask a scheduler for, and what a dead submission left of them.
+# What jobs run in and on: their conda environment, their resources, and what a dead submission left of them.
 import atexit
 import math
 import os
@@ -31,33 +31,36 @@ def sampling(model):
 
 
 def needs(step, model=None, computes=lambda wildcards: True):
-    """What a job of `step` asks a scheduler for: GPUs, CPUs, and memory and time that grow with the attempt.
+    """The resources of a job of `step`: GPUs, CPUs, and memory and time that grow with the attempt.
 
     `model` names, given the wildcards, the model that is sampled, whose own number of GPUs it may be; none at an
     endpoint. `computes`: whether a GPU has any work.
     """
     if step not in SCALE.needs:
         return {"gpu": 0}
-    asked = SCALE.needs[step]
+    wanted = SCALE.needs[step]
 
     def gpus(wildcards):
         sampled = SCALE.model(model(wildcards)) if model else None
-        if not asked.gpus or not computes(wildcards) or (sampled and sampled.endpoint):
+        if not wanted.gpus or not computes(wildcards) or (sampled and sampled.endpoint):
             return 0
-        return max(asked.gpus, sampled.gpus if sampled else 1)
+        return max(wanted.gpus, sampled.gpus if sampled else 1)
 
     launch = SCALE.launch if step == "train" else Launch()
-    asks = {"gpu": gpus}
+    resources = {"gpu": gpus}
     if launch.nodes > 1:
         # GPUs on each node, and one launcher there, which `gdpo train` starts: with `mpi` the job's command runs as it
         # is, while Snakemake's own srun would hold it on the first node. Without `tasks_per_gpu` each GPU had a task.
-        asks = {"nodes": launch.nodes, "tasks": launch.nodes, "tasks_per_gpu": 0}
-        asks |= {"mpi": "srun", **({"gres": f"gpu:{asked.gpus}"} if asked.gpus else {})}
+        resources = {"nodes": launch.nodes, "tasks": launch.nodes, "tasks_per_gpu": 0}
+        resources |= {
+            "mpi": "srun",
+            **({"gres": f"gpu:{wanted.gpus}"} if wanted.gpus else {}),
+        }
     return {
-        **asks,
+        **resources,
         "cpus_per_task": SCALE.threads * launch.processes,
-        "mem_mb": lambda wildcards, attempt: int(asked.memory_gb * 1024) * attempt,
-        "runtime": lambda wildcards, attempt: math.ceil(asked.hours * 60) * attempt,
+        "mem_mb": lambda wildcards, attempt: int(wanted.memory_gb * 1024) * attempt,
+        "runtime": lambda wildcards, attempt: math.ceil(wanted.hours * 60) * attempt,
     }
 
 
@@ -83,7 +86,7 @@ def start_preloaded():
 
 
 def record_awaited():
-    """Tell Snakemake, which writes down the settings of what it saw finish, of what awaited orphans finished."""
+    """Record what awaited orphans finished: Snakemake records only the settings of jobs that it saw finish."""
     awaited = Path(".snakemake/awaited")
     if awaited.exists():
         for job in snakemake_compat.jobs(workflow):
@@ -130,13 +133,13 @@ def planned_jobs():
 
 
 def repeat_job_errors(logs):
-    """Repeat at the very end what jobs that failed told their user: Snakemake's own words come after theirs.
+    """Repeat the sentences of failed jobs at the very end, since Snakemake's own messages come after them.
 
     `logs` are Snakemake's own of this call.
     """
-    told = "".join(Path(log).read_text() for log in logs if Path(log).exists())
-    for path in dict.fromkeys(re.findall(r"log: (\S+) \(check log file", told)):
-        said = Path(path).read_text(errors="replace") if Path(path).exists() else ""
-        last = next(reversed(said.strip().splitlines()), "")
+    text = "".join(Path(log).read_text() for log in logs if Path(log).exists())
+    for path in dict.fromkeys(re.findall(r"log: (\S+) \(check log file", text)):
+        lines = Path(path).read_text(errors="replace") if Path(path).exists() else ""
+        last = next(reversed(lines.strip().splitlines()), "")
         if last.startswith("gdpo: "):
             atexit.register(print, last, file=sys.stderr)

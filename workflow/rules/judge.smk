@@ -1,4 +1,4 @@
-# What the safety judges make of answers that are known to be safe or to be no refusal; a made-up world has none.
+# The safety judges' verdicts on answers known to be safe or to be no refusal; a made-up world has none.
 
 if SCALE.sources:
 

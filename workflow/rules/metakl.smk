@@ -1,7 +1,7 @@
 # Sources -> pool without benchmark items -> skills -> units -> proficiency -> training sets (paper, MetaKL).
 
 
-def asked_at(model):
+def endpoint_settings(model):
     """Which model answers at an endpoint, or by which engine one that is an input: nothing for transformers."""
     endpoint = SCALE.model(model).endpoint
     return endpoint.identity if endpoint else SCALE.sampled_by(model)
@@ -144,7 +144,7 @@ rule answer:
         **needs("answer", model=lambda wildcards: wildcards.model),
     params:
         settings=lambda wildcards: fingerprint(
-            [VERSION["answer"], SCALE.proficiency, *asked_at(wildcards.model)]
+            [VERSION["answer"], SCALE.proficiency, *endpoint_settings(wildcards.model)]
         ),
     shell:
         "gdpo metakl answer {SCALE_ARGS} --model {wildcards.model} --log {log}"

@@ -30,7 +30,7 @@ rule respond:
             [
                 VERSION["respond"],
                 SCALE.respond_of(wildcards.trainset),
-                *asked_at(teacher(wildcards)),
+                *endpoint_settings(teacher(wildcards)),
             ]
         ),
     shell:
@@ -63,7 +63,7 @@ if IMPORTED:
             lambda wildcards: list(
                 filter(os.path.exists, SCALE.trainset(wildcards.trainset).paths)
             ),
-            # one of a mirror is as old as the mirror
+            # A file of a mirror has the mirror's age.
             tokenizer=LAYOUT.model(SCALE.students[0]),
             benchmarks=rules.benchmark.output,
             guarded=LAYOUT.heldout_items,

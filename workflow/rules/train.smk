@@ -104,13 +104,13 @@ def run_settings(part):
             SCALE.method(method, wildcards.student, wildcards.trainset)
             for method in VARIANTS[part].methods(wildcards.method)
         ]
-        watch = [SCALE.watch] if watched(part)(wildcards) else []
+        watch = [SCALE.watch] if watched_items(part)(wildcards) else []
         return fingerprint([VERSION["train"], methods, *watch])
 
     return settings
 
 
-def watched(part):
+def watched_items(part):
     """The validation items that a run of a comparison is watched on; none for the others."""
 
     def items(wildcards):
@@ -127,7 +127,7 @@ def watched(part):
     return items
 
 
-def called(part):
+def method_names(part):
     return lambda wildcards: " ".join(VARIANTS[part].methods(wildcards.method))
 
 
@@ -144,7 +144,7 @@ for part, variant in VARIANTS.items():
                 else LAYOUT.trainset(wildcards.trainset)
             ),
             base=LAYOUT.model("{student}"),
-            watched=watched(part),
+            watched=watched_items(part),
         output:
             [directory(path) for path in cell_outputs(part, LAYOUT.run)],
         log:
@@ -160,7 +160,7 @@ for part, variant in VARIANTS.items():
             **needs("train"),
         params:
             settings=run_settings(part),
-            methods=called(part),
+            methods=method_names(part),
             seeds=variant.seeds,
         shell:
             "gdpo train {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"

@@ -1,10 +1,10 @@
-"""What a submission to Slurm left behind when its Snakemake died: find its jobs, cancel or await them, and unlock.
+"""Find the jobs of a Slurm submission whose Snakemake has died, cancel or await them, and unlock the directory.
 
 Snakemake's Slurm plugin names every job of a submission by one run id and writes it into the submission's log, which
-the submitter holds open as long as it lives. Jobs of a run id whose log nobody holds open are orphans; no others are
-touched. The Snakefile asks for them before anything is submitted: a job is never run twice at the same time. Without
-Slurm, the processes of a Snakemake that died end by themselves (gdpo/runtime/parent_watchdog.py), which is waited for
-here.
+the submitter holds open as long as it lives. Jobs of a run id whose log no process holds open are orphans; only these
+are touched. The Snakefile looks for them before it submits anything, so that no job runs twice at the same time.
+Without Slurm, the processes of a dead Snakemake end by themselves (gdpo/runtime/parent_watchdog.py); this script waits
+for that.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(PROJECT)]
 
 from gdpo.core.errors import UserError  # noqa: E402
-from gdpo.runtime.parent_watchdog import find_orphans as left_running  # noqa: E402
+from gdpo.runtime.parent_watchdog import find_orphans  # noqa: E402
 
 POLL_SECONDS = 10
 ENDING_SECONDS = 20  # ours: a process that is about to end has ended by then, unless its disk does not answer
-AWAITED = Path(".snakemake") / "awaited"  # tells the Snakefile that results are there whose making no Snakemake saw
+AWAITED = Path(".snakemake") / "awaited"  # says that orphans finished results, which no Snakemake recorded
 ORPHANS, REFUSED = 1, 2  # exit codes
 
 
@@ -66,14 +66,14 @@ def read_submission(log: Path) -> Submission | None:
     return None
 
 
-def logs(directory: Path) -> list[Path]:
+def snakemake_logs(directory: Path) -> list[Path]:
     """The logs of Snakemake's calls in `directory`, oldest first."""
     return sorted((directory.resolve() / ".snakemake" / "log").glob("*.snakemake.log"))
 
 
 def submissions(directory: Path) -> dict[str, Submission]:
-    """What was submitted from `directory` to Slurm, by run id."""
-    return {each.run: each for each in map(read_submission, logs(directory)) if each}
+    """The submissions from `directory` to Slurm, by run id."""
+    return {each.run: each for each in map(read_submission, snakemake_logs(directory)) if each}
 
 
 def parse_queue(text: str) -> list[Job]:
@@ -81,7 +81,7 @@ def parse_queue(text: str) -> list[Job]:
     return [Job(*line.split("|", 3)) for line in text.splitlines() if line.count("|") >= 3]
 
 
-def queued(runs: Iterable[str]) -> list[Job]:
+def queued_jobs(runs: Iterable[str]) -> list[Job]:
     """The user's own jobs of `runs` that are waiting, running or ending, as the scheduler has them.
 
     Raises UserError where the scheduler does not answer.
@@ -92,7 +92,7 @@ def queued(runs: Iterable[str]) -> list[Job]:
     command = ["squeue", f"--user={getpass.getuser()}", "--noheader", "--format=%i|%T|%j|%k"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise UserError(f"squeue failed: {done.stderr.strip()}; expected a scheduler that answers")
+        raise UserError(f"squeue failed: {done.stderr.strip()}", expected="a scheduler that answers")
     return [job for job in parse_queue(done.stdout) if job.run in names]
 
 
@@ -103,14 +103,14 @@ def _processes() -> list[Path]:
 
 def open_files() -> dict[str, str]:
     """What the user's processes on this machine hold open, with the process id of one that does."""
-    found = {}
+    holders = {}
     for process in _processes():
         with suppress(OSError):  # it ended meanwhile, or is another user's
-            found |= {os.readlink(each): process.name for each in (process / "fd").iterdir()}
-    return found
+            holders |= {os.readlink(each): process.name for each in (process / "fd").iterdir()}
+    return holders
 
 
-def submitting(runs: set[str]) -> bool:
+def is_submitting(runs: set[str]) -> bool:
     """Whether a process here still carries a job of `runs` to the scheduler: an sbatch outlives who called it."""
     for process in _processes():
         with suppress(OSError):
@@ -120,42 +120,42 @@ def submitting(runs: set[str]) -> bool:
     return False
 
 
-def left_behind(directory: Path, gone: Iterable[str] = ()) -> list[Job]:
+def orphaned_jobs(directory: Path, gone: Iterable[str] = ()) -> list[Job]:
     """The orphans of `directory`'s submissions.
 
     Raises UserError where a Snakemake still runs in `directory`, or jobs were submitted on a host that cannot be looked
     at from here and is not one of `gone`.
     """
     opened = open_files()
-    for log in logs(directory):
+    for log in snakemake_logs(directory):
         if pid := opened.get(str(log)):
             raise UserError(
-                f"Snakemake still runs in {directory}, as process {pid}; stop it first: an interrupt (Ctrl-C) cancels "
-                "its jobs by itself"
+                f"Snakemake still runs in {directory}, as process {pid}",
+                hint="stop it first: an interrupt (Ctrl-C) cancels its jobs by itself",
             )
     found = submissions(directory)
-    jobs = queued(found)
+    jobs = queued_jobs(found)
     for host in {found[job.run].host for job in jobs} - {platform.node(), *gone}:
         raise UserError(
-            f"jobs in the queue were submitted on {host}, whose processes cannot be seen from here; run this there, or "
-            f"with --gone {host} if no Snakemake runs there"
+            f"jobs in the queue were submitted on {host}, whose processes cannot be seen from here",
+            hint=f"run this there, or with --gone {host} if no Snakemake runs there",
         )
     return jobs
 
 
-def in_the_way(directory: Path) -> list[Job]:
-    """What must end before `directory` is submitted anew: jobs of submissions that do not live on this machine."""
+def blocking_jobs(directory: Path) -> list[Job]:
+    """The jobs that must end before `directory` is submitted anew: those whose submitter does not live here."""
     opened = open_files()
-    return queued(run for run, each in submissions(directory).items() if str(each.log) not in opened)
+    return queued_jobs(run for run, each in submissions(directory).items() if str(each.log) not in opened)
 
 
-def settle(directory: Path, cancel: bool, gone: Iterable[str]) -> int:
+def end_orphans(directory: Path, cancel: bool, gone: Iterable[str]) -> int:
     """Cancel or await every orphan; how many there were."""
     seen: set[str] = set()
     while True:
         # An sbatch under way is looked for first: what it submits is in the queue by then.
-        late = submitting(set(submissions(directory)))
-        jobs = left_behind(directory, gone)
+        late = is_submitting(set(submissions(directory)))
+        jobs = orphaned_jobs(directory, gone)
         for job in (job for job in jobs if job.id not in seen):
             print(
                 f"{'cancelling' if cancel else 'waiting for'} job {job.id}, {job.state.lower()}: {job.what}", flush=True
@@ -168,22 +168,22 @@ def settle(directory: Path, cancel: bool, gone: Iterable[str]) -> int:
         time.sleep(1 if cancel else POLL_SECONDS)
 
 
-def local(directory: Path) -> str | None:
+def local_problem(directory: Path) -> str | None:
     """Why nothing may run in `directory`, where processes of a Snakemake that died here do not end; None otherwise."""
     until = time.monotonic() + ENDING_SECONDS
-    while found := left_running(directory):
+    while processes := find_orphans(directory):
         if time.monotonic() > until:
-            named = "; ".join(f"{pid} ({command})" for pid, command in found.items())
+            named = "; ".join(f"{pid} ({command})" for pid, command in processes.items())
             return (
                 f"found processes that a Snakemake left running when it died, {named}; expected none before making the "
-                f"same files anew: end them with kill -9 {' '.join(map(str, found))}"
+                f"same files anew: end them with kill -9 {' '.join(map(str, processes))}"
             )
         time.sleep(0.2)
     return None
 
 
 def unlock(directory: Path) -> None:
-    """Take away the dead Snakemake's lock on `directory`."""
+    """Remove the dead Snakemake's lock on `directory`."""
     command = ["snakemake", "-s", str(PROJECT / "Snakefile"), "--directory", str(directory), "--unlock"]
     subprocess.run(command, check=True, capture_output=True)
 
@@ -199,20 +199,20 @@ def main() -> int:
     do.add_argument("--wait", action="store_true", help="wait until they end; what they finish is kept")
     given = parser.parse_args()
     directory = given.directory.resolve()
-    if message := local(directory):
+    if message := local_problem(directory):
         print(f"orphans: {message}", file=sys.stderr)
         return ORPHANS
     if not shutil.which("squeue"):
         return 0  # no Slurm, no further orphans
     try:
         if given.cancel or given.wait:
-            count = settle(directory, given.cancel, given.gone)
+            count = end_orphans(directory, given.cancel, given.gone)
             if given.wait and count:
                 (directory / AWAITED).touch()
             unlock(directory)
             print(f"orphans {'cancelled' if given.cancel else 'waited for'}: {count}; the directory is unlocked")
             return 0
-        jobs = in_the_way(directory)
+        jobs = blocking_jobs(directory)
     except UserError as error:
         print(f"orphans: {error}", file=sys.stderr)
         return REFUSED

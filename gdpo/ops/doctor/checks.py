@@ -27,8 +27,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 from pydantic import BaseModel
 
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.layout import Layout
-from gdpo.config.models import Endpoint
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.project import IN_CHECKOUT, PROJECT

@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from gdpo.config.endpoint import Endpoint
 from gdpo.config.layout import Run
-from gdpo.config.models import Endpoint, Method
+from gdpo.config.models import Method
 from gdpo.config.scale import Scale
 from gdpo.models.request_log import cost
 from gdpo.ops.plan.jobs import Job

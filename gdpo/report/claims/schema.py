@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, RootModel, model_validator
 
-from gdpo.config.models import Name, Rate, Strict
+from gdpo.config.fields import Name, Rate
+from gdpo.config.strict import Strict
 from gdpo.report.claims.objective_values import VALUES
 
 Columns = Literal["math", "general", "safety", "overall"]

@@ -8,8 +8,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, ValidationError
 
+from gdpo.config.fields import Name, Positive, Rate
 from gdpo.config.loader import read_yaml
-from gdpo.config.models import Name, Positive, Rate, Strict
+from gdpo.config.strict import Strict
 from gdpo.config.yaml_loader import first_problem
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
