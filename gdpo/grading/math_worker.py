@@ -2,8 +2,8 @@
 
 math-verify parses with sympy and can run for ever. Its own timeout is a signal handler, which needs the main thread.
 It therefore runs in child processes under a kernel timer: an item that hangs costs its time limit and one worker. The
-timer counts the worker's own CPU time, sympy's random numbers begin anew with each item, and its sets have one order:
-so a verdict depends neither on a machine's load nor on what else a worker has graded.
+timer counts the worker's own CPU time, sympy's random numbers are seeded for each item, and its sets have one order: a
+verdict depends neither on a machine's load nor on what else a worker has graded.
 """
 
 from __future__ import annotations

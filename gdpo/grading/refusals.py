@@ -28,8 +28,11 @@ _REFUSAL = re.compile(
 
 
 def refuses(text: str) -> bool:
-    """Whether `text` declares a refusal in its first sentences, by phrase. Rules, not a judge: a reply that
-    refuses and then complies counts as a refusal, and one that only redirects does not."""
+    """Whether `text` declares a refusal in its first sentences, by phrase.
+
+    These are rules, not a judge: a reply that refuses and then complies counts as a refusal, and one that only
+    redirects does not.
+    """
     plain = text.replace("\u2019", "'").replace("\u2018", "'").replace("*", "").lower()
     plain = re.sub(r"\s+", " ", plain).strip()[:REFUSAL_REACH]
     return _REFUSAL.search(plain) is not None

@@ -24,7 +24,7 @@ from gdpo.core.markdown import cell, escape, join_names, percent, shorten
 from gdpo.core.provenance import provenance_path
 from gdpo.core.records import Domain, Question
 from gdpo.core.result_files import Provenance, read_stored
-from gdpo.metakl import making
+from gdpo.metakl import card_history
 from gdpo.metakl.card_data import CardData, gather
 from gdpo.metakl.decontaminate import ALL
 from gdpo.metakl.published_sources import PUBLISHED
@@ -66,7 +66,7 @@ def template_values(data: CardData) -> dict[str, Any]:
         "chosen": len(data.chosen),
         "by_domain": join_names([f"{cell(counts[domain])} {domain}" for domain in data.domains if counts[domain]]),
         "harmful": counts["safety"] and data.scale.sources,
-        "steps": making.steps(data.scale, data.name, read_csv(data.layout.agreement)),
+        "steps": card_history.sentences(data.scale, data.name, read_csv(data.layout.agreement)),
         "domains": data.domains,
         "reading_recorded": bool(data.read),
         "sources": source_rows(data),
@@ -248,7 +248,7 @@ def noncommercial(name: str) -> bool:
 
 
 def origin_rows(data: CardData, known: Mapping[str, Source]) -> Rows:
-    """Where each source comes from, and which of the paper's sources it stands in for."""
+    """The origin of each source, and which of the paper's sources it replaces."""
     rows = []
     for name, source in known.items():
         gated = "yes" if source.hub and source.hub.gated else "no"

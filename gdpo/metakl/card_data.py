@@ -59,13 +59,13 @@ class CardData:
         return question.question.removesuffix(source.instruction if source else "")
 
     def benchmark_items(self, source: str, how: str = "dropped") -> int:
-        """How many of a source's questions a benchmark asks: `exact`, `ngram`, or both, `dropped`."""
+        """How many of a source's questions repeat a benchmark item: `exact`, `ngram`, or both, `dropped`."""
         rows = (row for row in self.contamination if (row["source"], row["benchmark"]) == (source, ALL))
         return sum(int(row[how]) for row in rows)
 
 
 def gather(layout: Layout, trainset: str) -> CardData:
-    """Everything that the card tells, from the files of `layout`. Raises UserError naming a file that is missing."""
+    """The data of the card, from the files of `layout`. Raises UserError for a missing file."""
     pool = read_records(layout.pool, Question)
     pool_domains = {question.source: question.domain for question in pool}
     configured = {name: source.domain for name, source in layout.scale.sources.items() if source.pool}

@@ -39,7 +39,7 @@ def is_no_answer(value: Any, no_answer: Sequence[str | None] | None) -> bool:
 def map_fields(
     row: RawRow, paths: Mapping[Mapped, str], refused: bool, no_answer: Sequence[str | None] | None = None
 ) -> Fields | None:
-    """A row whose fields of a Question lie at `paths`. The index of a choice becomes its letter.
+    """The fields of a Question, read from a row at `paths`. The index of a choice becomes its letter.
 
     Questions that are to be `refused` need no answer. None where the answer is one of `no_answer`.
     """

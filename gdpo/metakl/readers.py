@@ -1,8 +1,9 @@
-"""One small function per layout of a real data set: a row becomes the fields of a Question.
+"""One small function for each layout of a real data set: a row becomes the fields of a Question.
 
-`topics` are what a source says of this row (category, subject, concept, operations), in the form of unit names; none
-where it says nothing. A reader returns None for a row that has no checkable answer of its kind, and raises BadField
-where a row lacks what the layout promises. A layout that paths can express needs none: gdpo.metakl.fields reads it.
+`topics` are the labels that a source gives a row (category, subject, concept, operations), in the form of unit names;
+the list is empty where it gives none. A reader returns None for a row without a checkable answer of its kind, and
+raises BadField where a row does not follow the layout. A layout that paths can express needs no reader:
+gdpo.metakl.fields reads it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Fields = dict[str, Any]
 
 
 class BadField(Exception):
-    """`field` of a row is not what the layout promises."""
+    """`field` of a row does not follow the layout."""
 
     def __init__(self, field: str, value: Any, expected: str) -> None:
         self.field, self.found, self.expected = field, _short(value), expected
@@ -84,7 +85,7 @@ WORD = re.compile(r"[-+]?\d+(?:[.,]\d+)*|[^\s$]+")
 
 
 def _bare(text: str, start: int) -> str | None:
-    r"""What a box without braces, whose name ends at `start`, is about: its formula, else the next word or number."""
+    r"""The content of a box without braces, whose name ends at `start`: its formula, else the next word or number."""
     before, line = text[:start], text[start:].partition("\n")[0]
     dollars = before.replace("$$", "").count("$") % 2 or before.count("$$") % 2
     if dollars or max(map(before.rfind, (r"\(", r"\["))) > max(map(before.rfind, (r"\)", r"\]"))):
@@ -94,9 +95,9 @@ def _bare(text: str, start: int) -> str | None:
 
 
 def last_boxed(text: str) -> str | None:
-    r"""What stands in the last box of `text`, \boxed{...} or \fbox{...}, braces balanced; None where there is none.
+    r"""The content of the last box of `text`, \boxed{...} or \fbox{...}, braces balanced; None where there is none.
 
-    Without braces, as in \boxed 7, it is what comes before the formula's end, else the next word or number.
+    Without braces, as in \boxed 7, it is the rest of the formula, else the next word or number.
     """
     boxes = list(BOX.finditer(text))
     if not boxes:
@@ -233,11 +234,11 @@ ARC = re.compile(
 def arc(row: RawRow) -> Fields:
     """LLM-Adapters' layout has stem and choices in one instruction; the Hub's labels choices by letters or numbers."""
     if "instruction" in row:
-        found = ARC.fullmatch(text := _text(row, "instruction"))
-        if not found:
+        parts = ARC.fullmatch(text := _text(row, "instruction"))
+        if not parts:
             raise BadField("instruction", text, "a question, 'Answer1: ...' and 'Answer format: ...'")
-        stem, choices = found[1], re.split(r"\s+Answer\d+: ", found[2])
-        labels, answer = found[3].split("/"), _text(row, "answer")
+        stem, choices = parts[1], re.split(r"\s+Answer\d+: ", parts[2])
+        labels, answer = parts[3].split("/"), _text(row, "answer")
     else:
         if not isinstance(given := row.get("choices"), Mapping):
             raise BadField("choices", given, "labels and texts")
@@ -302,7 +303,7 @@ def labelled_prompt(row: RawRow) -> Fields | None:
 
 
 def wildjailbreak(row: RawRow) -> Fields | None:
-    """The harmful half: complying with the benign half is right, which no phrase rule can judge."""
+    """The harmful half. Complying with the benign half is right, which no rule on phrases can judge."""
     kind = _text(row, "data_type")
     if not kind.endswith("_harmful"):
         return None
@@ -318,8 +319,10 @@ def hh_rlhf(row: RawRow) -> Fields:
 
 
 def star1(row: RawRow) -> Fields | None:
-    """Its response is already in the student's format. Rows whose own response does not refuse are left
-    out: those counsel or redirect, and grading that as a failed refusal would teach over-refusal."""
+    """Its response is already in the student's format. Rows whose response does not refuse are left out.
+
+    Those counsel or redirect; grading that as a failed refusal would teach over-refusal.
+    """
     solution = _text(row, "response")
     if not refuses(final_answer(solution)):
         return None
@@ -332,7 +335,7 @@ def star1(row: RawRow) -> Fields | None:
 
 
 def safety_tuned(row: RawRow) -> Fields:
-    """A request with its safe answer, which is its solution only where it refuses: another would be graded as wrong."""
+    """A request with its safe answer. That is its solution only where it refuses: any other is graded as wrong."""
     output = _text(row, "output")
     return {"question": _text(row, "instruction"), "answer": "", "solution": output if refuses(output) else None}
 
@@ -343,22 +346,22 @@ KIN = (("mother", "daughter", "wife", "grandmother"), ("father", "son", "husband
 def gym_family(row: RawRow) -> Fields | None:
     """Reasoning-gym's family relations as a choice between four sentences, "X is the WORD of Y".
 
-    Sentences, because a word alone is chosen for its length where likelihood is taken per character; with the four
-    words of one gender in an order that only looks random, so that neither a name nor a place tells. Other relations
-    are left out: of in-laws, nieces and nephews the package's answer is Y's to X.
+    The choices are sentences, because a word alone is chosen for its length where likelihood is taken per character.
+    They have the four words of one gender in a fixed pseudo-random order, so that neither name nor position gives the
+    answer away. Other relations are left out: for in-laws, nieces and nephews the package's answer is Y's to X.
     """
     answer = _text(row, "answer")
     if not (words := next((list(words) for words in KIN if answer in words), None)):
         return None
-    asked, mark, _ = _text(row, "question").partition("?")
+    question, mark, _ = _text(row, "question").partition("?")
     if not mark:
-        raise BadField("question", asked, "one that ends in '?' and a sentence")
+        raise BadField("question", question, "one that ends in '?' and a sentence")
     if not isinstance(about := row.get("metadata"), Mapping):
         raise BadField("metadata", about, "person1 and person2")
     one, other = _text(about, "person1"), _text(about, "person2")
-    words.sort(key=lambda word: hashlib.sha256(f"{asked}{word}".encode()).hexdigest())
+    words.sort(key=lambda word: hashlib.sha256(f"{question}{word}".encode()).hexdigest())
     choices = [f"{one} is the {word} of {other}" for word in words]
-    return {"question": f"{asked}?", "choices": choices, "answer": LETTERS[words.index(answer)]}
+    return {"question": f"{question}?", "choices": choices, "answer": LETTERS[words.index(answer)]}
 
 
 READERS: dict[str, Callable[[RawRow], Fields | None]] = {

@@ -89,9 +89,9 @@ def annotate(scale: Scale) -> None:
         elif backend == "taxonomy":
             skills = _by_taxonomy(scale)(questions)
         else:
-            from gdpo.metakl import own_units
+            from gdpo.metakl import source_skills
 
-            skills = own_units.annotate(questions)
+            skills = source_skills.annotate(questions)
         write_records(layout.skills, skills)
     say(f"annotate: {len({s for entry in skills for s in entry.skills})} skills over {len(questions)} questions")
 

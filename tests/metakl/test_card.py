@@ -1,4 +1,4 @@
-"""The data card, from a set whose every number is counted by hand (tests/metakl/made_set.py)."""
+"""The data card, from a set whose every number is counted by hand (tests/metakl/small_trainset.py)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from gdpo.config.loader import load_scale
 from gdpo.core.records import Question, read_records, write_records
 from gdpo.metakl import steps
 from gdpo.metakl.card import card, noncommercial, terms
-from tests.metakl import made_set
+from tests.metakl import small_trainset
 from tests.refusal import refused
 
 
 @pytest.fixture
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return made_set.made()
+    return small_trainset.make()
 
 
 def section(text: str, title: str) -> list[str]:
@@ -146,7 +146,7 @@ def test_examples_omit_harmful_requests_and_escape_cells(layout):
     assert "| gsm8k-train-1 | What is \\$1 + 2\\$ \\| 3? | addition, division |" in lines
     assert "| advbench-1 | (not printed) | refusing_poison |" in lines
     assert "poison a well" not in text
-    assert made_set.BOXED not in text
+    assert small_trainset.BOXED not in text
 
 
 def test_how_it_was_made_follows_the_settings(layout):
@@ -161,9 +161,9 @@ def test_how_it_was_made_follows_the_settings(layout):
 def test_equal_inputs_give_equal_bytes(layout):
     """The pool's provenance is written anew, at another time; a question less in the set changes the text."""
     first = card(layout, "metakl")
-    made_set.record(layout)
+    small_trainset.record(layout)
     assert card(layout, "metakl") == first
-    made_set.write_set(layout, made_set.CHOSEN[1:])
+    small_trainset.write_set(layout, small_trainset.CHOSEN[1:])
     assert card(layout, "metakl") != first
 
 

@@ -12,7 +12,7 @@ from gdpo.core.files import write_jsonl
 from gdpo.core.records import Group, Parts, Question, read_records, write_records
 from gdpo.metakl import steps
 from gdpo.metakl.export import export, front_matter, group_features, question_features
-from tests.metakl import made_set
+from tests.metakl import small_trainset
 from tests.refusal import refused
 
 
@@ -20,7 +20,7 @@ from tests.refusal import refused
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    return made_set.made()
+    return small_trainset.make()
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_questions_load_as_they_were_selected_with_their_licences(layout, load):
     rows = load("questions").to_list()
     assert [row.pop("licence") for row in rows] == ["MIT", "MIT", "CC-BY-NC-SA-4.0", "MIT"]
     assert [Question(**row) for row in rows] == read_records(layout.trainset("metakl"), Question)
-    assert sorted(made_set.listing(layout.export("metakl"))) == [
+    assert sorted(small_trainset.listing(layout.export("metakl"))) == [
         "README.md", "data/questions.parquet", "provenance.json",
     ]  # fmt: skip
 
@@ -89,9 +89,9 @@ def test_groups_of_other_questions_are_refused(layout, answered):
 
 def test_equal_inputs_give_equal_bytes(layout, answered):
     export(layout, "metakl")
-    first = made_set.listing(layout.export("metakl"))
+    first = small_trainset.listing(layout.export("metakl"))
     export(layout, "metakl")
-    assert made_set.listing(layout.export("metakl")) == first
+    assert small_trainset.listing(layout.export("metakl")) == first
 
 
 def test_export_without_groups_removes_old_ones(layout, answered):
@@ -100,16 +100,16 @@ def test_export_without_groups_removes_old_ones(layout, answered):
     layout.groups("metakl").unlink()
     assert export(layout, "metakl") == "4 questions, no groups (no teacher has answered them yet)"
     assert [config["config_name"] for config in matter(layout)["configs"]] == ["questions"]
-    assert sorted(made_set.listing(layout.export("metakl"))) == ["README.md", "data/questions.parquet"]
+    assert sorted(small_trainset.listing(layout.export("metakl"))) == ["README.md", "data/questions.parquet"]
 
 
 def test_invalid_groups_keep_the_old_export(layout):
     export(layout, "metakl")
-    first = made_set.listing(layout.root / "export")
+    first = small_trainset.listing(layout.root / "export")
     write_jsonl(layout.groups("metakl"), [{"id": "a"}])
     with pytest.raises(UserError, match=r"metakl.jsonl, line 1, domain"):
         export(layout, "metakl")
-    assert made_set.listing(layout.root / "export") == first
+    assert small_trainset.listing(layout.root / "export") == first
 
 
 def test_imported_groups_are_not_exported(layout):

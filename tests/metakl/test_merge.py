@@ -30,7 +30,7 @@ from gdpo.metakl.merge import (
     units,
 )
 from gdpo.metakl.stems import words
-from tests.metakl import made_set
+from tests.metakl import small_trainset
 from tests.refusal import refused
 
 
@@ -256,7 +256,7 @@ def test_rand_index_equals_scikit_learns():
 
 def test_merge_refuses_skills_of_unknown_questions(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    layout = made_set.made()
+    layout = small_trainset.make()
     skills = read_records(layout.skills, Skills)
     write_records(layout.skills, [*skills, Skills(id="other-1", skills={"sum": "why"})])
     with refused(path="skills.jsonl", found="skills of other-1", expected=re.compile("^a question of .*contaminated")):

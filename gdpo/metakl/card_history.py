@@ -1,4 +1,4 @@
-"""How a training set was made, in sentences: what each step's settings say, for the data card."""
+"""How a training set was made: a sentence or two for each step, from its settings, for the data card."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gdpo.config.scale import Scale
 from gdpo.core.markdown import cell, escape, join_names
 
 
-def steps(scale: Scale, trainset: str, agreement: Sequence[Mapping[str, str]]) -> list[str]:
+def sentences(scale: Scale, trainset: str, agreement: Sequence[Mapping[str, str]]) -> list[str]:
     """A sentence or two for each step from the sources to the selection."""
     return [
         _sources(scale),

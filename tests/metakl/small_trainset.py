@@ -77,7 +77,7 @@ READ = {  # rows read, unusable and repeated ones: what is left is the pool's
 }
 
 
-def made() -> Layout:
+def make() -> Layout:
     """Written below the working directory: 9 questions in the pool, 2 of them asked by benchmarks, 4 selected."""
     micro = load_scale("micro")
     model, *_ = micro.proficiency.models

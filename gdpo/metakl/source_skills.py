@@ -1,4 +1,4 @@
-"""Annotation without an annotator: a question's skills are what its world or its source says of it."""
+"""Annotation by the source: a question's skills are the units or topics that it came with."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ def annotate(questions: list[Question]) -> list[Skills]:
 
     Raises UserError naming a question that has neither.
     """
-    bare = next((q.id for q in questions if not q.units and not q.topics), None)
-    if bare is not None:
+    unlabelled = next((q.id for q in questions if not q.units and not q.topics), None)
+    if unlabelled is not None:
         raise UserError(
-            key=f"pool question {bare}", found="no topic", expected="one", hint="or set another backend in 'annotate'"
+            key=f"pool question {unlabelled}",
+            found="no topic",
+            expected="one",
+            hint="or set another backend in 'annotate'",
         )
     reason = "the source's own word"
     return [Skills(id=q.id, skills=dict.fromkeys(q.units or q.topics, reason)) for q in questions]
