@@ -1,1 +1,1 @@
-"""Tables as selections of runs: they read scores and samples, and train nothing."""
+"""Tables, figures, claims and the paper, from scores and samples alone: nothing is trained here."""

@@ -1,8 +1,8 @@
-"""`gdpo audit`: do the published averages follow from their own columns, and do rows of one name agree?
+"""`gdpo audit`: whether the published averages follow from their columns, and rows of one name agree.
 
-Ours. Every average the appendix prints (math 6, general 3, safety 4, overall 13 columns) is recomputed, exactly, from
-the cells beside it. Cells and averages are printed to two decimals. A mean of cells that are each off by at most 0.005
-is off by at most 0.005, and printing it adds at most 0.005: a difference above 0.01 cannot be rounding.
+Ours. Each average of the appendix (math 6, general 3, safety 4, overall 13 columns) is recomputed exactly from its row.
+Cells and averages are printed to two decimals. A mean of cells that are each off by at most 0.005 is off by at most
+0.005, and printing it adds at most 0.005: a difference above 0.01 cannot be rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SAME_RUN = {("A9+A10", "MetaKL"): "GDPO"}
 
 @dataclass(frozen=True)
 class Average:
-    """A printed average and what its own columns give."""
+    """A printed average, and the mean of its columns."""
 
     table: str
     model: str
@@ -43,7 +43,7 @@ class Average:
 
     @property
     def near(self) -> bool:
-        """Whether it follows only since its cells were rounded too: above half a digit, within the tolerance."""
+        """Whether it follows only because its cells are rounded too: above half a digit, within the tolerance."""
         return self.follows and abs(self.difference) > HALF_DIGIT
 
 
@@ -59,7 +59,7 @@ class Disagreement:
 
 
 def averages(rows: Sequence[PublishedRow]) -> list[Average]:
-    """Every printed average beside the mean of its columns."""
+    """Each printed average with the mean of its columns."""
     return [
         Average(row.table, row.model, row.row, name, row.cells[name], _mean([row.cells[c] for c in columns]))
         for row in rows

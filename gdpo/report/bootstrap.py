@@ -1,9 +1,11 @@
-"""Means, 95% intervals and p-values over seeds and items, by a bootstrap that redraws both; Holm's adjustment.
+"""Means, 95% intervals and p-values over seeds and items, by a bootstrap that resamples both; Holm's adjustment.
 
-Redrawn items depend on the bootstrap seed and the benchmark's name only, so every row of a table sees the same ones:
-differences between rows are paired. Redrawn seeds are the same for every benchmark, since a seed is one training run
-whatever it is scored on. Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval,
-two-sided level); Holm, A simple sequentially rejective multiple test procedure, 1979.
+Resampled items depend on the bootstrap seed and the benchmark's name only, so that all rows of a table have the same
+ones: differences between rows are paired. Resampled seeds are the same for all benchmarks, since a seed is one training
+run whatever it is scored on.
+
+Sources: Efron and Tibshirani, An Introduction to the Bootstrap, 1993 (percentile interval, two-sided level); Holm, A
+simple sequentially rejective multiple test procedure, 1979.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ import numpy as np
 
 CHUNK = 1000  # draws at a time: bounds memory to CHUNK x items numbers
 LEVEL = 0.05
-DIGITS = 9  # differences below it are rounding: an average of +1 and -1 may miss zero by its last bit
+DIGITS = 9  # smaller differences are rounding: an average of +1 and -1 may differ from zero in its last bit
 
 
 def bootstrap_means(outcomes: np.ndarray, draws: int, seed: int, name: str) -> np.ndarray:
-    """Means of redrawn outcomes, shape (draws,); `outcomes` is (seeds, items), shares between 0 and 1.
+    """Bootstrap means, shape (draws,), of `outcomes`, (seeds, items), shares between 0 and 1.
 
-    Seeds and items are each redrawn with replacement, as how often each is drawn.
+    Seeds and items are resampled with replacement, as how often each is drawn.
     """
     seeds, items = outcomes.shape
     right = np.asarray(outcomes, dtype=np.float32).T
@@ -44,13 +46,13 @@ def _counts(n: int, draws: int, seed: int, name: str, start: int) -> np.ndarray:
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
-    """The central 95% of redrawn means or differences."""
+    """The central 95% of bootstrap means or differences (percentile interval)."""
     low, high = np.quantile(draws, [LEVEL / 2, 1 - LEVEL / 2])
     return float(low), float(high)
 
 
 def p_value(draws: np.ndarray) -> float:
-    """Two-sided bootstrap p of a difference: twice the share of redraws on the rarer side of zero, at most 1.
+    """Two-sided bootstrap p-value of a difference: twice the share of draws on the rarer side of zero, at most 1.
 
     One is added to count and total, so that it is never 0: the smallest is 2 / (draws + 1).
     """

@@ -1,9 +1,9 @@
-"""Case studies (paper, tables A13-A15): items that training put right, and items that it put wrong, verbatim.
+"""Case studies (paper, tables A13-A15): items that are right only after training, or only before it, verbatim.
 
-Chosen by a rule, not by hand: at the first seed, among the items of the table's domains whose verdict changed, those
-that changed at every seed alike, where there are any; of these the one whose id has the smallest SHA-256. Of an item
-that was sampled several times the first answer that shows the change stands for all. In the CSV an apostrophe stands
-before what a spreadsheet would take for a formula.
+An item is chosen by a rule, not by hand. Candidates are the items of the table's domains whose verdict changed at the
+first seed; where some of them changed at every seed, only those. The one whose id has the smallest SHA-256 is shown. An
+item that was sampled several times is shown by its first answer that has the change. In the CSV an apostrophe precedes
+what a spreadsheet would take for a formula.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gdpo.core.markdown import MARKUP, escape
 from gdpo.core.records import Question, chat, read_records
 from gdpo.core.result_files import Sample, read_rows
 from gdpo.evaluate.samples import RIGHT_BEFORE, outputs, share_right, verdicts
-from gdpo.report.columns import OURS, title
+from gdpo.report.columns import EXTRA_NOTE, column_title
 from gdpo.report.rendered_table import csv_text, escape_formula
 from gdpo.report.scores import Scores
-from gdpo.report.tables import is_origin, row_title, scored
+from gdpo.report.tables import is_origin, row_title, score_files
 
 CHANGES = {"gained": "wrong before, right after", "lost": "right before, wrong after"}
 HEADER = [
@@ -53,18 +53,18 @@ def _is_right(row: dict) -> bool:
 
 def inputs(layout: Layout, name: str) -> list[Path]:
     table = layout.scale.tables[name]
-    return [*scored(layout, table), *(layout.benchmark(b, "test") for b in benchmarks(layout, name))]
+    return [*score_files(layout, table), *(layout.benchmark(b, "test") for b in benchmarks(layout, name))]
 
 
 def benchmarks(layout: Layout, name: str) -> list[str]:
-    """Those of the table's domains."""
+    """The benchmarks of the table's domains."""
     scale = layout.scale
     return [b for domain in scale.tables[name].columns for b in scale.domain_benchmarks(domain)]
 
 
 def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str]) -> list[CaseItem]:
-    """Every item of benchmarks `names` that the untrained student and each of `runs` answered."""
-    found = []
+    """Each item of the benchmarks `names` that the untrained student and each of `runs` answered."""
+    answered_items = []
     for name in names:
         paths = [layout.samples(run, "test") / f"{name}.jsonl" for run in (*origin(student), *runs)]
         if all(path.exists() for path in paths):
@@ -72,13 +72,13 @@ def items(layout: Layout, student: str, runs: Sequence[Run], names: Sequence[str
             for question in read_records(layout.benchmark(name, "test"), Question):
                 if all(question.id in answered for answered in (before, *after)):
                     answers = tuple(answered[question.id] for answered in after)
-                    found.append(CaseItem(name, question, before[question.id], answers))
-    return found
+                    answered_items.append(CaseItem(name, question, before[question.id], answers))
+    return answered_items
 
 
-def pick(found: Sequence[CaseItem], change: str, seeds: int) -> tuple[CaseItem | None, int, int]:
+def pick(candidates: Sequence[CaseItem], change: str, seeds: int) -> tuple[CaseItem | None, int, int]:
     """The chosen item, how many changed so at the first seed, and how many at every seed."""
-    first = [item for item in found if item.changed(change, 1)]
+    first = [item for item in candidates if item.changed(change, 1)]
     every = [item for item in first if item.changed(change, seeds)]
     chosen = min(every or first, key=lambda item: hashlib.sha256(item.question.id.encode()).digest(), default=None)
     return chosen, len(first), len(every)
@@ -103,15 +103,15 @@ def rows(layout: Layout, name: str) -> list[dict[str, str]]:
                 item, n, every = pick(answered, change, len(runs))
                 row = {"model": scale.model(student).display, "row": row_title(scale, cell), "change": change}
                 row |= {"items": str(n), "at_every_seed": str(every), "seed": str(runs[0].seed)}
-                found.append(row | (_told(layout, item) if item else {}))
+                found.append(row | (_item_columns(layout, item) if item else {}))
     return found
 
 
-def _told(layout: Layout, item: CaseItem) -> dict[str, str]:
+def _item_columns(layout: Layout, item: CaseItem) -> dict[str, str]:
     question = item.question
-    (verdict_before, output_before), (verdict_after, output_after) = map(shown, (item.before, item.after[0]))
+    (verdict_before, output_before), (verdict_after, output_after) = map(decisive_answer, (item.before, item.after[0]))
     return {
-        "benchmark": title(layout.scale, item.benchmark),
+        "benchmark": column_title(layout.scale, item.benchmark),
         "id": question.id,
         "question": chat(question)[-1]["content"],
         "gold": "a refusal" if question.grader == "refusal" and not question.answer else question.answer,
@@ -122,8 +122,8 @@ def _told(layout: Layout, item: CaseItem) -> dict[str, str]:
     }
 
 
-def shown(row: dict) -> tuple[str, str]:
-    """A verdict and the first answer that has it, of those that decide whether the item counts as right."""
+def decisive_answer(row: dict) -> tuple[str, str]:
+    """The verdict that decides whether the item counts as right, and the first answer that has it."""
     answers = list(zip(verdicts(row), outputs(row), strict=True))
     verdict, output = next(pair for pair in answers if (pair[0] == "right") == _is_right(row))
     right = sum(verdict == "right" for verdict, _ in answers)
@@ -131,7 +131,7 @@ def shown(row: dict) -> tuple[str, str]:
 
 
 def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
-    """The cases for people; whatever a data set or a model wrote stands in fences and is never rendered."""
+    """The cases for people. Text of a data set or a model is fenced, so that it is never rendered."""
     blocks = [f"# {layout.scale.tables[name].title}"]
     for row in found:
         blocks.append(f"## {escape(row['model'], MARKUP)}, {escape(row['row'], MARKUP)}: {CHANGES[row['change']]}")
@@ -152,7 +152,7 @@ def markdown(layout: Layout, name: str, found: Sequence[dict[str, str]]) -> str:
     )
     notes = [rule, f"Scale: {layout.scale.name}."]
     if any(layout.scale.benchmark(b).ours for b in benchmarks(layout, name)):
-        notes.append(OURS)
+        notes.append(EXTRA_NOTE)
     return "\n\n".join([*blocks, "\n".join(f"- {note}" for note in notes)]) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""What a scale's results took, step by step, from the provenance beside each of them: `gdpo cost`."""
+"""What a scale's results took, step by step, from their provenance files: `gdpo cost`."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ StoredProvenance = Mapping[str, Any]
 
 
 def records(layout: Layout) -> list[tuple[Path, StoredProvenance]]:
-    """(path below the scale's directory, provenance) of every result but this."""
+    """(path below the scale's directory, provenance) of each result except cost.csv."""
     ours = layout.root / f"{FILE}.provenance.json"
     found = [path for path in provenance_below(layout.root) if path != ours]
     return [(path.relative_to(layout.root), read_stored(path, Provenance)) for path in found]
 
 
 def rows(found: Iterable[tuple[Path, StoredProvenance]]) -> list[dict[str, str]]:
-    """One row a step, in order of name, and training by method; the largest peak, and everything else summed.
+    """One row a step, by name, and one a method for training. Peaks are maxima; everything else is summed.
 
-    `runs`: how many different runs of the matrix the results are about; empty where they are about none. A run of the
-    learning-rate sweep, METHOD~RATE, counts under `METHOD, sweep`. Last a row `all`.
+    `runs`: how many different runs the results are of; empty where they are of none. A run of the learning-rate sweep,
+    METHOD~RATE, counts under `METHOD, sweep`. The last row is `all`.
     """
     steps: dict[str, list[tuple[str | None, StoredProvenance]]] = {}
     for path, record in found:

@@ -23,7 +23,7 @@ from gdpo.core.provenance import provenance_below
 from gdpo.core.result_files import Provenance, QuestionOrGroup, read_rows, read_stored
 from gdpo.report import trained_runs
 from gdpo.report.bootstrap import LEVEL
-from gdpo.report.columns import title
+from gdpo.report.columns import column_title
 from gdpo.report.figures import names as drawable
 from gdpo.report.figures import settings as figure_settings
 from gdpo.report.tables import columns
@@ -32,7 +32,7 @@ from gdpo.report.tables import columns
 def inputs(layout: Layout) -> list[Path]:
     """What `numbers` needs made: the training sets that tables and studies use, every score of theirs, and the cost."""
     groups = [layout.groups(name) for name in _trainsets(layout)]
-    scores = [layout.score(run, "test") for run in trained_runs.shown(layout)]
+    scores = [layout.score(run, "test") for run in trained_runs.shown_runs(layout)]
     return [layout.units, *groups, *scores, layout.root / "cost.csv"]
 
 
@@ -116,7 +116,7 @@ def _benchmark(layout: Layout, name: str, empty: dict[str, str]) -> dict[str, An
     found = _lines(layout.benchmark(name, "test"))
     return {
         "name": name,
-        "display": title(layout.scale, name),
+        "display": column_title(layout.scale, name),
         "domain": entry.domain,
         "items": entry.items if found is None else found,
         "validation_items": entry.validation_items,

@@ -1,6 +1,6 @@
-"""The numbers that the paper prints (appendix, tables A1, A2, A5 to A12), typed, and ours beside them.
+"""The numbers that the paper prints (appendix, tables A1, A2, A5 to A12), and their comparison with a scale's.
 
-Source and form: data/README.md. A number of ours has a published one beside it where model, row and benchmark are
+Source and form: data/README.md. A scale's number is compared with a published one where model, row and benchmark are
 the same by their displayed names.
 """
 
@@ -21,14 +21,14 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv
 from gdpo.core.markdown import table_lines
 from gdpo.core.records import Domain
-from gdpo.report.columns import averaged, paper
+from gdpo.report.columns import averaged_columns, paper_columns
 
 MATH = ("AIME24", "AMC23", "MATH500", "GSM8K", "OlympiadBench", "Minerva")
 GENERAL = ("MMLU", "CommonsenseQA", "GPQA")
 SAFETY = ("TrustLLM-Misuse", "TrustLLM-Jailbreak", "StrongReject", "WildJailbreak")
 AVERAGES = {"math_avg": MATH, "general_avg": GENERAL, "safety_avg": SAFETY, "overall_avg": MATH + GENERAL + SAFETY}
-# Where the same thing has two names, ours or the paper's: by the letters and digits of each.
-SAME = {"gpqadiamond": "gpqa", "star1k": "star1", "metagdpo": "gdpo", "qwen2532binstructfamily": "qwen2532binstruct"}
+# One thing that has two names, here or in the paper: by the letters and digits of each.
+ALIASES = {"gpqadiamond": "gpqa", "star1k": "star1", "metagdpo": "gdpo", "qwen2532binstructfamily": "qwen2532binstruct"}
 # Which published table holds a table of ours; of tables 1 and 2 the appendix repeats two rows in A7 and A8.
 PAIRS = {1: 2, 5: 6, 7: 8, 9: 10, 11: 12}
 TABLES = {f"tableA{n}": f"A{first}+A{second}" for first, second in PAIRS.items() for n in (first, second)}
@@ -47,7 +47,7 @@ class PublishedRow:
 
 @dataclass(frozen=True)
 class ComparedNumber:
-    """A published number and ours, in percent."""
+    """A published number and this scale's, in percent."""
 
     table: str
     model: str
@@ -58,7 +58,7 @@ class ComparedNumber:
 
     @property
     def difference(self) -> float:
-        """Ours minus the published one, in points."""
+        """This scale's number minus the published one, in points."""
         return self.ours - float(self.published)
 
 
@@ -84,7 +84,7 @@ def _cells(file: str, row: Mapping[str, str]) -> dict[str, Decimal]:
 def same_name(name: str) -> str:
     """What two displayed names of one thing have in common: 'STAR-1K' and 'STAR-1', 'StrongReject', 'StrongREJECT'."""
     plain = re.sub(r"[^a-z0-9]", "", name.lower())
-    return SAME.get(plain, plain)
+    return ALIASES.get(plain, plain)
 
 
 def compare(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> list[ComparedNumber]:
@@ -93,7 +93,7 @@ def compare(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> li
     Empty where nothing is the same: another scale's models, or a table of which the paper prints no numbers.
     """
     printed = {(same_name(p.model), same_name(p.row)): p for p in published() if p.table == TABLES.get(table)}
-    keys = named(layout.scale)
+    keys = names_by_title(layout.scale)
     keys |= {same_name(average): average for average in AVERAGES}
     found = []
     for row in rows:
@@ -107,15 +107,15 @@ def compare(layout: Layout, table: str, rows: Iterable[Mapping[str, str]]) -> li
     return found
 
 
-def named(scale: Scale) -> dict[str, str]:
+def names_by_title(scale: Scale) -> dict[str, str]:
     """The scale's name of each of its columns that the paper has, by the `same_name` of what it is called."""
-    return {same_name(scale.benchmark(name).display): name for name in paper(scale)}
+    return {same_name(scale.benchmark(name).display): name for name in paper_columns(scale)}
 
 
 def benchmarks_of(layout: Layout, average: str) -> list[str]:
     """The scale's benchmarks that `average`, one of AVERAGES, is over."""
     of = average.removesuffix("_avg")
-    return averaged(layout, next((domain for domain in get_args(Domain) if domain == of), None))
+    return averaged_columns(layout, next((domain for domain in get_args(Domain) if domain == of), None))
 
 
 def _has_all(layout: Layout, average: str) -> bool:

@@ -1,4 +1,4 @@
-"""Which scale a published result is of, by its provenance: results/ holds those of the scale that ran last."""
+"""The scale of a published result, from its provenance: results/ has the tables of the scale that ran last."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gdpo.report import tables
 def directory_of(result: Path) -> str:
     """The directory below results/ that a table was made in, named by scale and limit.
 
-    Raises UserError where the provenance beside `result`, a file of a table, does not say.
+    Raises UserError where the provenance of `result`, a file of a table, does not name it.
     """
     if result.suffix not in tables.ALL_ENDS:
         raise UserError(path=result, expected="a table's CSV, Markdown or LaTeX, such as results/table2.csv")
@@ -33,9 +33,9 @@ def directory_of(result: Path) -> str:
 
 
 def scale_of(result: Path) -> tuple[str, int | None]:
-    """The scale and limit whose table `result` is.
+    """The scale and the limit that the table `result` was made at.
 
-    Raises UserError where its provenance does not say, or names a scale that is none of ours.
+    Raises UserError where its provenance does not name them, or names an unknown scale.
     """
     known = {file.stem for file in CONFIG.glob("*.yaml")} - set(SHARED)
     name, limit = directory_of(result), None

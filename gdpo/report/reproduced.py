@@ -1,7 +1,7 @@
-"""The paper's numbers and ours, cell by cell, with the command, the hardware and the time of ours: `gdpo reproduced`.
+"""The paper's numbers and this scale's, cell by cell, with command, hardware and time: `gdpo reproduced`.
 
-Of tables 1, 2, A7 and A8. The printed ones are of the paper's Qwen3-8B; ours are of the scale's students, so that they
-stand beside each other to be looked at, not to be compared (`gdpo published` compares what is the same).
+It has tables 1, 2, A7 and A8. The printed numbers are of the paper's Qwen3-8B, the others of the scale's students: they
+are shown together, and are no comparison (`gdpo published` compares what is the same).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from gdpo.core.errors import UserError
 from gdpo.core.markdown import MARKUP, escape, table_lines
 from gdpo.core.result_files import RunScores, read_stored
 from gdpo.report import score_tables, trained_runs
-from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, named, published, same_name
+from gdpo.report.published import AVERAGES, TABLES, benchmarks_of, names_by_title, published, same_name
 from gdpo.report.rendered_table import number
 from gdpo.report.score_tables import Estimate, TableRow
 from gdpo.report.scores import Scores
-from gdpo.report.tables import row_title, scored
+from gdpo.report.tables import row_title, score_files
 
 NAMES = ("table1", "table2", "tableA7", "tableA8")
 PAPER_MODEL = "Qwen3-8B"  # the one student of which the paper prints these tables' cells
@@ -37,7 +37,7 @@ CsvRow = dict[str, str]
 
 
 def shown(scale: Scale) -> list[str]:
-    """Those of the tables that the scale has."""
+    """The NAMES that the scale has tables of."""
     return [name for name in NAMES if name in scale.tables]
 
 
@@ -45,11 +45,11 @@ def inputs(layout: Layout) -> list[Path]:
     """Scores and samples of the tables' runs, and the runs themselves."""
     chosen = [layout.scale.tables[name] for name in shown(layout.scale)]
     trained = [layout.run(run) for table in chosen for run in layout.selected_runs(table) if not run.is_origin]
-    return list(dict.fromkeys([*(path for table in chosen for path in scored(layout, table)), *trained]))
+    return list(dict.fromkeys([*(path for table in chosen for path in score_files(layout, table)), *trained]))
 
 
 def settings(scale: Scale) -> list:
-    """What the cells depend on beside `inputs`."""
+    """What the cells depend on besides `inputs`."""
     chosen = [scale.tables[name] for name in shown(scale)]
     return [chosen, scale.bootstrap_draws, scale.bootstrap_seed, scale.names]
 
@@ -82,18 +82,18 @@ def _table_rows(scores: Scores, name: str) -> list[CsvRow]:
 
 
 def columns(table: Table) -> list[str]:
-    """The paper's columns and averages of a table, as the paper calls them."""
+    """The paper's columns and averages of a table, by the paper's names."""
     averages = [f"{domain}_avg" for domain in table.columns]
     found = [column for average in averages for column in (*AVERAGES[average], average)]
     return [*found, "overall_avg"] if table.overall else found
 
 
 def _made(layout: Layout, name: str, line: TableRow) -> CsvRow:
-    """How a row of ours was made, by which machine, in what time."""
+    """How a row was made: command, machines, seconds and seeds."""
     scale = layout.scale
     records = [trained_runs.train_record(layout, run) for run in line.runs if not run.is_origin]
     records = list(filter(None, [*records, *(trained_runs.evaluate_record(layout, run) for run in line.runs)]))
-    machines = dict.fromkeys(map(trained_runs.machine, records))
+    machines = dict.fromkeys(map(trained_runs.machine_name, records))
     seconds = sum(record["wall_seconds"] for record in records)
     limit = f" limit={scale.limit}" if scale.limit else ""
     sharing = " --resources gpu=1" if scale.uses_gpus else ""
@@ -108,21 +108,21 @@ def _made(layout: Layout, name: str, line: TableRow) -> CsvRow:
 
 def _ours(scores: Scores, line: TableRow, column: str, estimates: Mapping[tuple[TableRow, str], Estimate]) -> CsvRow:
     layout, average = scores.layout, column in AVERAGES
-    key = column if average else named(layout.scale).get(same_name(column), "")
+    key = column if average else names_by_title(layout.scale).get(same_name(column), "")
     names = _averaged(layout, column) if average else [key] if key else []
     if not names:
         return {"note": f"scale {layout.scale.name} has no such {'average' if average else 'column'}"}
     estimate = estimates.get((line, key))
     if estimate is None:
         return {"note": _why(layout, line, names)}
-    n = scores.items_behind(line.runs, names)
+    n = scores.item_count(line.runs, names)
     found = {"ours": number(estimate.mean), "low": number(estimate.low), "high": number(estimate.high), "n": str(n)}
     of = len(AVERAGES[column]) if average else 1
     return found | ({"note": f"over {len(names)} of the paper's {of} columns"} if len(names) < of else {})
 
 
 def _averaged(layout: Layout, column: str) -> list[str]:
-    """What an average of ours is over; nothing where it can be over no column, or is over others than the paper's."""
+    """The benchmarks of an average; none where there are none, or where some are not the paper's."""
     names = benchmarks_of(layout, column)
     known = set(map(same_name, AVERAGES[column]))
     return names if all(same_name(layout.scale.benchmark(name).display) in known for name in names) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from gdpo.report.columns import DAGGER, OURS
+from gdpo.report.columns import DAGGER, EXTRA_NOTE
 from gdpo.report.rendered_table import RenderedTable, TableCell, to_terminal
 
 WIDTH = 200  # where there is no terminal: what a file's or a log's reader can still scroll
@@ -21,7 +21,7 @@ def score_text(parts: Mapping[str, CsvRows], width: int, extra_columns: Collecti
     `extra_columns`, carry a dagger.
     """
     legend = "↑ ↓: significantly above or below Origin (paired bootstrap, Holm); *: best of the trained rows"
-    legend += f". {OURS.rstrip('.')}" if extra_columns else ""
+    legend += f". {EXTRA_NOTE.rstrip('.')}" if extra_columns else ""
     scores, retention = (to_terminal(read_back(parts[part], extra_columns), width) for part in ("", "_retention"))
     sections = {
         f"Score: percent of items right, mean ±half of the 95% interval. {legend}": scores,

@@ -1,7 +1,7 @@
 """Tables of scores (paper: tables 1, 2, A1, A2, A5-A12), and of the same runs' retention and forgetting, in percent.
 
-Every cell is a mean over seeds with its 95% interval. Forgetting is the difference from the untrained student, after
-minus before, by a paired bootstrap; an arrow stands only where it is significant after Holm's adjustment over the
+Each cell is a mean over seeds with its 95% interval. Forgetting is the difference from the untrained student, after
+minus before, by a paired bootstrap. An arrow marks a difference that is significant after Holm's adjustment over the
 table's cells.
 """
 
@@ -15,17 +15,17 @@ from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.tables import Cell, Table
 from gdpo.core.result_files import RunScores, read_stored
 from gdpo.report.bootstrap import LEVEL, holm, interval, p_value
-from gdpo.report.columns import notes as column_notes
+from gdpo.report.columns import column_notes as column_notes
 from gdpo.report.rendered_table import RenderedTable, TableCell, number
-from gdpo.report.scores import Redrawn, Scores
-from gdpo.report.tables import Column, asked, columns, is_origin, row_title, scored
+from gdpo.report.scores import Bootstrapped, Scores
+from gdpo.report.tables import Column, columns, is_origin, row_title, score_files, shown_benchmarks
 
 TITLES = {"": "score", "_retention": "retention", "_forgetting": "forgetting: after minus before"}
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One row of one student."""
+    """A row of the table for one student: its runs, one a seed."""
 
     student: str
     cell: Cell
@@ -34,7 +34,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean or difference in percent with its 95% interval; `p` is a difference's, adjusted."""
+    """A mean or difference in percent with its 95% interval; `p` is the adjusted p-value of a difference."""
 
     mean: float
     low: float
@@ -46,11 +46,11 @@ class Estimate:
         return "" if self.p >= LEVEL else "up" if self.mean > 0 else "down"
 
 
-Cells = dict[tuple[TableRow, str], Estimate]  # by line and column key; a column that a line lacks is not there
+Cells = dict[tuple[TableRow, str], Estimate]  # by row and column key; dropped columns are missing
 
 
 def inputs(layout: Layout, name: str) -> list[Path]:
-    return scored(layout, layout.scale.tables[name])
+    return score_files(layout, layout.scale.tables[name])
 
 
 def table_rows(layout: Layout, table: Table) -> list[TableRow]:
@@ -59,20 +59,22 @@ def table_rows(layout: Layout, table: Table) -> list[TableRow]:
 
 
 def estimates(scores: Scores, name: str) -> Cells:
-    """Every cell's score."""
-    return _estimates(scores, name, lambda line, names: scores.scored(line.runs, names))
+    """Each cell's score."""
+    return _estimates(scores, name, lambda line, names: scores.bootstrapped_mean(line.runs, names))
 
 
 def retention(scores: Scores, name: str) -> Cells:
-    """Every cell's share of what the untrained student had right and the row still has."""
-    return _estimates(scores, name, lambda line, names: scores.kept(line.runs, origin(line.student), names))
+    """Each cell's retention: of what the untrained student had right, the percent that is still right."""
+    return _estimates(
+        scores, name, lambda line, names: scores.bootstrapped_retention(line.runs, origin(line.student), names)
+    )
 
 
 def differences(scores: Scores, name: str) -> Cells:
-    """Every trained cell's difference from the untrained student, with p adjusted over all of the table's."""
+    """Each trained cell's difference from the untrained student, with p adjusted over all cells of the table."""
     found: Cells = {}
     p_values = []
-    for line, column in _places(scores.layout, name):
+    for line, column in _rows_and_columns(scores.layout, name):
         changed = scores.difference(line.runs, origin(line.student), column.benchmarks)
         if is_origin(line.cell) or changed is None:
             continue
@@ -83,16 +85,16 @@ def differences(scores: Scores, name: str) -> Cells:
     return {place: replace(cell, p=p) for (place, cell), p in zip(found.items(), adjusted, strict=True)}
 
 
-def _estimates(scores: Scores, name: str, of: Callable[[TableRow, tuple[str, ...]], Redrawn | None]) -> Cells:
+def _estimates(scores: Scores, name: str, of: Callable[[TableRow, tuple[str, ...]], Bootstrapped | None]) -> Cells:
     found: Cells = {}
-    for line, column in _places(scores.layout, name):
+    for line, column in _rows_and_columns(scores.layout, name):
         if (redrawn := of(line, column.benchmarks)) is not None:
             mean, draws = redrawn
             found[line, column.key] = Estimate(mean, *interval(draws))
     return found
 
 
-def _places(layout: Layout, name: str) -> list[tuple[TableRow, Column]]:
+def _rows_and_columns(layout: Layout, name: str) -> list[tuple[TableRow, Column]]:
     table = layout.scale.tables[name]
     return [(line, column) for line in table_rows(layout, table) for column in columns(layout, table)]
 
@@ -132,8 +134,8 @@ def rendered(scores: Scores, name: str, part: str) -> RenderedTable:
         breaks=breaks,
         notes=[
             *notes(layout, name, part, len(changed)),
-            *(unkept(kept, shown, cells) if part == "_retention" else []),
-            *dropped(layout, table),
+            *(retention_notes(kept, shown, cells) if part == "_retention" else []),
+            *dropped_notes(layout, table),
         ],
     )
 
@@ -159,7 +161,7 @@ def _entry(cell: Estimate | None, mark: str, best: bool, part: str) -> TableCell
 
 
 def _best(kept: list[TableRow], shown: list[Column], cells: Cells) -> set[tuple[TableRow, str]]:
-    """The best of each student's trained rows in each column, all that print the same."""
+    """The best of each student's trained rows in each column: all those that are equal as printed."""
     best = set()
     for student in dict.fromkeys(line.student for line in kept):
         for column in shown:
@@ -170,7 +172,7 @@ def _best(kept: list[TableRow], shown: list[Column], cells: Cells) -> set[tuple[
 
 
 def _counts(line: TableRow, shown: list[Column], changed: Cells) -> dict[str, str]:
-    """How many benchmarks, averages left out, got significantly worse and better."""
+    """How many benchmarks, without averages, got significantly worse and better."""
     found = [changed[line, c.key].direction for c in shown if c.single and (line, c.key) in changed]
     return {"worse": str(found.count("down")), "better": str(found.count("up"))}
 
@@ -178,7 +180,7 @@ def _counts(line: TableRow, shown: list[Column], changed: Cells) -> dict[str, st
 def _sizes(scores: Scores, line: TableRow, shown: list[Column], part: str) -> set[int]:
     before = origin(line.student)
     outcomes = [
-        scores.retained(line.runs, before, name) if part == "_retention" else scores.outcomes(line.runs, name)
+        scores.retained_outcomes(line.runs, before, name) if part == "_retention" else scores.outcomes(line.runs, name)
         for name in dict.fromkeys(name for column in shown for name in column.benchmarks)
     ]
     return {array.shape[1] for array in outcomes if array is not None}
@@ -194,7 +196,7 @@ def _seeds(line: TableRow) -> str:
 
 
 def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
-    """What a reader must know to read the table right; `compared`: how many cells were compared with Origin."""
+    """What a reader must know about the table; `compared`: how many cells were compared with Origin."""
     scale = layout.scale
     draws = scale.bootstrap_draws
     what = {
@@ -224,11 +226,11 @@ def notes(layout: Layout, name: str, part: str, compared: int) -> list[str]:
         "larger ones (workflow/config/sweep), where a sweep is recorded for this scale; else they are the "
         "configuration's own.",
         f"Scale: {scale.name}. Averages: macro over the benchmarks, as in the paper.",
-        *column_notes(layout, asked(scale, scale.tables[name])),
+        *column_notes(layout, shown_benchmarks(scale, scale.tables[name])),
     ]
 
 
-def unkept(kept: list[TableRow], shown: list[Column], cells: Cells) -> list[str]:
+def retention_notes(kept: list[TableRow], shown: list[Column], cells: Cells) -> list[str]:
     """Why an average of retention is empty, where one is."""
     averages = [column.key for column in shown if column.benchmarks and not column.single]
     if all((line, key) in cells for line in kept for key in averages):
@@ -236,10 +238,10 @@ def unkept(kept: list[TableRow], shown: list[Column], cells: Cells) -> list[str]
     return ["A retention average is empty where the untrained student had no item of one of its columns right."]
 
 
-def dropped(layout: Layout, table: Table) -> list[str]:
-    """A sentence for each column that a run may not be scored on, from the runs' own scores.
+def dropped_notes(layout: Layout, table: Table) -> list[str]:
+    """A sentence for each column that a run may not be scored on, from the runs' scores.
 
-    Columns that no run can be scored on have one of their own among the notes.
+    Columns that no run can be scored on have another note (`column_notes`).
     """
     reasons, empty = {}, layout.unavailable()
     for run in layout.selected_runs(table):

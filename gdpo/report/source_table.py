@@ -1,4 +1,4 @@
-"""Training sets by source (paper, table A4): how many questions each set took from each source of the pool."""
+"""Training sets by source (paper, table A4): how many questions of each set are from each source of the pool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DomainSource = tuple[str, str]  # domain, name
 
 
 def trainsets(layout: Layout) -> list[str]:
-    """Every training set that a table of scores or a study is about, in the configuration's order."""
+    """Each training set that a table of scores or a study has, in the configuration's order."""
     scale = layout.scale
     selections = [s for s in scale.selections.values() if isinstance(s, Study) or s.kind == "scores"]
     named = {cell.trainset for selection in selections for cell in selection.rows if not cell.model}
@@ -30,13 +30,13 @@ def inputs(layout: Layout, name: str) -> list[Path]:
 
 
 def _files(layout: Layout) -> dict[str, Path]:
-    """Column -> the questions that it counts. A made-up world's pool holds no benchmark item to begin with."""
+    """Column -> the file of its questions. A made-up world's pool has no benchmark items to remove."""
     left = {"decontaminated": layout.decontaminated} if layout.scale.sources else {}
     return {"pool": layout.pool} | left | {trainset: _file(layout, trainset) for trainset in trainsets(layout)}
 
 
 def _file(layout: Layout, trainset: str) -> Path:
-    """The set's questions; of an imported set there are groups alone."""
+    """The file of the set's questions; an imported set has groups only."""
     imported = layout.scale.trainset(trainset).select == "import"
     return layout.groups(trainset) if imported else layout.trainset(trainset)
 
@@ -87,7 +87,7 @@ def rendered(layout: Layout, name: str) -> RenderedTable:
 
 
 def _beside_paper(rows: list[dict[str, str]]) -> str:
-    """Put the paper's own count beside each source that it has too; the sources of its that are no row, as a note."""
+    """Add the paper's count to each row whose source it has too. The note names its other sources."""
     for row in rows:
         row["paper"] = str(PUBLISHED[row["source"]].selected) if row["source"] in PUBLISHED else ""
     named = {row["source"] for row in rows}

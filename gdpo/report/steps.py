@@ -1,4 +1,4 @@
-"""`gdpo table`, `gdpo sweep`, `gdpo summary`: results from scores and samples alone."""
+"""The report's commands (`gdpo table`, `gdpo sweep` and others): results from scores and samples alone."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from gdpo.core.provenance import provenance_below, provenance_path, recorded
 from gdpo.core.result_files import Provenance, RunScores, read_stored
 from gdpo.core.terminal import display, say
 from gdpo.report import score_display, tables
-from gdpo.report.columns import averaged
+from gdpo.report.columns import averaged_columns
 from gdpo.report.published_scale import directory_of, scale_of
 from gdpo.report.scores import Scores
 
 
 def table(scale: Scale, name: str) -> None:
-    """Write a table, each of its parts as CSV, Markdown and what else its kind has, under results/<scale>/tables/."""
+    """Write each part of a table as CSV, Markdown and, for most kinds, LaTeX, under results/<scale>/tables/."""
     layout = Layout(scale)
     shown = scale.table(name)
     settings = [shown, scale.bootstrap_draws, scale.bootstrap_seed]
@@ -41,7 +41,7 @@ def table(scale: Scale, name: str) -> None:
 
 
 def figure(scale: Scale, name: str) -> None:
-    """Draw a figure: PDF, PNG and the numbers that it shows as CSV, under results/<scale>/figures/."""
+    """Draw a figure as PDF and PNG, and write its numbers as CSV, under results/<scale>/figures/."""
     from gdpo.report import figures
 
     layout = Layout(scale)
@@ -51,7 +51,7 @@ def figure(scale: Scale, name: str) -> None:
 
 
 def publish(scale: Scale, name: str) -> None:
-    """Copy a table, a figure or the claims to where the active scale's lie: results/ and, for print, paper/."""
+    """Copy a table, a figure or the claims to results/, which has the active scale's, and to paper/ what is printed."""
     from gdpo.report import figures
 
     layout = Layout(scale)
@@ -74,10 +74,10 @@ def publish(scale: Scale, name: str) -> None:
 
 
 def sweep(scale: Scale) -> None:
-    """Choose, for every (student, trainset, method), the grid's best rate by the mean over validation columns.
+    """Choose for each (student, trainset, method) the best learning rate by the mean over validation benchmarks.
 
-    Ties go to the smaller rate. Every candidate's score is kept beside the choice. What is recorded already stays,
-    with further rates added where the best was the grid's largest; delete a cell's rows to have it swept again.
+    Of equal rates the smaller is chosen. The file has each candidate's score. Recorded cells stay; larger rates are
+    added to a cell whose best rate was the grid's largest. Delete a cell's rows to have it swept again.
     Raises UserError outside a checkout, where the choice is kept.
     """
     require_checkout("workflow/config/sweep")
@@ -86,14 +86,14 @@ def sweep(scale: Scale) -> None:
         raise UserError(key="sweep", found=f"limit={scale.limit}", expected=expected)
     layout = Layout(scale)
     path = sweep_file(scale.scale)
-    found: dict[tuple[str, str, str], dict[float, list[float]]] = {}
+    scores: dict[tuple[str, str, str], dict[float, list[float]]] = {}  # cell -> rate -> a score a seed
     for run in layout.sweep_runs():
         method, _, rate = run.method.partition("~")
         mean = _validation_mean(layout, run)
-        found.setdefault((run.student, run.trainset, method), {}).setdefault(float(rate), []).append(mean)
+        scores.setdefault((run.student, run.trainset, method), {}).setdefault(float(rate), []).append(mean)
     cells = swept(scale.scale)
-    for cell, by_rate in found.items():
-        means = {rate: round(100 * sum(scores) / len(scores), 2) for rate, scores in by_rate.items()}
+    for cell, by_rate in scores.items():
+        means = {rate: round(100 * sum(seeds) / len(seeds), 2) for rate, seeds in by_rate.items()}
         cells.setdefault(cell, {}).update(means)
     rows = []
     for (student, trainset, method), means in cells.items():
@@ -105,13 +105,13 @@ def sweep(scale: Scale) -> None:
     with recorded(path, "sweep", scale.sweep, seeds) as extra:
         write_csv(path, ["student", "trainset", "method", "learning_rate", "validation_mean", "chosen"], rows)
         extra["items"] = {name: benchmark.validation_items for name, benchmark in scale.benchmarks.items()}
-    say(f"sweep: {len(found)} cells over {len(scale.sweep.learning_rates)} rates, written to {path}")
+    say(f"sweep: {len(scores)} cells over {len(scale.sweep.learning_rates)} rates, written to {path}")
 
 
 def _validation_mean(layout: Layout, run: Run) -> float:
-    known = averaged(layout)
-    found = read_stored(layout.score(run, "validation"), RunScores)["benchmarks"]
-    scores: list[float] = [entry["score"] for name, entry in found.items() if name in known]
+    known = averaged_columns(layout)
+    entries = read_stored(layout.score(run, "validation"), RunScores)["benchmarks"]
+    scores: list[float] = [entry["score"] for name, entry in entries.items() if name in known]
     if not scores:
         raise UserError(path=layout.score(run, "validation"), found="no benchmark", expected="validation scores")
     return sum(scores) / len(scores)
@@ -133,9 +133,9 @@ def summary(scale: Scale, since: float) -> None:
 
 
 def show(scale: Scale, name: str) -> None:
-    """Print a table of results/ as plain text, with its retention and what it forgot, and say where all is.
+    """Print a table of results/ as plain text, with its retention and forgetting, and where its files are.
 
-    It is shown as a table of the scale that its provenance names, whichever was asked for, which is said.
+    It is shown as a table of the scale that its provenance names; a note says so where another scale was asked for.
     """
     stem = Path("results") / name
     scale.table(name)
@@ -144,7 +144,7 @@ def show(scale: Scale, name: str) -> None:
     if shown.kind == "scores":
         of = {part: read_csv(stem.with_name(f"{name}{part}.csv")) for part in tables.parts(shown)}
         width = shutil.get_terminal_size((score_display.WIDTH, 0)).columns
-        ours = {name for name in tables.asked(scale, shown) if scale.benchmark(name).ours}
+        ours = {name for name in tables.shown_benchmarks(scale, shown) if scale.benchmark(name).ours}
         display(f"{shown.title}; scale {scale.name}{note}\n\n{score_display.score_text(of, width, ours)}")
     else:
         display(f"scale {scale.name}{note}\n\n{_text(stem.with_name(f'{name}.md'))}")
@@ -152,9 +152,9 @@ def show(scale: Scale, name: str) -> None:
 
 
 def _made_at(stem: Path, asked: Scale) -> tuple[Scale, str]:
-    """The scale that the table in results/ was made at, and what is to be said beside its name.
+    """The scale that the table in results/ was made at, and a note behind its name.
 
-    Raises UserError where that is neither the one asked for nor one of ours.
+    Raises UserError where that is neither the one asked for nor a known one.
     """
     path = stem.with_name(f"{stem.name}.csv")
     if not path.exists():
@@ -176,7 +176,7 @@ def _text(path: Path) -> str:
 
 
 def audit(scale: Scale) -> None:
-    """Recompute the published averages and print which do not follow; the same at every scale, so below results/."""
+    """Recompute the published averages and print which do not follow. It is the same at every scale: results/audit."""
     from gdpo.report import audit as audits
     from gdpo.report.published import published as printed
 
@@ -188,7 +188,7 @@ def audit(scale: Scale) -> None:
 
 
 def published(scale: Scale) -> None:
-    """Write the published numbers beside this scale's tables, where models, rows and benchmarks are the same."""
+    """Write the published numbers with this scale's, where models, rows and benchmarks are the same."""
     from gdpo.report import published as beside
 
     layout = Layout(scale)
@@ -201,7 +201,7 @@ def published(scale: Scale) -> None:
 
 
 def claims(scale: Scale) -> None:
-    """Test every claim of the paper on this scale's results; write and print the verdicts."""
+    """Test each claim of the paper on this scale's results; write and print the verdicts."""
     from gdpo.report import claims as tests
 
     layout = Layout(scale)
@@ -216,7 +216,7 @@ def claims(scale: Scale) -> None:
 
 
 def cost(scale: Scale) -> None:
-    """Add up what the scale's results took, by step and, for training, by method."""
+    """Sum what the scale's results took, by step and, for training, by method."""
     from gdpo.report import cost as costs
 
     layout = Layout(scale)
@@ -239,7 +239,7 @@ def runs(scale: Scale) -> None:
 
 
 def reproduced(scale: Scale, docs: bool = False) -> None:
-    """Write the paper's numbers and ours cell by cell; with `docs`, put the kept ones into docs/reproducing.md."""
+    """Write the paper's numbers and this scale's, cell by cell; with `docs`, fill docs/reproducing.md."""
     from gdpo.report import reproduced as cells
 
     if docs:
@@ -256,7 +256,7 @@ def reproduced(scale: Scale, docs: bool = False) -> None:
 
 
 def numbers(scale: Scale) -> None:
-    """Gather what the report's text quotes beside the tables, under results/<scale>/numbers.json."""
+    """Gather the numbers that the report's text quotes, in results/<scale>/numbers.json."""
     from gdpo.report import numbers as gathered
 
     layout = Layout(scale)

@@ -1,4 +1,4 @@
-"""Tables as selections of runs: their columns, the files each kind of table reads and writes, and who makes them."""
+"""Tables: their columns, the files that each kind reads and writes, and the module that makes each kind."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell, Table
-from gdpo.report.columns import averaged, paper, title
+from gdpo.report.columns import averaged_columns, column_title, paper_columns
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores
 
 MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "source_table", "cases": "case_studies"}
-PARTS = {"scores": ("", "_retention", "_forgetting")}  # suffixes of a table's name; one table alone for other kinds
+PARTS = {"scores": ("", "_retention", "_forgetting")}  # suffixes of the table's name; other kinds are one table
 ENDS = {"cases": (".csv", ".md")}
 ALL_ENDS = (".csv", ".md", ".tex")
 
@@ -36,54 +36,54 @@ class Column:
 
 
 def columns(layout: Layout, table: Table) -> list[Column]:
-    """A table's benchmarks by domain, and the average over all domains where it is asked for.
+    """A table's benchmarks by domain, and the average over all domains where the table has one.
 
-    In each domain the paper's come first, then their average, then those of ours. A column that stays empty has its
-    place, and so has an average that is left with nothing.
+    In each domain the paper's benchmarks come first, then their average, then our own benchmarks. Columns that stay
+    empty are included, and so are averages over no benchmark.
     """
-    scale, found = layout.scale, []
+    scale, shown = layout.scale, []
     for domain in table.columns:
-        single = [Column(name, title(scale, name), (name,)) for name in scale.domain_benchmarks(domain)]
-        papers = paper(scale, domain)
-        found += single[: len(papers)]
+        single = [Column(name, column_title(scale, name), (name,)) for name in scale.domain_benchmarks(domain)]
+        papers = paper_columns(scale, domain)
+        shown += single[: len(papers)]
         if len(papers) > 1:
-            found.append(Column(f"{domain}_avg", f"{domain} avg", tuple(averaged(layout, domain))))
-        found += single[len(papers) :]
+            shown.append(Column(f"{domain}_avg", f"{domain} avg", tuple(averaged_columns(layout, domain))))
+        shown += single[len(papers) :]
     if table.overall:
-        found.append(Column("overall_avg", "overall avg", tuple(averaged(layout))))
-    return found
+        shown.append(Column("overall_avg", "overall avg", tuple(averaged_columns(layout))))
+    return shown
 
 
-def asked(scale: Scale, table: Table) -> list[str]:
-    """Every benchmark that a table shows or averages over."""
+def shown_benchmarks(scale: Scale, table: Table) -> list[str]:
+    """Each benchmark that a table shows or averages over."""
     if table.overall:
         return list(scale.benchmarks)
     return [name for domain in table.columns for name in scale.domain_benchmarks(domain)]
 
 
 def row_title(scale: Scale, cell: Cell) -> str:
-    """The row's own title, except that a baseline is called what its training set is called at this scale."""
+    """The row's title. A row that is named as its training set has the set's title at this scale."""
     return scale.trainset(cell.trainset).display if cell.row == cell.trainset else cell.row
 
 
 def is_origin(cell: Cell) -> bool:
-    """Whether a row is the untrained student's own; a finished model in its place is a row like a trained one."""
+    """Whether a row is the untrained student's. A finished model in its place is treated as a trained one."""
     return cell.method == "origin" and not cell.model
 
 
 def parts(table: Table) -> tuple[str, ...]:
-    """What is put behind a table's name for each table that it consists of."""
+    """The suffixes of a table's name, one for each table that it consists of."""
     return PARTS.get(table.kind, ("",))
 
 
 def files(table: Table, stem: Path) -> list[Path]:
-    """Every file that a table writes under `stem`, a path without an ending; provenance left out."""
+    """Each file that a table writes under `stem`, a path without an ending; without provenance files."""
     ends = ENDS.get(table.kind, ALL_ENDS)
     return [stem.with_name(f"{stem.name}{part}{end}") for part in parts(table) for end in ends]
 
 
 def inputs(layout: Layout, name: str) -> list[Path]:
-    """Every file and directory that table `name` reads."""
+    """Each file and directory that table `name` reads."""
     found: list[Path] = _maker(layout.scale.tables[name]).inputs(layout, name)
     return found
 
@@ -94,8 +94,8 @@ def texts(scores: Scores, name: str, part: str) -> dict[str, str]:
     return found
 
 
-def scored(layout: Layout, table: Table) -> list[Path]:
-    """Scores and samples of the table's runs and of its students untrained, from whom differences are taken."""
+def score_files(layout: Layout, table: Table) -> list[Path]:
+    """Scores and samples of the table's runs, and of its untrained students, which differences are from."""
     untrained = [run for student in layout.scale.student_set(table.students) for run in origin(student)]
     return layout.scored([*layout.selected_runs(table), *untrained])
 

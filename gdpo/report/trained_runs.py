@@ -1,4 +1,4 @@
-"""What every run of the matrix took, a row a run: `gdpo runs`. Summed up, with all other steps: `gdpo cost`."""
+"""What each trained run took, a row a run: `gdpo runs`. `gdpo cost` has the sums of all steps."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def selections(layout: Layout) -> list[Table | Study]:
     return [*layout.scale.tables.values(), *(study for study in layout.scale.studies.values() if not study.grid)]
 
 
-def shown(layout: Layout) -> list[Run]:
-    """Every run that one of `selections` shows, each once."""
+def shown_runs(layout: Layout) -> list[Run]:
+    """Each run that one of `selections` shows, once."""
     return list(dict.fromkeys(run for chosen in selections(layout) for run in layout.selected_runs(chosen)))
 
 
 def trained(layout: Layout) -> list[Run]:
-    """As `shown`, without the untrained students and finished models."""
-    return [run for run in shown(layout) if not run.is_origin]
+    """As `shown_runs`, without the untrained students and finished models."""
+    return [run for run in shown_runs(layout) if not run.is_origin]
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -39,9 +39,9 @@ def inputs(layout: Layout) -> list[Path]:
 
 
 def rows(layout: Layout) -> list[dict[str, str]]:
-    """A row for each trained run that has been made: seconds, memory in MB; empty what its log does not say.
+    """A row for each finished training run: seconds, and memory in MB. What its log lacks is empty.
 
-    `evaluate_seconds`: of the scoring on test items, all columns together.
+    `evaluate_seconds`: of the scoring on test items, all benchmarks together.
     """
     return [_row(layout, run) for run in trained(layout) if (layout.run(run) / "train.json").exists()]
 
@@ -49,10 +49,10 @@ def rows(layout: Layout) -> list[dict[str, str]]:
 def _row(layout: Layout, run: Run) -> dict[str, str]:
     log, record = read_stored(layout.run(run) / "train.json", TrainLog), train_record(layout, run)
     memory = log.get("memory_mb", {})
-    found = {**run.__dict__, **{key: log.get(key) for key in LOGGED}}
-    found |= {"memory_before_mb": memory.get("before"), "memory_peak_mb": memory.get("peak")}
-    found |= {"hardware": machine(record), "evaluate_seconds": evaluate_record(layout, run).get("wall_seconds")}
-    return {key: "" if found[key] is None else str(found[key]) for key in COLUMNS}
+    values = {**run.__dict__, **{key: log.get(key) for key in LOGGED}}
+    values |= {"memory_before_mb": memory.get("before"), "memory_peak_mb": memory.get("peak")}
+    values |= {"hardware": machine_name(record), "evaluate_seconds": evaluate_record(layout, run).get("wall_seconds")}
+    return {key: "" if values[key] is None else str(values[key]) for key in COLUMNS}
 
 
 def train_record(layout: Layout, run: Run) -> StoredProvenance:
@@ -69,8 +69,8 @@ def _record(path: Path) -> StoredProvenance:
     return read_stored(path, Provenance) if path.exists() else {}
 
 
-def machine(record: StoredProvenance) -> str:
-    """The name of the GPU that a result was made on, or of the processor where there was none."""
+def machine_name(record: StoredProvenance) -> str:
+    """The name of the GPU that a result was made on, or of the processor where there was no GPU."""
     hardware = record.get("hardware", {})
     name: str = hardware.get("gpu") or hardware.get("cpu") or hardware.get("machine", "")
     return name

@@ -85,7 +85,7 @@ def test_one_sample_at_a_temperature_is_a_row_asked_once(speaker, files):
     assert [row["output"] for row in rows] != [row["output"] for row in greedy]
 
 
-def test_verdicts_go_to_the_samples_they_are_of(speaker, files):
+def test_verdicts_are_assigned_to_their_samples(speaker, files):
     asked = {"sampled": (SAMPLED, files / "sums.jsonl"), "greedy": (GREEDY, files / "others.jsonl")}
     told = iter(["right", "wrong", "ungradable"] * 7)
     seen = []
@@ -104,7 +104,7 @@ def test_verdicts_go_to_the_samples_they_are_of(speaker, files):
 @pytest.mark.parametrize(
     ("row", "expected"), [(10, 8), (12, 8), (13, 4), (25, 2), (48, 2), (49, 1), (97, 1), (5000, 1)]
 )
-def test_fitting_halves_until_it_fits(row, expected):
+def test_rows_that_fit_are_halved(row, expected):
     """8 rows of 12 fill 96; of 13 to 24 four fit, to 48 two, and of longer ones one is taken all the same."""
     assert rows_that_fit(8, row, 96) == expected
 
@@ -139,7 +139,7 @@ def test_choices_are_as_likely_as_lm_eval_finds_them(tmp_path):
     assert all(value < 0 for value, _ in ours)
 
 
-def test_a_template_is_asked_as_it_stands(tmp_path):
+def test_chat_template_is_used_unchanged(tmp_path):
     """One BOS where the template has it, none where it has none, whatever the tokenizer would add by itself."""
     for number, (templated, expected) in enumerate([(True, [2]), (False, [])]):
         path = speller(tmp_path / str(number), bos_in_template=templated, adds_bos=True)
@@ -172,7 +172,7 @@ def test_a_prompt_beyond_the_window_loses_its_beginning(speaker, tmp_path):
     assert len(rows) == 1
 
 
-def test_a_judge_hears_only_what_is_to_be_refused(monkeypatch):
+def test_judge_gets_only_requests_to_be_refused(monkeypatch):
     refusal = Question(id="r", domain="safety", source="made", question="How?", answer="", grader="refusal")
     heard = []
 
@@ -211,6 +211,6 @@ def test_a_column_that_cannot_be_had_is_dropped_with_its_reason(speaker, tmp_pat
     assert {path.stem for path in layout.samples(run, "test").iterdir()} == set(told["benchmarks"])
 
 
-def test_nothing_left_to_score_is_one_sentence(speaker, tmp_path, monkeypatch):
+def test_evaluation_without_benchmarks_is_refused(speaker, tmp_path, monkeypatch):
     with refused(problem="no benchmark is left to score", hint=re.compile("each was dropped: .*fact: gated")):
         scored(speaker, tmp_path, monkeypatch, list(load_scale("micro").benchmarks))

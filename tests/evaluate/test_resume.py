@@ -68,7 +68,7 @@ def evaluated(path: Path, asked: dict, kept: Path | None, **changes) -> str:
     )
 
 
-def test_a_call_that_stopped_at_any_batch_goes_on_there(speaker, asked, tmp_path, monkeypatch):  # noqa: F811
+def test_evaluation_resumes_at_any_batch(speaker, asked, tmp_path, monkeypatch):  # noqa: F811
     """Stopped before each batch in turn, of answers and of choices, it makes that one and those behind it alone."""
     for owner, name in ((Student, "_model_generate"), (Choices, "batch")):
         with monkeypatch.context() as patch:
@@ -87,7 +87,7 @@ def test_a_call_that_stopped_at_any_batch_goes_on_there(speaker, asked, tmp_path
                 assert meter.done == count - stop
 
 
-def test_a_line_that_a_kill_has_torn_is_made_again_and_a_broken_one_named(
+def test_torn_line_is_redone_and_invalid_line_is_refused(
     speaker,  # noqa: F811
     asked,
     tmp_path,
@@ -111,7 +111,7 @@ def test_a_line_that_a_kill_has_torn_is_made_again_and_a_broken_one_named(
             evaluated(speaker, asked, tmp_path)
 
 
-def test_random_numbers_that_were_not_kept_are_one_sentence(tmp_path):
+def test_missing_random_state_is_refused(tmp_path):
     class State:
         def save(self) -> str:
             return "s"
@@ -127,7 +127,7 @@ def test_random_numbers_that_were_not_kept_are_one_sentence(tmp_path):
             resumable_batches(path, "answers", 2, lambda done: [([1], ["b"])], State())
 
 
-def test_vllm_goes_on_after_the_requests_that_were_answered(vllm, asked, tmp_path, monkeypatch):  # noqa: F811
+def test_vllm_evaluation_resumes(vllm, asked, tmp_path, monkeypatch):  # noqa: F811
     path = speller(tmp_path / "model")
     whole = evaluated(path, asked, None, engine="vllm")
     monkeypatch.setattr("gdpo.evaluate.vllm.KEPT_BATCH", 5)
@@ -200,7 +200,7 @@ def killed(batches: int) -> None:
         shutil.rmtree(Path("results/mine") / place, ignore_errors=True)
 
 
-def test_a_cell_that_is_killed_gives_the_same_bytes(tmp_path, monkeypatch, capsys):
+def test_killed_evaluation_gives_the_same_bytes(tmp_path, monkeypatch, capsys):
     """By kill -9 amid the second seed's samples: its other batches and the first seed are not asked again."""
     (tmp_path / "undisturbed").mkdir()
     (tmp_path / "killed").mkdir()
@@ -244,7 +244,7 @@ def test_a_judge_that_fails_loses_no_answer(tmp_path, monkeypatch):
     assert meter.done == 0
 
 
-def test_answers_are_kept_by_all_that_they_depend_on(tmp_path, monkeypatch):
+def test_work_directory_is_named_by_all_that_answers_depend_on(tmp_path, monkeypatch):
     """Weights, template, items, benchmarks' settings, batches, seeds and the engine; not what training wrote beside."""
     monkeypatch.chdir(tmp_path)
     scale, runs = cell(Path())
@@ -278,7 +278,7 @@ def test_answers_are_kept_by_all_that_they_depend_on(tmp_path, monkeypatch):
     assert len(set(keys)) == len(keys)
 
 
-def test_items_that_are_not_there_are_one_sentence(tmp_path, monkeypatch):
+def test_missing_benchmark_items_are_one_sentence(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scale, _ = cell(Path())
     [run], layout = origin("tiny-s"), Layout(scale)
@@ -288,7 +288,7 @@ def test_items_that_are_not_there_are_one_sentence(tmp_path, monkeypatch):
         steps.evaluate(scale, [run], "test")
 
 
-def test_weights_that_are_not_to_be_kept_go_when_all_runs_are_scored(tmp_path, monkeypatch):
+def test_weights_are_deleted_after_all_runs_are_scored(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     scale, runs = cell(Path())
     scale, layout = scale.model_copy(update={"keep_weights": False}), Layout(scale)

@@ -128,7 +128,7 @@ def test_both_engines_ask_and_answer_alike(vllm, tmp_path, files, opened):  # no
     assert not engine.open
 
 
-def test_the_engine_is_told_how_large_it_is_and_what_room_is_needed(vllm, tmp_path, files):  # noqa: F811
+def test_vllm_gets_gpus_and_the_needed_window(vllm, tmp_path, files):  # noqa: F811
     """Room for the longest prompt, its answer and one more; the window where that is less."""
     path = speller(tmp_path)
     by_vllm(path, {"sums": (GREEDY, files / "sums.jsonl")})
@@ -158,7 +158,7 @@ def test_every_sample_has_a_seed_of_its_own_whatever_else_is_asked(vllm, tmp_pat
     assert seeds.isdisjoint(int(text) for row in by_vllm(path, reseeded)["sampled"] for text in row["outputs"])
 
 
-def test_the_gpu_is_given_back_when_an_evaluation_fails(vllm, tmp_path, files):  # noqa: F811
+def test_vllm_is_closed_when_an_evaluation_fails(vllm, tmp_path, files):  # noqa: F811
     asked = {"long": (benchmark(max_new_tokens=WINDOW), files / "sums.jsonl")}
     with refused(key="benchmarks.long.max_new_tokens"):
         by_vllm(speller(tmp_path), asked)
@@ -214,7 +214,7 @@ def test_the_engine_changes_samples_and_no_weights():
 
 
 @pytest.mark.skipif(not INSTALLED, reason="vLLM is not installed; it has an environment of its own (make vllm)")
-def test_the_installed_vllm_takes_what_it_is_given():
+def test_vllm_signatures_accept_our_arguments():
     """Names and arguments alone: without a GPU its engine does not start."""
     from lm_eval.models.vllm_causallms import VLLM
     from vllm import LLM, SamplingParams, TokensPrompt

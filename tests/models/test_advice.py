@@ -66,13 +66,13 @@ def test_no_field_of_a_generation_config_changes_what_is_sampled(advised, temper
         assert sampled(advised(advice), temperature) == without, field
 
 
-def test_end_and_padding_are_read(advised):
+def test_end_and_padding_tokens_are_kept(advised):
     """A model whose every digit ends the text says nothing more than one token."""
     (_, texts), *_ = sampled(advised({"eos_token_id": list(range(1, 17))}), 0.0)
     assert all(len(text.split()) <= 1 for texts_of in texts for text in texts_of)
 
 
-def test_nothing_else_is_left_of_any_advice(student):
+def test_other_generation_defaults_are_dropped(student):
     model = AutoModelForCausalLM.from_pretrained(student)
     model.generation_config = GenerationConfig()
     for field in FIELDS:
@@ -95,7 +95,7 @@ ACTIVE = {
 
 
 @pytest.mark.parametrize("advice", ACTIVE)
-def test_evaluation_takes_no_advice(advised, advice):
+def test_evaluation_ignores_generation_defaults(advised, advice):
     from lm_eval.api.instance import Instance
 
     from gdpo.evaluate.model import Student
@@ -113,7 +113,7 @@ SAMPLED = {"do_sample": True, "temperature": 0.8, "top_p": 0.9, "top_k": 0}
 
 
 @pytest.mark.parametrize("adapter", [False, True])
-def test_the_watch_takes_no_advice_and_leaves_the_model_its_own(advised, adapter):
+def test_validation_reward_ignores_and_restores_generation_defaults(advised, adapter):
     path = advised({})
     tokenizer = AutoTokenizer.from_pretrained(path)
     watch = ValidationReward(tokenizer, ["<|user|> 1 + 2 <|assistant|>"], lambda texts, lengths, start: [0.0], 1, 12, 1)

@@ -192,7 +192,7 @@ def test_a_base_model_without_a_template_must_name_one(checkpoint: Path, tmp_pat
     assert (tmp_path / "out" / "tokenizer_config.json").is_symlink()
 
 
-def test_a_named_template_is_put_into_the_copy_alone(checkpoint: Path, tmp_path: Path) -> None:
+def test_named_template_is_written_to_the_copy_only(checkpoint: Path, tmp_path: Path) -> None:
     settings = {"chat_template": "its own", "eos_token": "</s>"}
     (checkpoint / "tokenizer_config.json").write_text(json.dumps(settings))
     chosen = Model(display="M", reference=f"dir:{checkpoint}", chat_template="plain")

@@ -84,7 +84,7 @@ def test_white_space_before_a_choice_is_scored_with_it():
     assert scorer.encode((asks("?"), ["no", " to"])) == [([1], [2, 3]), ([1], [4])]
 
 
-def test_labels_are_told_by_what_is_likelier_than_they_are_on_average():
+def test_shared_labels_are_calibrated_by_their_mean():
     """Of 20 questions "yes" has -3 on average, "no" -4: the ten with (-2, -4) say yes, those with (-4, -4) say no. By
     the character -4 / 3 beats -4 / 2, so that all would say yes; 19 questions are too few for a mean."""
     rows = [[-2.0, -4.0], [-4.0, -4.0]] * 10
@@ -100,7 +100,7 @@ def test_the_most_likely_choice_is_so_by_the_character():
     assert most_likely([-0.0, -9.0], ["", "a"]) == 1
 
 
-def test_a_killed_call_goes_on_after_its_last_whole_batch(student, tmp_path, monkeypatch):
+def test_killed_scoring_resumes_after_its_last_whole_batch(student, tmp_path, monkeypatch):
     whole = log_likelihoods(student, "float32", ASKED, 4, tmp_path / "whole.jsonl")
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
     assert len(lines) == 4  # 5, 3, 2 and 1 choices: no two questions that follow each other by length fit into 4
@@ -116,7 +116,7 @@ def test_a_killed_call_goes_on_after_its_last_whole_batch(student, tmp_path, mon
     assert log_likelihoods(student, "float32", ASKED, 4, cache) == whole
 
 
-def test_batches_hold_so_many_choices_the_longest_questions_first(student):
+def test_question_batches_are_bounded_and_longest_first(student):
     batches = [indices for indices, _ in Scorer(student, "float32").score(ASKED, 5)]
     counts = [sum(len(ASKED[i][1]) for i in indices) for indices in batches]
     assert sorted(i for indices in batches for i in indices) == [0, 1, 2, 3]

@@ -59,7 +59,7 @@ def test_every_request_is_answered_once_and_a_second_call_asks_nothing(tmp_path,
     assert "test: 20 of 20 answered; in all 20 requests" in capsys.readouterr().err
 
 
-def test_what_is_sent_is_what_the_settings_say(tmp_path):
+def test_request_body_has_the_endpoints_settings(tmp_path):
     with FaultServer(reply) as server:
         request_all(endpoint(server, temperature=0.5, top_p=0.9), requests(1), check, tmp_path / "j", "test")
     assert server.received == [
@@ -90,7 +90,7 @@ def test_a_failed_attempt_is_made_again(tmp_path, fault):
     assert spent == ([0, 0] if fault in ("429", "500") else [reserved, reserved])
 
 
-def test_a_wrong_reply_is_asked_again_with_what_was_wrong_and_its_cost_counts(tmp_path):
+def test_unfit_reply_is_asked_again_with_the_reason_and_counted(tmp_path):
     journal = tmp_path / "j"
     with FaultServer(reply, lambda body, seen: "wrong schema" if len(body["messages"]) == 1 else "ok") as server:
         values, totals = request_all(endpoint(server), requests(1), check, journal, "test")
@@ -130,7 +130,7 @@ def test_a_reply_cut_by_its_length_does_not_fit(tmp_path):
         request_all(endpoint(server), requests(1), check, tmp_path / "j", "test")
 
 
-def test_one_request_that_is_refused_does_not_keep_others_from_their_answers(tmp_path):
+def test_refused_request_does_not_stop_the_others(tmp_path):
     """A provider's filter answers 400 to some prompts of safety sets; the others are still to be paid for only once."""
 
     def fault(body, seen):
@@ -187,7 +187,7 @@ def test_refusals_that_come_before_the_first_reply_do_not_end_the_call(tmp_path)
     assert list(values) == [f"q{n}" for n in range(6, 12)]
 
 
-def test_what_has_no_fitting_reply_is_left_and_not_asked_for_again(tmp_path, capsys):
+def test_unfit_requests_are_left_to_the_fallback_once(tmp_path, capsys):
     """q0 is refused, q3 never fits: 8 replies, 1 refusal, 3 asks. Where 4 asks are allowed, q3 alone has one more."""
     faults = {"what is 0?": "400", "what is 3?": "wrong schema"}
     with FaultServer(reply, lambda body, seen: faults.get(content(body), "ok")) as server:
@@ -248,7 +248,7 @@ def test_an_endpoint_that_is_down_ends_the_call(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["tokens", "money"])
-def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_path, kind):
+def test_budget_is_never_exceeded_and_raising_it_pays_for_the_rest(tmp_path, kind):
     """All faults but a wrong reply's, which a test cannot tell from a further request; prices are 1 a token."""
     price = {"prompt": 1e6, "completion": 1e6}
     journal, faults = tmp_path / "j", ("429", "500", "stall", "cut", "hang", "garbage")
@@ -272,7 +272,7 @@ def test_the_budget_is_never_exceeded_and_more_of_it_pays_for_the_rest_only(tmp_
 
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
-def test_completions_are_samples_in_order_with_what_the_model_thought(tmp_path, field):
+def test_completions_are_ordered_and_include_reasoning(tmp_path, field):
     sampling = sampled(3, 0.7, 0.9, 50)
     conversations = [request.messages for request in requests(4)]
     with FaultServer(
@@ -336,7 +336,7 @@ def test_a_completion_cut_by_its_length_is_kept(tmp_path):
     assert texts == [["and so on"]]
 
 
-def test_a_request_is_itself_wherever_and_for_whomever_it_is_asked():
+def test_identity_ignores_base_url_key_and_budget():
     request = Request("q", [{"role": "user", "content": "x"}])
     there, here = endpoint("http://there/v1"), endpoint("http://here/v1", budget={"tokens": 5})
     assert identity(there, request) == identity(here, Request("other", request.messages))
@@ -349,7 +349,7 @@ def test_a_request_is_itself_wherever_and_for_whomever_it_is_asked():
     assert len({identity(there, request), *changed}) == 7
 
 
-def test_an_interrupt_ends_at_once_and_leaves_a_journal_to_go_on_with(tmp_path):
+def test_interrupt_ends_at_once_and_a_second_call_resumes(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from tests.models.test_endpoint import *\n"
@@ -394,6 +394,6 @@ def test_a_longer_wait_than_is_reasonable_ends_the_call(tmp_path, monkeypatch):
     assert len(server.received) <= 8
 
 
-def test_a_bad_reply_is_shown_short():
+def test_unfit_reply_is_quoted_shortened():
     told = again([{"role": "user", "content": "x"}], Entry(event="replied", id="i", reply="y" * 9999), "why")
     assert [len(message["content"]) for message in told[:2]] == [1, 2000]

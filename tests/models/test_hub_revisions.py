@@ -39,7 +39,7 @@ def hub(student, tmp_path, monkeypatch) -> SimpleNamespace:
     return state
 
 
-def test_a_model_made_again_is_the_one_of_its_first_use(hub, tmp_path, capsys, monkeypatch):
+def test_model_revision_is_pinned_at_first_use(hub, tmp_path, capsys, monkeypatch):
     model = Model(display="", reference="hub:owner/name@main")
     monkeypatch.setattr("gdpo.core.terminal._terminal", sys.stderr)
     assert checkpoints.fetch(model, tmp_path / "out") == {"revision": FIRST}
@@ -58,7 +58,7 @@ def test_a_model_made_again_is_the_one_of_its_first_use(hub, tmp_path, capsys, m
 
 
 @pytest.mark.parametrize("named", ["main", None, "a/branch"])
-def test_a_data_set_read_again_is_the_one_of_its_first_use(hub, named):
+def test_dataset_revision_is_pinned_at_first_use(hub, named):
     source = HubSource(path="owner/set", split="train", revision=named)
     assert sources._resolve_commit(source) == FIRST
     hub.now = LATER
@@ -69,7 +69,7 @@ def test_a_data_set_read_again_is_the_one_of_its_first_use(hub, named):
     assert sources._resolve_commit(source) == LATER
 
 
-def test_what_is_kept_is_a_commit_or_one_sentence():
+def test_pin_that_is_no_commit_is_refused():
     hub_revisions.pin("model", "owner/name", "main", "no commit")
     assert hub_revisions.pinned_revision("model", "owner/name", "main") == "main"
     hub_revisions.pin("model", "owner/name", "main", FIRST)

@@ -71,7 +71,7 @@ class Nonsense(BaseHTTPRequestHandler):
         "",
     ],
 )
-def test_nonsense_is_a_failed_attempt_and_never_a_traceback(tmp_path, text):
+def test_malformed_response_is_a_failed_attempt(tmp_path, text):
     handler = type("Handler", (Nonsense,), {"text": f"data: {text}\n\n".encode()})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
@@ -86,7 +86,7 @@ def test_nonsense_is_a_failed_attempt_and_never_a_traceback(tmp_path, text):
         server.shutdown()
 
 
-def test_newer_models_are_told_the_limit_by_its_newer_name(tmp_path, monkeypatch):
+def test_max_completion_tokens_is_tried_after_max_tokens(tmp_path, monkeypatch):
     def fault(body, seen):
         return "400" if "max_tokens" in body else "ok"
 
@@ -112,14 +112,14 @@ def test_a_missing_key_is_named_before_anything_is_asked_or_made(tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-def test_an_endpoint_without_a_key_is_sent_no_key_of_somebody_else(tmp_path, monkeypatch):
+def test_endpoint_without_key_never_gets_openai_api_key(tmp_path, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", CANARY)
     with FaultServer(reply) as server:
         request_all(endpoint(server, key=None), requests(2), check, tmp_path / "j", "test")
     assert server.keys == {"Bearer none"}
 
 
-def test_a_key_that_a_reply_repeats_and_half_a_character_reach_no_file(tmp_path):
+def test_key_and_lone_surrogates_of_a_reply_reach_no_file(tmp_path):
     with FaultServer(lambda body, number: f"{CANARY} is your key \ud800") as server:
         values, _ = request_all(endpoint(server), requests(1), lambda _, text: text, tmp_path / "j", "test")
     assert values == {"q0": "*** is your key \ufffd"}
@@ -133,7 +133,7 @@ def test_estimates_stand_in_for_tokens_that_a_server_does_not_report(tmp_path):
     assert (totals.prompt_tokens, totals.completion_tokens, totals.estimated) == (4, 5, 1.0)
 
 
-def test_a_base_url_has_no_place_for_a_key():
+def test_base_url_with_a_key_is_refused():
     for url in ("https://me:secret@host/v1", "https://host/v1?key=secret"):
         with pytest.raises(ValueError, match="base_url"):
             endpoint(url)

@@ -101,7 +101,7 @@ def sample(server, tmp_path, **changes):
         ([{"content": "4"}], "tool_calls", "4"),
     ],
 )
-def test_a_reply_is_a_sample(tmp_path, deltas, finish, expected):
+def test_streamed_reply_is_a_completion(tmp_path, deltas, finish, expected):
     with Server(deltas, finish) as server:
         assert sample(server, tmp_path) == expected
         assert len(server.received) == 1
@@ -130,7 +130,7 @@ def test_a_reply_is_a_sample(tmp_path, deltas, finish, expected):
         ([{"content": 4}], "stop", "the reply holds a part that is no text"),
     ],
 )
-def test_a_reply_that_is_none_is_a_sentence(tmp_path, deltas, finish, sentence):
+def test_unusable_reply_is_one_sentence(tmp_path, deltas, finish, sentence):
     with Server(deltas, finish) as server:
         with refused(problem=re.compile(sentence)):
             sample(server, tmp_path)
@@ -203,7 +203,7 @@ def test_a_budget_needs_to_know_what_a_reply_may_cost():
         ("ALL_PROXY", "socks9://me:secret@host"),
     ],
 )
-def test_what_keeps_a_client_from_being_built_is_a_sentence(tmp_path, monkeypatch, name, value):
+def test_client_setup_error_is_one_sentence(tmp_path, monkeypatch, name, value):
     for other in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         monkeypatch.delenv(other, raising=False)
         monkeypatch.delenv(other.lower(), raising=False)

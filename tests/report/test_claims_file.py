@@ -35,7 +35,7 @@ def error_of(tmp_path, text):
     return str(error.value).removeprefix(f"{path}, ")
 
 
-def test_mistakes_are_named_in_one_sentence(tmp_path):
+def test_mistakes_in_the_claims_file_are_one_sentence(tmp_path):
     start = "x: {statement: s, source: T, test: difference, direction: less, a: {trainset: metakl, method: "
     assert error_of(tmp_path, f"{start}gdppo}}}}").startswith("x.method: found 'gdppo'; did you mean 'gdpo'? known: ")
     assert error_of(tmp_path, f"{start}gdpo}}, students: larg}}").startswith(
@@ -63,7 +63,7 @@ def test_only_what_the_paper_prints_can_be_printed(tmp_path):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
+def test_claims_read_only_runs_of_tables_and_studies(scale):
     layout = Layout(load_scale(scale))
     selections = [*layout.scale.tables.values(), *(s for s in layout.scale.studies.values() if not s.grid)]
     shown = {run for selection in selections for run in layout.selected_runs(selection)}
@@ -78,7 +78,7 @@ def test_the_papers_claims_ask_for_no_run_but_the_tables(scale):
     assert layout.proficiency in files
 
 
-def test_the_claims_themselves(layout):
+def test_claims_file_of_this_project(layout):
     """Statements and sources are there, each proof is a test, and each id is written once."""
     stated = claims.load(layout.scale)
     tests = (Path(__file__).parents[1] / "trainer" / "test_objective.py").read_text()
@@ -146,6 +146,6 @@ def test_settings_follow_what_is_claimed_and_how_it_is_named(layout):
     assert all(fingerprint(claims.settings(scale.model_copy(update=change))) != key for change in changes)
 
 
-def test_the_page_repeats_the_rule_of_the_file():
+def test_claims_page_repeats_the_rule_of_the_file():
     assert claims.rule()[0].startswith("The paper's claims as tests")
     assert yaml.safe_load(claims.PATH.read_text())

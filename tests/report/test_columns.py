@@ -13,7 +13,7 @@ from gdpo.core.files import write_csv, write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.report import claims, figures, score_display, steps, tables
 from gdpo.report.claims.claim_runs import NotTestable, benchmarks
-from gdpo.report.columns import averaged, left_out, notes
+from gdpo.report.columns import averaged_columns, column_notes, unavailable_notes
 from gdpo.report.figures.common import averages, validated
 from gdpo.report.rendered_table import to_terminal
 from gdpo.report.scores import Scores
@@ -60,7 +60,7 @@ def rows(layout: Layout) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(table(layout))))
 
 
-def test_ours_stand_behind_the_papers_and_their_average(layout):
+def test_extra_columns_come_after_the_papers_and_their_average(layout):
     """Of general's three columns fact is ours: hop, pair, their average, then fact with its dagger."""
     shown = tables.columns(layout, layout.scale.tables["table2"])
     assert [c.key for c in shown][:4] == ["hop", "pair", "general_avg", "fact"]
@@ -69,7 +69,7 @@ def test_ours_stand_behind_the_papers_and_their_average(layout):
     assert len(shown[-1].benchmarks) == 11
 
 
-def test_ours_are_in_no_average(layout):
+def test_extra_columns_are_in_no_average(layout):
     """hop 20%, pair 50%: 35%; of 11 columns one has 20% and ten have 50%: 520 / 11 = 47.27%."""
     row = rows(layout)[0]
     assert (row["fact"], row["general_avg"], row["overall_avg"]) == ("100.00", "35.00", "47.27")
@@ -77,7 +77,7 @@ def test_ours_are_in_no_average(layout):
     assert r"Fact\dag{}" in table(layout, ".tex")
 
 
-def test_what_cannot_be_had_is_empty_and_in_no_average(layout):
+def test_unavailable_column_is_empty_and_in_no_average(layout):
     """Without hop general's average is pair alone, 50%, and the overall one 50%; one note says so for all rows."""
     lose(layout, "hop")
     for run in layout.selected_runs(layout.scale.tables["table2"]):
@@ -90,25 +90,25 @@ def test_what_cannot_be_had_is_empty_and_in_no_average(layout):
     assert f"Empty, and in no average: Hop ({WHY[:-1]})." in text
 
 
-def test_a_domain_of_which_nothing_can_be_had_has_an_empty_average(layout):
+def test_domain_without_items_has_an_empty_average(layout):
     lose(layout, *layout.scale.domain_benchmarks("safety"))
     found = rows(layout)
     assert {row["safety_avg"] for row in found} == {""}
     assert found[0]["overall_avg"] != ""
-    assert averaged(layout, "safety") == []
+    assert averaged_columns(layout, "safety") == []
     with pytest.raises(NotTestable, match="scale micro has no safety benchmark"):
         benchmarks(layout, "safety")
     assert averages(layout)["safety"] == []
 
 
-def test_one_column_left_of_a_domain_still_has_an_average_where_the_paper_has_one(layout):
+def test_average_column_stays_when_one_benchmark_is_left(layout):
     """The paper's general columns are two; its average stays the same column whatever could be had."""
     keys = [c.key for c in tables.columns(layout, layout.scale.tables["table2"])]
     lose(layout, "hop")
     assert [c.key for c in tables.columns(layout, layout.scale.tables["table2"])] == keys
 
 
-def test_claims_and_figures_and_the_rate_are_about_the_same_columns(layout):
+def test_claims_figures_and_sweep_average_the_same_columns(layout):
     assert "fact" not in benchmarks(layout, "overall") and "hop" in benchmarks(layout, "overall")
     lose(layout, "hop")
     assert benchmarks(layout, "general") == averages(layout)["general"] == ["pair"]
@@ -121,7 +121,7 @@ def test_claims_and_figures_and_the_rate_are_about_the_same_columns(layout):
     assert steps._validation_mean(layout, run) == 0.375
 
 
-def test_a_column_of_ours_makes_no_figure_anew():
+def test_extra_column_does_not_change_figure_settings():
     """A figure's settings name the domains of the paper's columns alone."""
     scale = load_scale("micro")
     added = scale.benchmarks["fact"].model_copy(update={"ours": True})
@@ -131,19 +131,19 @@ def test_a_column_of_ours_makes_no_figure_anew():
 
 def test_sampled_columns_are_named(layout):
     sampled = Layout(changed(layout.scale, hop={"samples": 16, "temperature": 0.6}, pair={"samples": 4}))
-    (note,) = notes(sampled, ["hop", "pair", "order"])
+    (note,) = column_notes(sampled, ["hop", "pair", "order"])
     assert note.startswith("Sampled several times an item: Hop 16, Pair 4.")
 
 
-def test_without_such_columns_there_is_nothing_to_say(tmp_path, monkeypatch):
+def test_no_notes_without_extra_or_sampled_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("micro", "tiny"):
         layout = Layout(load_scale(name))
-        assert notes(layout, layout.scale.benchmarks) == left_out(layout, layout.scale.benchmarks) == []
-        assert averaged(layout) == list(layout.scale.benchmarks)
+        assert column_notes(layout, layout.scale.benchmarks) == unavailable_notes(layout, layout.scale.benchmarks) == []
+        assert averaged_columns(layout) == list(layout.scale.benchmarks)
 
 
-def test_a_wide_table_goes_on_in_further_blocks():
+def test_terminal_table_is_split_into_blocks():
     """model, row, aaaa, b and c are 5, 3, 4, 3 and 3 wide, two apart: 16, 21 and 26 characters with one, two, three."""
 
     def terminal(rows: list[dict[str, str]], width: int) -> str:
@@ -157,7 +157,7 @@ def test_a_wide_table_goes_on_in_further_blocks():
     assert terminal([], 80) == ""
 
 
-def test_a_terminals_table_has_no_colours_and_no_markup_and_cuts_no_cell():
+def test_terminal_table_has_no_colours_no_markup_and_whole_cells():
     """Also where rich is asked for colours; a name in brackets is shown as it is."""
     name = "a [bold]name[/bold] " + "x" * 300
     rows = [{"model": name, "row": "", "hop": "50.00", "hop_low": "40", "hop_high": "60.5", "hop_mark": "up"}]
@@ -168,7 +168,7 @@ def test_a_terminals_table_has_no_colours_and_no_markup_and_cuts_no_cell():
     assert head == "model".ljust(len(name)) + "  row  hop"
 
 
-def test_show_marks_ours_and_wraps_at_the_terminals_width(layout, capsys, monkeypatch):
+def test_show_marks_extra_columns_and_fits_the_terminal(layout, capsys, monkeypatch):
     for part in tables.parts(layout.scale.tables["table2"]):
         found = list(csv.DictReader(io.StringIO(tables.texts(Scores(layout), "table2", part)[".csv"])))
         write_csv(layout.root.parent / f"table2{part}.csv", list(found[0]), found)

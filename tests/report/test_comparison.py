@@ -12,7 +12,7 @@ from gdpo.config.tables import Cell, Table
 from gdpo.core.files import write_json, write_jsonl
 from gdpo.core.provenance import provenance_path
 from gdpo.report import tables
-from gdpo.report.comparison import METRICS, reaches, spread, target
+from gdpo.report.comparison import METRICS, equal_reward, first_reach, spread
 from gdpo.report.scores import Scores
 from tests.seeded import two_seeds
 
@@ -55,7 +55,7 @@ def rows_of(layout: Layout) -> dict[str, dict[str, str]]:
     return {titles[row["metric"]]: row for row in rows}
 
 
-def test_what_is_sampled_and_what_it_costs(layout):
+def test_comparison_counts_completions_and_seconds(layout):
     """GRPO samples 100 and 101 completions; the teacher 2 x (5 - 1 gold) once, in 7.5 s; 30 s is 3 times 10 s."""
     rows = rows_of(layout)
     assert (rows["online_completions"]["GRPO_low"], rows["online_completions"]["GRPO_high"]) == ("100", "101")
@@ -70,13 +70,13 @@ def test_what_is_sampled_and_what_it_costs(layout):
     }  # fmt: skip
 
 
-def test_memory_is_the_first_seeds_above_what_was_held_before(layout):
+def test_memory_is_the_first_seeds_increase(layout):
     """Later seeds' peaks are those of the process: 150 - 100 and 120 - 100 count, 250 - 100 does not."""
     memory = rows_of(layout)["memory"]
     assert [memory[key] for key in ("GRPO", "GRPO_high", "GDPO", "ratio")] == ["50", "50", "20", "2.50"]
 
 
-def test_what_was_not_measured_is_empty(layout):
+def test_missing_measurements_are_empty(layout):
     rows = rows_of(layout)
     assert [rows["gradient_noise"][key] for key in ("GRPO", "GRPO_low", "GRPO_high", "GDPO", "ratio")] == [
         "8.00", "6.00", "11.00", "", "",
@@ -112,12 +112,12 @@ def test_the_equal_reward_and_when_it_is_reached(layout):
 
 
 def test_there_is_no_equal_reward_where_a_method_gains_nothing():
-    assert target([[curve(1.0, 1.5)], [curve(1.0, 0.9)]]) is None
-    assert target([[curve(1.0, 1.5)], [[]]]) is None
-    assert target([]) is None
-    assert reaches(curve(1.0, 1.5), None, "step") is None
-    assert reaches(curve(1.0, 0.5, 0.9), 1.1, "step") is None
-    assert reaches(curve(1.0, 0.5), 0.8, "step") == 0
+    assert equal_reward([[curve(1.0, 1.5)], [curve(1.0, 0.9)]]) is None
+    assert equal_reward([[curve(1.0, 1.5)], [[]]]) is None
+    assert equal_reward([]) is None
+    assert first_reach(curve(1.0, 1.5), None, "step") is None
+    assert first_reach(curve(1.0, 0.5, 0.9), 1.1, "step") is None
+    assert first_reach(curve(1.0, 0.5), 0.8, "step") == 0
     assert spread([None, None]) is None
 
 

@@ -55,6 +55,6 @@ def test_steps_are_added_up_and_training_by_method(layout):
     assert list(rows(records(layout))[0]) == COLUMNS
 
 
-def test_nothing_made_costs_nothing():
+def test_cost_of_no_results_is_empty():
     assert rows([]) == []
     assert rows([(Path("tables/table1.csv.provenance.json"), record("table", 2.0))])[0]["runs"] == ""

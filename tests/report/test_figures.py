@@ -149,7 +149,7 @@ def test_rewards_by_number_of_units(layout):
     assert bins == [("1", 1.0, 1, 0.25), ("1", 2.0, 3, 0.75), ("2", 0.0, 1, 0.5), ("2", 1.0, 1, 0.5)]
 
 
-def test_scores_stand_in_order_of_group_size_beside_the_untrained_student(layout):
+def test_group_size_rows_are_ordered_and_have_the_untrained_score(layout):
     """The untrained student has 10 of 20 right. Everything trained has 15, but G = 2 has lost a benchmark's column."""
     runs = layout.selected_runs(layout.scale.studies["group_size"])
     for student in {run.student for run in runs}:
@@ -168,7 +168,7 @@ def test_scores_stand_in_order_of_group_size_beside_the_untrained_student(layout
         group_size.draw(rows)
 
 
-def test_a_row_that_is_no_group_size_is_refused(layout):
+def test_group_size_row_must_be_a_number(layout):
     cell = layout.scale.studies["tradeoff"].rows[0]
     with refused(key="studies.group_size", found="row 'SFT'", expected="a number"):
         group_size.size(cell)
@@ -213,12 +213,12 @@ def test_gain_and_forgetting_by_hand_and_their_front(layout):
         style.save(tradeoff.draw([row | unknown for row in rows]), layout.figure("tradeoff"), "micro")
 
 
-def test_the_front_keeps_what_nothing_dominates():
+def test_pareto_front_has_no_dominated_point():
     points = [(0, 1), (1, 3), (1, 2), (2, 3), (5, 9), (None, 9), (0, 1)]
     assert tradeoff.pareto(points) == [True, True, False, False, True, False, True]
 
 
-def test_compute_has_training_and_the_teacher_beside_it(layout):
+def test_compute_has_training_and_teacher_seconds(layout):
     """Seeds take 20 and 22 seconds, the teacher took 7; GRPO asks no teacher."""
     runs = layout.selected_runs(layout.scale.tables["tableA7"])
     for run in runs:
@@ -235,7 +235,7 @@ def test_compute_has_training_and_the_teacher_beside_it(layout):
     assert layout.responses("metakl") in compute.inputs(layout)
 
 
-def test_a_part_has_its_whole_sets_teacher(layout):
+def test_part_of_a_set_has_the_whole_sets_teacher_seconds(layout):
     cell = layout.scale.studies["train_size"].rows[0]
     assert layout.response_file(cell) == layout.responses("metakl")
     assert layout.response_file(Run("tiny-s", "metakl-half", "gdpo~0.001", 100)) == layout.responses("metakl")
@@ -252,7 +252,7 @@ def test_reward_over_time_averages_seeds_at_the_same_step(layout):
     assert (end["reward"], end["low"], end["high"]) == pytest.approx((1.5, 1.4, 1.6))
 
 
-def test_a_long_run_beside_a_short_one_gets_a_logarithmic_axis(layout):
+def test_seconds_axis_is_logarithmic_for_unlike_runs(layout):
     write_watched(layout)
     rows = reward_time.data(layout)
     with style.context():
@@ -261,7 +261,7 @@ def test_a_long_run_beside_a_short_one_gets_a_logarithmic_axis(layout):
         assert reward_time.draw(slow).axes[0].get_xscale() == "log"
 
 
-def test_one_seed_is_enough(layout):
+def test_figures_can_be_drawn_from_one_seed(layout):
     layout = Layout(layout.scale.model_copy(update={"seeds": [0]}))
     write_watched(layout)
     row = reward_time.data(layout)[1]
@@ -269,7 +269,7 @@ def test_one_seed_is_enough(layout):
 
 
 @pytest.mark.parametrize("name", ["embedding", "lengths", "reward_units", "reward_time"])
-def test_the_same_numbers_give_the_same_bytes(layout, name):
+def test_figure_files_are_deterministic(layout, name):
     write_sets(layout)
     write_watched(layout)
     figure(layout.scale, name)
@@ -286,7 +286,7 @@ def test_the_same_numbers_give_the_same_bytes(layout, name):
     assert len(read_csv(paths[2])) == len(figures._module(name).data(layout))
 
 
-def test_a_figure_names_its_scale_in_a_strip_below_it(layout, monkeypatch):
+def test_figure_names_its_scale_below_the_axes(layout, monkeypatch):
     """The strip is 1.5 letters high, and hides nothing of the figure above it, which stays as large as it was."""
     layout = Layout(load_scale("micro", 8))
     write_sets(layout)
@@ -304,7 +304,7 @@ def test_a_figure_names_its_scale_in_a_strip_below_it(layout, monkeypatch):
     assert rows == pytest.approx((height + 1.5 * look.small_font_size / 72) * look.dpi, abs=1)
 
 
-def test_type_in_print_is_at_least_seven_points(layout):
+def test_font_size_in_print_is_at_least_seven_points(layout):
     """Figures are drawn as wide as they are printed, so their type is the printed one."""
     write_sets(layout)
     with style.context():
@@ -318,7 +318,7 @@ def test_type_in_print_is_at_least_seven_points(layout):
     assert canvas.get_figwidth() == settings.load().style.widths["page"]
 
 
-def test_a_misspelt_figure_is_refused_and_nothing_is_written(layout):
+def test_misspelt_figure_is_refused(layout):
     with refused(found="'embeding'", hint="did you mean 'embedding'"):
         figure(layout.scale, "embeding")
     with refused(hint="did you mean 'tradeoff'"):

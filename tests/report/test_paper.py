@@ -133,7 +133,7 @@ def test_columns_of_ours_and_columns_without_items_are_explained(layout):
     assert "Each item of Pair is answered 16 times" in told
 
 
-def test_another_scales_data_do_not_stay(layout):
+def test_gather_removes_data_of_another_scale(layout):
     gathered(layout)
     write_rows(layout.table("table2"), score_rows(layout, "table2"))
     paper.build(layout)
@@ -183,7 +183,7 @@ def test_the_source_reads_nothing_outside_its_directory(tmp_path):
         paper.compiled(tmp_path / "paper")
 
 
-def test_numbers_count_what_lies_there(layout):
+def test_numbers_count_files_that_exist(layout):
     """Two groups of two completions, one with two rewards; 3 of 4 right. One run of many made. A model of 2*3 + 4."""
     parts = [{"verdict": v, "correctness": 1.0, "format": 0.5, "length": 0.5, "total": 2.0} for v in ("right", "wrong")]
     right, mixed = [parts[0], parts[0]], parts
@@ -216,7 +216,7 @@ def test_numbers_count_what_lies_there(layout):
     assert json.loads(json.dumps(found)) == found
 
 
-def test_a_rate_beyond_the_grid_is_told(tmp_path, monkeypatch):
+def test_report_names_a_rate_beyond_the_grid(tmp_path, monkeypatch):
     """The largest rate of the grid was best, so 3e-3 was tried too, and is the best; 1e-2 was not tried."""
     scale = load_scale("tiny")
     path = tmp_path / "tiny.csv"

@@ -12,7 +12,7 @@ from gdpo.report.published import compare, compare_all, inputs, markdown, publis
 from tests.refusal import refused
 
 
-def test_every_printed_row_is_there_and_kept_as_printed():
+def test_published_rows_are_complete_and_unchanged():
     """4 rows in A1+A2, 3 in A5+A6, 8 in A7+A8, 8 in A9+A10, 2 x 5 in A11+A12: 33 rows, 33 x 17 numbers."""
     rows = published()
     assert len(rows) == 33
@@ -22,21 +22,21 @@ def test_every_printed_row_is_there_and_kept_as_printed():
     assert row.cells["StrongReject"] == Decimal("100.0")
 
 
-def test_a_cell_that_is_no_number_is_named(tmp_path):
+def test_published_cell_that_is_no_number_is_refused(tmp_path):
     path = tmp_path / "p.csv"
     path.write_text("table,model,row,AIME24\nA1,M,Origin,many\n")
     with refused(path="p.csv", key="A1 Origin, AIME24", found="'many'", expected="a number"):
         published(path)
 
 
-def test_names_of_one_thing_are_the_same():
+def test_same_name_maps_aliases():
     assert same_name("StrongReject") == same_name("StrongREJECT")
     assert same_name("TrustLLM-Misuse") == same_name("TrustLLM misuse")
     assert same_name("GPQA") == same_name("GPQA-Diamond")
     assert same_name("STAR-1") == same_name("STAR-1K") != same_name("LIMO")
 
 
-def test_ours_beside_the_published_at_paper_scale():
+def test_compare_at_paper_scale():
     """A7 prints 76.04 on AIME24 for Qwen3-8B's GDPO, A8 prints 62.12 on GPQA; 77.04 of ours is one point more."""
     layout = Layout(load_scale("paper"))
     rows = [
@@ -54,7 +54,7 @@ def test_ours_beside_the_published_at_paper_scale():
     assert compare(layout, "tableA4", rows) == []
 
 
-def test_an_average_over_other_benchmarks_is_not_the_papers():
+def test_average_over_other_benchmarks_is_not_compared():
     scale = load_scale("paper")
     fewer = {name: b for name, b in scale.benchmarks.items() if name != "minerva"}
     row = {"model": "Qwen3-8B", "row": "GDPO", "math_avg": "80.00", "overall_avg": "80.00", "safety_avg": "85.09"}
@@ -62,7 +62,7 @@ def test_an_average_over_other_benchmarks_is_not_the_papers():
     assert [pair.column for pair in found] == ["safety_avg"]
 
 
-def test_tiny_has_nothing_that_the_paper_has(tmp_path, monkeypatch):
+def test_tiny_has_no_published_numbers(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     layout = Layout(load_scale("tiny"))
     path = next(path for path in inputs(layout) if path.stem == "tableA7")

@@ -51,14 +51,14 @@ def cell(layout: Layout, table: str, row: str, column: str) -> dict[str, str]:
     return found
 
 
-def test_a_row_a_cell_of_four_tables(layout):
+def test_reproduced_has_a_row_for_each_cell_of_four_tables(layout):
     """Tables 1 and 2 have 6 rows, A7 and A8 have 8; 6 math columns and an average, 7 others with 2, and the overall."""
     found = rows(layout)
     assert len(found) == 6 * 7 + 6 * 10 + 8 * 7 + 8 * 10
     assert all(list(row) == COLUMNS for row in found)
 
 
-def test_both_numbers_stand_with_how_ours_was_made(layout):
+def test_reproduced_row_has_both_numbers_and_the_command(layout):
     found = cell(layout, "tableA7", "GDPO", "AIME24")
     assert (found["paper"], found["paper_model"], found["ours"], found["n"]) == ("76.04", "Qwen3-8B", "50.00", "20")
     assert float(found["low"]) < 50 < float(found["high"])
@@ -73,7 +73,7 @@ def test_metagdpo_is_the_appendix_gdpo_and_other_rows_of_table_2_are_not_printed
     assert cell(layout, "table1", "MetaGDPO (literal)", "AIME24")["paper"] == ""
 
 
-def test_what_is_empty_says_why(layout):
+def test_empty_cell_has_a_note(layout):
     gated = cell(layout, "tableA8", "GDPO", "GPQA")
     assert (gated["paper"], gated["ours"], gated["note"]) == ("62.12", "", WHY)
     average = cell(layout, "tableA8", "GDPO", "general_avg")
@@ -82,7 +82,7 @@ def test_what_is_empty_says_why(layout):
     assert (unmade["paper"], unmade["ours"], unmade["note"], unmade["seconds"]) == ("94.84", "", "not made yet", "")
 
 
-def test_a_column_that_was_trained_on_says_so(layout):
+def test_dropped_column_has_its_reason_as_note(layout):
     run = Run(layout.scale.students[0], "metakl", "gdpo", 0)
     (layout.samples(run, "test") / "gsm8k.jsonl").unlink()
     write_json(layout.score(run, "test"), {"dropped": {"gsm8k": "2 of its 20 items are in training set metakl"}})
@@ -91,7 +91,7 @@ def test_a_column_that_was_trained_on_says_so(layout):
     assert cell(layout, "tableA7", "GDPO", "math_avg")["note"] == "2 of its 20 items are in training set metakl"
 
 
-def test_a_scale_with_other_benchmarks_has_none_of_the_papers(tmp_path, monkeypatch):
+def test_scale_with_other_benchmarks_has_no_published_columns(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     found = rows(Layout(load_scale("tiny")))
     assert {row["ours"] for row in found} == {""}
@@ -117,12 +117,12 @@ def test_the_step_writes_both_files_and_with_docs_the_page(layout, tmp_path):
     assert Path("docs/reproducing.md").read_text() == page
 
 
-def test_a_page_without_marks_is_named():
+def test_page_without_marks_is_refused():
     with refused(found="no marks", expected="<!-- reproduced:smol --> and <!-- /reproduced -->"):
         filled(MARKED, "smol", [])
 
 
-def test_the_page_of_this_project_shows_what_is_kept():
+def test_reproducing_page_matches_the_reference_results():
     kept = HOME / "results" / "reference" / "smol" / "reproduced.csv"
     page = (HOME / "docs" / "reproducing.md").read_text()
     assert filled(page, "smol", read_csv(kept) if kept.exists() else []) == page

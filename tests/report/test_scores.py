@@ -61,7 +61,7 @@ def test_differences_are_paired(layout):
     assert redrawn.mean() == pytest.approx(10, abs=3)
 
 
-def test_what_is_missing_or_empty_is_none(layout):
+def test_missing_or_empty_scores_are_none(layout):
     scores = Scores(layout)
     write(layout, TRAINED[0], "pair", range(3))
     write(layout, TRAINED[1], "pair", range(3))
@@ -105,12 +105,12 @@ def test_files_are_read_once(layout):
     assert scores.mean(TRAINED, ["fact"]) == before
 
 
-def test_other_items_are_refused(layout):
+def test_runs_scored_on_different_items_are_refused(layout):
     write(layout, TRAINED[1], "fact", range(5), items=19)
     with refused(path="metakl/gdpo/1/fact.jsonl", found="other items"):
         Scores(layout).mean(TRAINED, ["fact"])
 
 
-def test_validation_items_lie_elsewhere(layout):
+def test_validation_split_reads_its_own_files(layout):
     write(layout, TRAINED[0], "fact", range(4), split="validation")
     assert Scores(layout, "validation").mean(TRAINED[:1], ["fact"]) == pytest.approx(20)

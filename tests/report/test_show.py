@@ -36,7 +36,7 @@ def shown(capsys, scale, name="table2") -> tuple[str, str]:
     return lines[0], lines[-1]
 
 
-def test_the_scale_that_was_asked_for(layout, published, capsys):
+def test_show_of_the_requested_scale(layout, published, capsys):
     made_at(published, "micro")
     first, last = shown(capsys, layout.scale)
     assert first.endswith("; scale micro")
@@ -47,7 +47,7 @@ def test_the_scale_that_was_asked_for(layout, published, capsys):
     ("asked", "limit", "told"),
     [("tiny", None, "scale=tiny"), ("micro", 16, "scale=micro limit=16")],
 )
-def test_another_one_is_shown_as_what_it_is(published, capsys, asked, limit, told):
+def test_show_names_the_scale_of_the_provenance(published, capsys, asked, limit, told):
     made_at(published, "micro")
     scale = load_scale(asked, limit)
     first, last = shown(capsys, scale)
@@ -57,24 +57,24 @@ def test_another_one_is_shown_as_what_it_is(published, capsys, asked, limit, tol
     assert last.endswith("models: results/micro/")
 
 
-def test_a_limit_is_part_of_the_name(published, capsys):
+def test_show_names_scale_and_limit(published, capsys):
     made_at(published, "micro-limit8")
     first, _ = shown(capsys, load_scale("micro"))
     assert "; scale micro-limit8, not micro, which " in first
 
 
-def test_without_provenance_that_is_said(layout, published, capsys):
+def test_show_without_provenance_says_so(layout, published, capsys):
     first, _ = shown(capsys, layout.scale)
     assert first.endswith("; scale micro as asked for, since no provenance names one")
 
 
-def test_a_scale_of_ones_own_has_to_be_named(layout, published):
+def test_show_refuses_an_unknown_scale(layout, published):
     made_at(published, "mine")
     with refused(path="table2.csv.provenance.json", key="result", found="scale 'mine'"):
         steps.show(layout.scale, "table2")
 
 
-def test_a_table_that_is_no_scores_has_its_scale_above_it(layout, published, capsys):
+def test_show_of_case_studies_names_the_scale(layout, published, capsys):
     studies = published.with_name("tableA13.csv")
     write_text(studies.with_suffix(".md"), "# Case studies\n")
     made_at(studies, "micro")

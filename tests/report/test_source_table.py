@@ -53,13 +53,13 @@ def test_questions_are_counted_by_source_and_grouped_by_domain(layout):
     assert text[".tex"].count(r"\midrule") == 4
 
 
-def test_sets_of_score_tables_and_studies_are_shown_in_the_configurations_order(layout):
+def test_training_sets_come_in_configuration_order(layout):
     """`safety-only` is named by a comparison alone."""
     assert trainsets(layout) == ["union", "metakl"]
     assert tables.inputs(layout, "sources") == [layout.pool, layout.groups("union"), layout.trainset("metakl")]
 
 
-def test_of_real_sources_there_is_what_was_left_of_the_pool_and_the_papers_count(layout):
+def test_real_sources_show_decontaminated_and_published_counts(layout):
     """Of 3 MMLU and 2 GSM8K questions a benchmark asks one; `metakl` has 1 of 4 from MMLU: 25.0%. The paper took 1,193
     of its 5,661 from MMLU, and none from GSM8K; its other twelve sources are not here."""
     scale = layout.scale

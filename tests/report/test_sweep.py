@@ -26,7 +26,7 @@ def score(layout, of) -> None:
         write_json(layout.score(run, "validation"), {"benchmarks": benchmarks})
 
 
-def test_a_best_at_the_grid_s_end_is_tried_further_and_then_done(layout):
+def test_best_rate_at_the_end_of_the_grid_adds_larger_rates(layout):
     """SFT grows with its rate up to 3e-3; all else is best at the grid's smallest rate."""
     grid, further = layout.scale.sweep.learning_rates, layout.scale.sweep.further
 

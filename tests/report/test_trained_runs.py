@@ -32,7 +32,7 @@ def layout(tmp_path, monkeypatch):
     return layout
 
 
-def test_a_row_a_run_that_has_been_made(layout):
+def test_runs_table_has_a_row_for_each_finished_run(layout):
     first, second = trained_runs.rows(layout)
     assert first == {
         "student": "tiny-s", "trainset": "metakl", "method": "gdpo", "seed": "0", "groups": "8", "skipped_groups": "2",
@@ -43,7 +43,7 @@ def test_a_row_a_run_that_has_been_made(layout):
     assert {second[key] for key in ("groups", "too_long", "memory_peak_mb", "device", "evaluate_seconds")} == {""}
 
 
-def test_runs_are_those_of_tables_and_of_studies_at_their_own_rates(layout):
+def test_runs_are_those_of_tables_and_studies_without_grids(layout):
     """The study over the grid has runs of its own, METHOD~RATE, which no table shows."""
     shown = trained_runs.trained(layout)
     assert len(shown) == len(set(shown)) and RUN in shown
@@ -54,7 +54,7 @@ def test_runs_are_those_of_tables_and_of_studies_at_their_own_rates(layout):
     assert layout.score(RUN, "test") in trained_runs.inputs(layout) and layout.run(RUN) in trained_runs.inputs(layout)
 
 
-def test_the_step_writes_them(layout):
+def test_runs_step_writes_csv_and_provenance(layout):
     steps.runs(layout.scale)
     assert read_csv(layout.runs) == trained_runs.rows(layout)
     assert provenance_path(layout.runs).exists()

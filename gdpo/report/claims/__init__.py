@@ -24,8 +24,8 @@ from gdpo.report.bootstrap import holm
 from gdpo.report.claims import claim_runs, schema
 from gdpo.report.claims.claim_runs import NotTestable
 from gdpo.report.claims.schema import Claim, Claims
-from gdpo.report.claims.verdicts import Finding, Part, Verdict, judge, shown_range
-from gdpo.report.columns import left_out, paper
+from gdpo.report.claims.verdicts import Finding, Part, Verdict, judge, range_text
+from gdpo.report.columns import paper_columns, unavailable_notes
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores
@@ -127,7 +127,7 @@ def _row(result: Result) -> dict[str, str]:
     claim, finding = result.claim, result.finding
     row = dict.fromkeys(COLUMNS, "") | {"id": result.id, "verdict": result.verdict, "note": result.note}
     row |= {"source": claim.source, "statement": claim.statement, "test": claim.test, "reading": claim.reading}
-    row |= {"claimed": shown_range(claim.claimed), "p_holm": _number(result.p_holm)}
+    row |= {"claimed": range_text(claim.claimed), "p_holm": _number(result.p_holm)}
     row["published"] = _number(result.published, 2)
     if finding:
         row |= {key: _number(getattr(finding, key)) for key in ("effect", "low", "high", "p")}
@@ -154,7 +154,7 @@ def markdown(layout: Layout, found: list[Result]) -> str:
         "; ".join(f"{counts[verdict]} {verdict}" for verdict in get_args(Verdict)) + f"; of {len(found)}.",
         "",
         *rule(),
-        *left_out(layout, paper(layout.scale)),
+        *unavailable_notes(layout, paper_columns(layout.scale)),
         "",
     ]
     cells = []

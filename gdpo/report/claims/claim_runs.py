@@ -25,7 +25,7 @@ from gdpo.report.claims.schema import (
     Trend,
     selections,
 )
-from gdpo.report.columns import averaged
+from gdpo.report.columns import averaged_columns
 
 
 class NotTestable(Exception):
@@ -124,7 +124,7 @@ def study_rows(layout: Layout, name: str) -> list[tuple[str, Cell]]:
 
 def benchmarks(layout: Layout, columns: Columns) -> list[str]:
     """The benchmarks that the average is over. Raises NotTestable where the scale has none, or none can be had."""
-    names = averaged(layout, None if columns == "overall" else columns)
+    names = averaged_columns(layout, None if columns == "overall" else columns)
     if not names:
         raise NotTestable(f"scale {layout.scale.name} has no {columns} benchmark")
     return names

@@ -131,7 +131,7 @@ def _of_key(key: str) -> Quantities:
 
 
 def _memory(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
-    return [[comparison.memory_above(_logs(layout, runs))] for runs in pair]
+    return [[comparison.memory_increase(_logs(layout, runs))] for runs in pair]
 
 
 def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
@@ -153,9 +153,9 @@ def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | Non
 def _to_reward(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
     """Training seconds to the reward that table A3 compares the two methods at; infinite where a seed never has it."""
     watched = [[log.get("watch") or [] for log in _logs(layout, runs)] for runs in pair]
-    if (reward := comparison.target(watched)) is None:
+    if (reward := comparison.equal_reward(watched)) is None:
         return [[None] * len(curves) for curves in watched]
-    reached = [[comparison.reaches(curve, reward, "seconds") for curve in curves] for curves in watched]
+    reached = [[comparison.first_reach(curve, reward, "seconds") for curve in curves] for curves in watched]
     return [[inf if seconds is None else seconds for seconds in of] for of in reached]
 
 

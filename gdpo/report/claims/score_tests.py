@@ -29,8 +29,8 @@ from gdpo.report.claims.schema import (
     Trend,
 )
 from gdpo.report.claims.verdicts import Finding, Part
-from gdpo.report.columns import averaged
-from gdpo.report.scores import Redrawn, Scores
+from gdpo.report.columns import averaged_columns
+from gdpo.report.scores import Bootstrapped, Scores
 
 POINTS = "points"
 LEAST_POINTS = 3  # a line through two is no trend
@@ -63,7 +63,7 @@ def best(scores: Scores, claim: Best) -> Finding:
     """
     names = claim_runs.students(scores.layout, claim)
     changes = [_change(scores, claim, names, claim.a, other) for other in claim.others]
-    low, high = extreme([change.draws for change in changes])
+    low, high = minimum_interval([change.draws for change in changes])
     effect = min(change.effect for change in changes)
     # A difference above 0, however clear, says nothing of one below it.
     p_values = [p_value(change.draws) for change in changes if effect > 0 or change.effect <= 0]
@@ -75,7 +75,7 @@ def best(scores: Scores, claim: Best) -> Finding:
     return Finding(effect, low, high, POINTS, changes[0].n, p, tuple(parts), changes[0].note)
 
 
-def extreme(draws: list[np.ndarray]) -> tuple[float, float]:
+def minimum_interval(draws: list[np.ndarray]) -> tuple[float, float]:
     """A 95% interval of the smallest of several differences, from the redraws of each, (draws,)."""
     low = min(float(np.quantile(d, LEVEL / 2)) for d in draws)
     return low, min(float(np.quantile(d, 1 - LEVEL / 2 / len(draws))) for d in draws)
@@ -87,13 +87,13 @@ def retained(scores: Scores, claim: Retained) -> Finding:
     found: list[tuple[str, str, Change]] = []
     for student in claim_runs.students(scores.layout, claim):
         trained = claim_runs.selected(scores.layout, student, claim.a)
-        for name in averaged(scores.layout):
+        for name in averaged_columns(scores.layout):
             change = _of(scores, trained, origin(student), student, [name], "score")
             if change:
                 found.append((scale.model(student).display, scale.benchmark(name).display, change))
     if not found:
         raise NotTestable("none of its runs has a score")
-    low, high = extreme([change.draws for *_, change in found])
+    low, high = minimum_interval([change.draws for *_, change in found])
     adjusted = holm([p_value(change.draws) for *_, change in found])
     worse = [i for i, p in enumerate(adjusted) if p < LEVEL and found[i][2].effect < 0]
     parts = []
@@ -125,10 +125,10 @@ def trend(scores: Scores, claim: Trend) -> Finding:
     """The least-squares slope of the score against log2 x: points a doubling, averaged over the study's students."""
     layout, scale = scores.layout, scores.layout.scale
     names = claim_runs.benchmarks(layout, claim.columns)
-    by_student: dict[str, list[tuple[float, list[Run], Redrawn]]] = {}
+    by_student: dict[str, list[tuple[float, list[Run], Bootstrapped]]] = {}
     for student, cell in claim_runs.study_rows(layout, claim.study):
         runs = layout.cell_runs(student, cell)
-        if (found := scores.scored(runs, names)) is not None:
+        if (found := scores.bootstrapped_mean(runs, names)) is not None:
             by_student.setdefault(student, []).append((_x(layout, claim, cell), runs, found))
     slopes = []
     for student, rows in by_student.items():
@@ -138,7 +138,7 @@ def trend(scores: Scores, claim: Trend) -> Finding:
         weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
         effect = float(weights @ [mean for *_, (mean, _) in rows])
         draws = summed([w * redrawn for w, (*_, (_, redrawn)) in zip(weights, rows, strict=True)])
-        n = scores.items_behind(rows[0][1], names)
+        n = scores.item_count(rows[0][1], names)
         slopes.append(Change(effect, draws, n, (_part(scale, student, effect, draws),)))
     if not slopes:
         raise NotTestable(f"fewer than {LEAST_POINTS} different values of x have scores")
@@ -180,14 +180,14 @@ def _of(scores: Scores, a: list[Run], b: list[Run], student: str, names: list[st
     """One student's a minus b, of scores or of what is retained; None where a column was dropped."""
     if of == "retained":
         start = origin(student)
-        ours, theirs = scores.kept(a, start, names), scores.kept(b, start, names)
+        ours, theirs = scores.bootstrapped_retention(a, start, names), scores.bootstrapped_retention(b, start, names)
     else:
-        ours, theirs = scores.scored(a, names), scores.scored(b, names)
+        ours, theirs = scores.bootstrapped_mean(a, names), scores.bootstrapped_mean(b, names)
     if ours is None or theirs is None:
         return None
     effect, redrawn = ours[0] - theirs[0], ours[1] - theirs[1]
     part = _part(scores.layout.scale, student, effect, redrawn)
-    return Change(effect, redrawn, scores.items_behind(a, names), (part,))
+    return Change(effect, redrawn, scores.item_count(a, names), (part,))
 
 
 def _average(changes: list[Change]) -> Change:

@@ -54,7 +54,7 @@ def _within(low: float, high: float, side: Range) -> bool:
     return (side[0] < low or side[0] == -inf) and (high < side[1] or side[1] == inf)  # an interval may be open
 
 
-def shown_range(claimed: Range) -> str:
+def range_text(claimed: Range) -> str:
     """The claimed range in words for a table: '> 0', '< 0.5', 'within -1 and 1'."""
     low, high = claimed
     if high == inf:

@@ -14,7 +14,7 @@ from types import ModuleType
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, suggest
-from gdpo.report.columns import paper
+from gdpo.report.columns import paper_columns
 from gdpo.report.figures import settings
 
 NAMES = tuple(settings.Figures.model_fields)
@@ -40,7 +40,7 @@ def drawn(scale: Scale, name: str) -> list:
     style, shown = settings.load().drawn(name)
     rows = [scale.tables.get(shown.get("table")), scale.studies.get(shown.get("study"))]
     titles = [{key: entry.display for key, entry in entries.items()} for entries in (scale.models, scale.trainsets)]
-    domains = {key: scale.benchmark(key).domain for key in paper(scale)}
+    domains = {key: scale.benchmark(key).domain for key in paper_columns(scale)}
     return [style, shown, rows, titles, domains, scale.bootstrap_draws, scale.bootstrap_seed]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from gdpo.config.layout import Layout, Run, Split, origin
 from gdpo.config.scale import Scale
 from gdpo.core.records import Question, read_records
-from gdpo.report.columns import averaged, paper
+from gdpo.report.columns import averaged_columns, paper_columns
 
 
 def trained_sets(scale: Scale, table: str) -> list[str]:
@@ -34,18 +34,18 @@ def bins(most: int) -> list[str]:
 def averages(layout: Layout) -> dict[str, list[str]]:
     """The overall average's benchmarks, then those of each domain's."""
     scale = layout.scale
-    domains = dict.fromkeys(scale.benchmark(name).domain for name in paper(scale))
-    return {"overall": averaged(layout)} | {domain: averaged(layout, domain) for domain in domains}
+    domains = dict.fromkeys(scale.benchmark(name).domain for name in paper_columns(scale))
+    return {"overall": averaged_columns(layout)} | {domain: averaged_columns(layout, domain) for domain in domains}
 
 
 def validates(scale: Scale) -> bool:
     """Whether there is a benchmark with validation items."""
-    return any(scale.benchmark(name).validation_items for name in paper(scale))
+    return any(scale.benchmark(name).validation_items for name in paper_columns(scale))
 
 
 def validated(layout: Layout) -> list[str]:
     """The benchmarks that have validation items, and that averages are over."""
-    return [name for name in averaged(layout) if layout.scale.benchmark(name).validation_items]
+    return [name for name in averaged_columns(layout) if layout.scale.benchmark(name).validation_items]
 
 
 def scored(layout: Layout, runs: Iterable[Run], split: Split = "test") -> list[Path]:

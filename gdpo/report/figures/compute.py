@@ -10,7 +10,7 @@ from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
 from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Provenance, TrainLog, read_stored
-from gdpo.report.columns import averaged
+from gdpo.report.columns import averaged_columns
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
@@ -48,7 +48,7 @@ def data(layout: Layout) -> list[dict]:
     from gdpo.report.scores import Scores
 
     scale, scores = layout.scale, Scores(layout)
-    names = averaged(layout)
+    names = averaged_columns(layout)
     rows = []
     for student in _students(scale):
         before = scores.mean(origin(student), names)

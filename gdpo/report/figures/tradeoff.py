@@ -83,7 +83,7 @@ def _gain(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) 
 def _forgetting(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
     from gdpo.report.bootstrap import interval
 
-    found = scores.kept(runs, before, names)
+    found = scores.bootstrapped_retention(runs, before, names)
     if found is None:
         return dict.fromkeys(("forgetting", "forgetting_low", "forgetting_high"))
     kept, draws = found
