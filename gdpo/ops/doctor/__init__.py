@@ -1,1 +1,1 @@
-"""What is missing or off on this machine for a scale, and how to mend it (ours)."""
+"""What this machine lacks for a scale, and how to fix it; `gdpo doctor`."""

@@ -1,6 +1,6 @@
 """The checks of `gdpo doctor`: what a scale needs, what is on this machine, and how to fix the difference.
 
-Each check stands alone. The network and torch, which may hang, have a time limit. Keys are never shown.
+Each check is independent. The network and torch, which may hang, have a time limit. Keys are never shown.
 """
 
 from __future__ import annotations

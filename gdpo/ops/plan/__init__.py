@@ -1,1 +1,1 @@
-"""What a scale takes before anything is spent: jobs, runs, tokens, time, memory, money (ours); `gdpo plan`."""
+"""What a scale takes before anything is spent: jobs, runs, tokens, time, memory, money; `gdpo plan`."""

@@ -1,4 +1,4 @@
-"""What each job has to do, in tokens: trained on, sampled, scored, asked for at an endpoint (docs/paper_scale.md).
+"""What each job has to do, in tokens that are trained on, sampled, scored or paid for (docs/paper_scale.md).
 
 The reference's forward pass of dpo and gdpo is counted as a third of a trained token. In transformers a batch of rows
 is sampled until its longest ends, so that every row is charged `max_new_tokens`.
@@ -147,7 +147,7 @@ class Amounts:
         return Work(f"sample {model.engine}", name, amount, tokens, length, prompt=rows * prompt)
 
     def _unpaid(self, trainset: str, teacher: str, samples: int) -> int:
-        """How many samples a question have not been paid for: an endpoint is never asked twice for one."""
+        """How many samples a question are still to be paid for: an endpoint is never asked for one twice."""
         entry = self.scale.trainset(trainset)
         parts = [self.scale.trainset(part) for part in entry.parts] if entry.select == "union" else [entry]
         same = [part.model_dump_json(exclude={"display"}) + teacher for part in parts]

@@ -110,7 +110,7 @@ def parse(text: str) -> list[Job]:
             continue
         if value != "None":  # of a rule that only names its inputs
             resources = dict(entry.partition("=")[::2] for entry in fields["resources"].split(", "))
-            # Of several nodes, GPUs are asked for as each one's `gres` (workflow/rules/jobs.smk).
+            # A job of several nodes requests the GPUs of each as `gres` (workflow/rules/jobs.smk).
             gpus = resources.get("gpu") or resources.get("gres", "gpu:0").removeprefix("gpu:")
             nodes = resources.get("nodes", 1)
             jobs[value] = Job(value, outputs=tuple(fields["output"].split(", ")), gpus=int(gpus) * int(nodes))

@@ -19,8 +19,7 @@ from gdpo.ops.plan.amounts import Amounts, Work
 from gdpo.ops.plan.jobs import Job, Time, find_jobs, target_paths, total
 from gdpo.ops.plan.rates import Rates
 
-# ours: GPUs at once, where a plan is not told how many: a node's
-GPUS = 8
+GPUS = 8  # ours: GPUs at once where --workers is absent, as many as a node has
 # One job of each waits for one of the step before it.
 CHAIN = (
     "model", "benchmark", "sources", "decontaminate", "annotate", "merge", "answer", "proficiency", "select", "respond",
@@ -190,9 +189,9 @@ class Planner:
         for prediction in predictions:
             for piece in prediction.work:
                 if piece.endpoint and piece.endpoint.budget.money is not None:
-                    asked = prediction.job.line, piece.model
-                    budgets[asked] = piece.endpoint.budget.money
-                    spent[asked] = spent.get(asked, 0.0) + piece.money()
+                    payer = prediction.job.line, piece.model
+                    budgets[payer] = piece.endpoint.budget.money
+                    spent[payer] = spent.get(payer, 0.0) + piece.money()
         return {
             f"{step}: {spent[step, model]:,.2f} in money is over the budget of {budget:,.2f}"
             for (step, model), budget in budgets.items()

@@ -1,1 +1,1 @@
-"""Does a table follow from what is stored: outputs graded anew, scores and table made anew, records checked (ours)."""
+"""Whether a table follows from stored outputs, which are graded and scored again, and from records; `gdpo verify`."""
