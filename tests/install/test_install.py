@@ -223,5 +223,5 @@ def test_full_install_says_what_a_checkout_alone_has(full):
     ]:
         done = full.run("gdpo", *words, "--scale", "tiny")
         assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-        assert done.stderr.startswith(f"gdpo: {lacking}: found ") and "checkout" in done.stderr
+        assert done.stderr.startswith(f"gdpo: {lacking}: ") and "checkout" in done.stderr
     assert re.search("of sha256 [0-9a-f]{64}", done.stderr)
