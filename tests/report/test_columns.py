@@ -14,7 +14,7 @@ from gdpo.core.provenance import provenance_path
 from gdpo.report import claims, figures, score_display, steps, tables
 from gdpo.report.claims.claim_runs import NotTestable, benchmarks
 from gdpo.report.columns import averaged_columns, column_notes, unavailable_notes
-from gdpo.report.figures.common import averages, validated
+from gdpo.report.figures.common import averages, validation_benchmarks
 from gdpo.report.rendered_table import to_terminal
 from gdpo.report.scores import Scores
 from tests.seeded import two_seeds
@@ -112,7 +112,7 @@ def test_claims_figures_and_sweep_average_the_same_columns(layout):
     assert "fact" not in benchmarks(layout, "overall") and "hop" in benchmarks(layout, "overall")
     lose(layout, "hop")
     assert benchmarks(layout, "general") == averages(layout)["general"] == ["pair"]
-    assert {"fact", "hop"} & set(validated(layout)) == set()
+    assert {"fact", "hop"} & set(validation_benchmarks(layout)) == set()
     page = claims.markdown(layout, [])
     assert f"Empty, and in no average: Hop ({WHY[:-1]})." in page
     run = Run("tiny-s", "metakl", "gdpo", 0)

@@ -13,7 +13,7 @@ from gdpo.report import steps
 @pytest.fixture
 def layout(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for module in ("gdpo.config.scale", "gdpo.report.steps"):
+    for module in ("gdpo.config.learning_rates", "gdpo.report.steps"):
         monkeypatch.setattr(f"{module}.sweep_file", lambda scale: tmp_path / f"{scale}.csv")
     return Layout(load_scale("micro"))
 
@@ -28,7 +28,7 @@ def score(layout, of) -> None:
 
 def test_best_rate_at_the_end_of_the_grid_adds_larger_rates(layout):
     """SFT grows with its rate up to 3e-3; all else is best at the grid's smallest rate."""
-    grid, further = layout.scale.sweep.learning_rates, layout.scale.sweep.further
+    grid, further = layout.scale.sweep.learning_rates, layout.scale.sweep.extended_rates
 
     def of(method, rate):
         return -abs(rate - 3e-3) + 0.5 if method == "sft" else 0.5 - rate

@@ -1,7 +1,7 @@
-"""Every claim of the paper as a test over a scale's results, with a verdict: `gdpo claims`.
+"""Each claim of the paper as a test over a scale's results, with a verdict: `gdpo claims`.
 
-The claims are `workflow/config/claims.yaml`, whose header states the rule. A claim reads only runs that a table or
-study of the scale shows; where it shows none, the claim is not testable and says why.
+The claims are in `workflow/config/claims.yaml`, whose header states the rule. A claim reads only runs of the scale's
+tables and studies. Where they have none of its runs, it is not testable, and its note says why.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ COLUMNS = [
 
 @dataclass(frozen=True)
 class Result:
-    """A claim with what was found, the p adjusted over all claims, and what the paper's printed numbers give."""
+    """A claim with its finding, the p-value adjusted over all claims, and the effect in the paper's printed numbers."""
 
     id: str
     claim: Claim
@@ -51,7 +51,7 @@ class Result:
 
 
 def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
-    """The claims by id. Raises UserError naming file and key where they do not fit or name what nothing knows."""
+    """The claims by id. Raises UserError with file and key where they do not fit, or where a name is unknown."""
     try:
         claims = Claims.model_validate(read_yaml(path))
     except ValidationError as error:
@@ -61,18 +61,18 @@ def load(scale: Scale, path: Path = PATH) -> dict[str, Claim]:
 
 
 def inputs(layout: Layout) -> list[Path]:
-    """Every file and directory that the claims read: scores, samples, runs, noise, proficiency, training sets."""
+    """Each file and directory that the claims read: scores, samples, runs, noise, proficiency, training sets."""
     found = [path for claim in load(layout.scale).values() for path in claim_runs.files(layout, claim)]
     return list(dict.fromkeys(found))
 
 
 def settings(scale: Scale) -> list:
-    """What the verdicts and their page depend on beside `inputs`: the claims, the rule's words, draws, names."""
+    """What the verdicts and their page depend on besides `inputs`: claims, the rule's text, draws, names."""
     return [load(scale), rule(), scale.bootstrap_draws, scale.bootstrap_seed, scale.student_sets, scale.names]
 
 
 def results(layout: Layout, claims: dict[str, Claim]) -> list[Result]:
-    """Every claim tested on the scale's results, in order; p adjusted over those that have one (Holm)."""
+    """Each claim tested on the scale's results, in order; p-values are adjusted over all that have one (Holm)."""
     from gdpo.report.claims import published_effects
     from gdpo.report.published import published
     from gdpo.report.scores import Scores
@@ -146,7 +146,7 @@ def _part(part: Part) -> str:
 
 
 def markdown(layout: Layout, found: list[Result]) -> str:
-    """For people: how many of each verdict, the rule, a table, and how each claim was read."""
+    """The page for people: counts of verdicts, the rule, a table, and how each claim became its test."""
     counts = Counter(result.verdict for result in found)
     lines = [
         f"# The paper's claims at scale {layout.scale.name}",
@@ -173,7 +173,7 @@ def markdown(layout: Layout, found: list[Result]) -> str:
 
 
 def rule() -> list[str]:
-    """The header of claims.yaml, as sentences of its own: the rule stands there and nowhere else."""
+    """The header of claims.yaml, the one place that states the rule."""
     header = []
     for line in PATH.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):

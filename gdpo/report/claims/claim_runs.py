@@ -1,4 +1,4 @@
-"""Which runs a claim is about: those of the scale's tables and studies, so that a claim never asks for another one."""
+"""The runs that a claim is about: only those of the scale's tables and studies, so that no claim needs others."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from gdpo.report.columns import averaged_columns
 
 
 class NotTestable(Exception):
-    """The active scale cannot say anything about a claim; the message is why."""
+    """The active scale has no results on a claim; the message says why."""
 
 
 def check_names(path: Path, claims: Claims, scale: Scale) -> None:
-    """Raises UserError where a claim names what neither the scale nor the shared tables and studies know."""
+    """Raises UserError where a claim has a name that neither the scale nor the shared tables and studies have."""
     shared = {key: read_yaml(CONFIG / f"{key}.yaml") for key in ("tables", "studies")}
     entries = [entry for kind in shared.values() for entry in kind.values()]
     rows = [row for entry in entries for row in entry.get("rows", [])]
@@ -44,9 +44,9 @@ def check_names(path: Path, claims: Claims, scale: Scale) -> None:
         "study": {*scale.studies, *shared["studies"]},
     }
     for name, claim in claims.root.items():
-        for kind, found in _names(claim):
-            if found not in known[kind]:
-                raise UserError(path=path, key=f"{name}.{kind}", found=f"'{found}'", hint=suggest(found, known[kind]))
+        for kind, value in _names(claim):
+            if value not in known[kind]:
+                raise UserError(path=path, key=f"{name}.{kind}", found=f"'{value}'", hint=suggest(value, known[kind]))
 
 
 def _names(claim: Claim) -> Iterable[tuple[str, str]]:
@@ -131,7 +131,7 @@ def benchmarks(layout: Layout, columns: Columns) -> list[str]:
 
 
 def runs(layout: Layout, claim: Claim) -> list[Run]:
-    """Every run that a claim reads, each once, untrained students included. Raises NotTestable as above."""
+    """Each run that a claim reads, once, with untrained students. Raises NotTestable where one is in no table."""
     if isinstance(claim, Correlation | Derived):
         return []
     if isinstance(claim, Trend):
@@ -146,7 +146,7 @@ def runs(layout: Layout, claim: Claim) -> list[Run]:
 
 
 def files(layout: Layout, claim: Claim) -> list[Path]:
-    """Every file and directory that a claim reads; none where it is not testable."""
+    """Each file and directory that a claim reads; none where it is not testable."""
     try:
         needed = runs(layout, claim)
     except NotTestable:

@@ -1,4 +1,4 @@
-"""Tests of claims about what was measured: proficiencies, training runs, gradient noise, and mathematics."""
+"""Tests of claims about measurements (proficiency, training runs, gradient noise) and about exact values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gdpo.report.claims.schema import Correlation, Derived, Measure
 from gdpo.report.claims.score_tests import nearest
 from gdpo.report.claims.verdicts import Finding, Part
 
-# (layout, a's runs, b's runs) -> a's values and b's, one a seed
+# (layout, runs of a, runs of b) -> the values of a and of b, one a seed
 Quantities = Callable[..., list[list[float | None]]]
 
 
@@ -83,8 +83,8 @@ def _weighted(patterns: np.ndarray, counts: np.ndarray, pairs: list[tuple[int, i
 def measure(layout: Layout, claim: Measure) -> Finding:
     """The mean over students and seeds of a's quantity over b's; the interval is from the smallest to the largest.
 
-    Where one of a pair of runs alone never has it (infinite), the mean leaves the pair out and the interval reaches
-    to infinity, where it is a's, or to 0, where it is b's.
+    Where only one of a pair of runs never reaches it (infinite), the mean is without the pair. The interval then
+    reaches to infinity, where that run is a's, or to 0, where it is b's.
     """
     parts: list[Part] = []
     never: list[float] = []
@@ -95,8 +95,8 @@ def measure(layout: Layout, claim: Measure) -> Finding:
             paths = [layout.noise(runs[0].student, runs[0].trainset, runs[0].method) for runs in pair]
             parts += noise_ratio(name, *(_read(path, NoiseResult) for path in paths))
             continue
-        ours, theirs = QUANTITIES[claim.quantity](layout, *pair)
-        both = [(run.seed, x, y) for run, x, y in zip(pair[0], ours, theirs, strict=False) if x is not None and y]
+        a_values, b_values = QUANTITIES[claim.quantity](layout, *pair)
+        both = [(run.seed, x, y) for run, x, y in zip(pair[0], a_values, b_values, strict=False) if x is not None and y]
         parts += [Part(f"{name}, seed {seed}", x / y) for seed, x, y in both if inf not in (x, y)]
         never += [x / y for _, x, y in both if (x == inf) != (y == inf)]
     if not parts:
@@ -109,13 +109,13 @@ def measure(layout: Layout, claim: Measure) -> Finding:
     return Finding(effect, low, high, "ratio", len(parts), None, tuple(parts), note)
 
 
-def noise_ratio(name: str, ours: dict[str, Any], theirs: dict[str, Any]) -> list[Part]:
+def noise_ratio(name: str, a: dict[str, Any], b: dict[str, Any]) -> list[Part]:
     """The ratio of two noises with the widest interval that the two intervals allow; none where one is missing."""
-    if ours.get("noise") is None or theirs.get("noise") is None:
+    if a.get("noise") is None or b.get("noise") is None:
         return []
-    low = max(0.0, ours["noise_low"]) / theirs["noise_high"]
-    high = ours["noise_high"] / theirs["noise_low"] if theirs["noise_low"] > 0 else inf
-    return [Part(name, ours["noise"] / theirs["noise"], low, high)]
+    low = max(0.0, a["noise_low"]) / b["noise_high"]
+    high = a["noise_high"] / b["noise_low"] if b["noise_low"] > 0 else inf
+    return [Part(name, a["noise"] / b["noise"], low, high)]
 
 
 def _read(path: Path, kind: type[Stored]) -> dict[str, Any]:
@@ -137,21 +137,21 @@ def _memory(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
 def _with_teacher(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
     """Training seconds, and the teacher's whole sampling charged to each run that learns from its completions."""
     return [
-        [_and_teacher(layout, run, log.get("seconds")) for run, log in zip(r, _logs(layout, r), strict=True)]
+        [_plus_teacher(layout, run, log.get("seconds")) for run, log in zip(r, _logs(layout, r), strict=True)]
         for r in pair
     ]
 
 
-def _and_teacher(layout: Layout, run: Run, seconds: float | None) -> float | None:
+def _plus_teacher(layout: Layout, run: Run, seconds: float | None) -> float | None:
     if seconds is None or layout.is_online(run):
         return seconds
-    asked = layout.response_file(run)
-    taught = _read(provenance_path(asked), Provenance).get("wall_seconds") if asked else None
-    return None if taught is None else seconds + taught
+    responses = layout.response_file(run)
+    sampling = _read(provenance_path(responses), Provenance).get("wall_seconds") if responses else None
+    return None if sampling is None else seconds + sampling
 
 
 def _to_reward(layout: Layout, *pair: list[Run]) -> list[list[float | None]]:
-    """Training seconds to the reward that table A3 compares the two methods at; infinite where a seed never has it."""
+    """Training seconds to the equal reward of table A3; infinite where a seed never reaches it."""
     watched = [[log.get("watch") or [] for log in _logs(layout, runs)] for runs in pair]
     if (reward := comparison.equal_reward(watched)) is None:
         return [[None] * len(curves) for curves in watched]

@@ -1,4 +1,4 @@
-"""Values of the paper's claims about the objective that follow from mathematics: docs/objective.md proves them.
+"""The exact values of the paper's claims about the objective, which docs/objective.md proves.
 
 Everything is for one group at G distinct, evenly spaced rewards, the paper's G = 10 unless said, in the space of the
 completions' log-ratios; `proof` in claims.yaml names the test that holds each against gdpo.trainer.objective itself.
@@ -42,8 +42,8 @@ def gradient(log_ratios: np.ndarray, weight: np.ndarray) -> np.ndarray:
     score = -np.diff(BETA * weight * log_ratios)
     sigmoid = 1 / (1 + np.exp(-score))
     slope = sigmoid * (1 - sigmoid) / len(score)
-    found: np.ndarray = -BETA * weight * (np.append(slope, 0.0) - np.append(0.0, slope))
-    return found
+    gradient: np.ndarray = -BETA * weight * (np.append(slope, 0.0) - np.append(0.0, slope))
+    return gradient
 
 
 def first_step(reading: Reading) -> np.ndarray:

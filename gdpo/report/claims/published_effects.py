@@ -1,6 +1,6 @@
-"""What the paper's own printed numbers say about a claim: a point, since it prints no interval.
+"""The effect of a claim in the paper's printed numbers: a point, since it prints no interval.
 
-Averages are recomputed from the printed cells, as some of the printed ones do not follow (gdpo.report.audit).
+Averages are recomputed from the printed cells, since some printed averages do not follow (gdpo.report.audit).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Tests of claims about scores: paired differences, averaged over students, by the tables' bootstrap."""
+"""Tests of claims about scores: paired differences averaged over students, by the bootstrap of the tables."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from gdpo.report.columns import averaged_columns
 from gdpo.report.scores import Bootstrapped, Scores
 
 POINTS = "points"
-LEAST_POINTS = 3  # a line through two is no trend
+MIN_POINTS = 3  # a line through two points is no trend
 
 
 @dataclass(frozen=True)
 class Change:
-    """A difference in points, its redraws (draws,), and the items behind it; `parts` are its students'."""
+    """A difference in points with its bootstrap draws, (draws,), and its number of items; `parts` are its students'."""
 
     effect: float
     draws: np.ndarray
@@ -88,7 +88,7 @@ def retained(scores: Scores, claim: Retained) -> Finding:
     for student in claim_runs.students(scores.layout, claim):
         trained = claim_runs.selected(scores.layout, student, claim.a)
         for name in averaged_columns(scores.layout):
-            change = _of(scores, trained, origin(student), student, [name], "score")
+            change = _paired_change(scores, trained, origin(student), student, [name], "score")
             if change:
                 found.append((scale.model(student).display, scale.benchmark(name).display, change))
     if not found:
@@ -107,7 +107,7 @@ def retained(scores: Scores, claim: Retained) -> Finding:
 
 
 def interaction(scores: Scores, claim: Interaction) -> Finding:
-    """a minus b among `students`, less the same among the rest of `against`."""
+    """(a minus b) of `students`, minus the same of the other students of `against`."""
     here, there = claim_runs.students(scores.layout, claim), claim_runs.others(scores.layout, claim)
     first = _change(scores, claim, here, claim.a, claim.b)
     second = _change(scores, claim, there, claim.a, claim.b)
@@ -133,7 +133,7 @@ def trend(scores: Scores, claim: Trend) -> Finding:
     slopes = []
     for student, rows in by_student.items():
         x = np.array([log2(value) for value, *_ in rows])
-        if len(set(x)) < LEAST_POINTS:
+        if len(set(x)) < MIN_POINTS:
             continue
         weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
         effect = float(weights @ [mean for *_, (mean, _) in rows])
@@ -141,7 +141,7 @@ def trend(scores: Scores, claim: Trend) -> Finding:
         n = scores.item_count(rows[0][1], names)
         slopes.append(Change(effect, draws, n, (_part(scale, student, effect, draws),)))
     if not slopes:
-        raise NotTestable(f"fewer than {LEAST_POINTS} different values of x have scores")
+        raise NotTestable(f"fewer than {MIN_POINTS} different values of x have scores")
     return _finding(_average(slopes), claim.claimed, "points a doubling")
 
 
@@ -163,8 +163,8 @@ def _change(scores: Scores, claim: ScoreClaim, students: list[str], a: Selection
     layout = scores.layout
     changes, missing = [], []
     for student in students:
-        ours, theirs = (claim_runs.selected(layout, student, selection) for selection in (a, b))
-        change = _of(scores, ours, theirs, student, names, claim.of)
+        first, second = (claim_runs.selected(layout, student, selection) for selection in (a, b))
+        change = _paired_change(scores, first, second, student, names, claim.of)
         changes += [change] if change else []
         missing += [] if change else [layout.scale.model(student).display]
     if not changes:
@@ -176,18 +176,20 @@ def _change(scores: Scores, claim: ScoreClaim, students: list[str], a: Selection
     return Change(average.effect, average.draws, average.n, average.parts, note)
 
 
-def _of(scores: Scores, a: list[Run], b: list[Run], student: str, names: list[str], of: str) -> Change | None:
+def _paired_change(
+    scores: Scores, a: list[Run], b: list[Run], student: str, names: list[str], of: str
+) -> Change | None:
     """One student's a minus b, of scores or of what is retained; None where a column was dropped."""
     if of == "retained":
         start = origin(student)
-        ours, theirs = scores.bootstrapped_retention(a, start, names), scores.bootstrapped_retention(b, start, names)
+        first, second = (scores.bootstrapped_retention(runs, start, names) for runs in (a, b))
     else:
-        ours, theirs = scores.bootstrapped_mean(a, names), scores.bootstrapped_mean(b, names)
-    if ours is None or theirs is None:
+        first, second = (scores.bootstrapped_mean(runs, names) for runs in (a, b))
+    if first is None or second is None:
         return None
-    effect, redrawn = ours[0] - theirs[0], ours[1] - theirs[1]
-    part = _part(scores.layout.scale, student, effect, redrawn)
-    return Change(effect, redrawn, scores.item_count(a, names), (part,))
+    effect, draws = first[0] - second[0], first[1] - second[1]
+    part = _part(scores.layout.scale, student, effect, draws)
+    return Change(effect, draws, scores.item_count(a, names), (part,))
 
 
 def _average(changes: list[Change]) -> Change:
@@ -197,7 +199,7 @@ def _average(changes: list[Change]) -> Change:
 
 
 def summed(draws: Sequence[np.ndarray]) -> np.ndarray:
-    """One after the other, so that the last bit does not depend on how NumPy sums up."""
+    """The sum, one array after the other, so that its last bit does not depend on NumPy's order."""
     return sum(draws[1:], draws[0])
 
 

@@ -1,4 +1,4 @@
-"""From an effect with its interval to a verdict, and what a test finds out."""
+"""The result of a claim's test, and the verdict on its interval."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Part:
 class Finding:
     """An effect with its 95% interval, or without one where a single value was measured.
 
-    p: two-sided, of the claimed range's nearest bound; of `best` and `retained`, of 0. n: how many items,
-    questions or pairs of runs lie behind it.
+    p: two-sided, against the nearest bound of the claimed range; for `best` and `retained`, against 0. n: how many
+    items, questions or pairs of runs it is computed from.
     """
 
     effect: float
@@ -55,7 +55,7 @@ def _within(low: float, high: float, side: Range) -> bool:
 
 
 def range_text(claimed: Range) -> str:
-    """The claimed range in words for a table: '> 0', '< 0.5', 'within -1 and 1'."""
+    """The claimed range as a table shows it: '> 0', '< 0.5', 'within -1 and 1'."""
     low, high = claimed
     if high == inf:
         return f"> {low:g}"

@@ -1,4 +1,4 @@
-"""What several figures select: training sets of a table, averages over benchmarks, files of scored runs."""
+"""Selections that figures share: training sets of a table, averages over benchmarks, files of scored runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gdpo.report.columns import averaged_columns, paper_columns
 
 
 def trained_sets(scale: Scale, table: str) -> list[str]:
-    """The training sets of a table's trained rows, each once; without imported ones, whose questions have no units."""
+    """The training sets of a table's trained rows, without imported ones, whose questions have no units."""
     rows = scale.tables[table].rows if table in scale.tables else []
     names = dict.fromkeys(cell.trainset for cell in rows if cell.method != "origin" and not cell.model)
     return [name for name in names if scale.trainset(name).select != "import"]
@@ -22,29 +22,29 @@ def questions(layout: Layout, trainset: str) -> list[Question]:
     return read_records(layout.trainset(trainset), Question)
 
 
-def binned(units: int, most: int) -> str:
-    """The bin of a number of units: itself, or all from `most` on."""
-    return f"≥{most}" if units >= most else str(units)
+def unit_bin(units: int, limit: int) -> str:
+    """The bin of a number of units: itself, or all from `limit` on."""
+    return f"≥{limit}" if units >= limit else str(units)
 
 
-def bins(most: int) -> list[str]:
-    return [binned(units, most) for units in range(1, most + 1)]
+def unit_bins(limit: int) -> list[str]:
+    return [unit_bin(units, limit) for units in range(1, limit + 1)]
 
 
 def averages(layout: Layout) -> dict[str, list[str]]:
-    """The overall average's benchmarks, then those of each domain's."""
+    """The benchmarks of the overall average, then of each domain's."""
     scale = layout.scale
     domains = dict.fromkeys(scale.benchmark(name).domain for name in paper_columns(scale))
     return {"overall": averaged_columns(layout)} | {domain: averaged_columns(layout, domain) for domain in domains}
 
 
-def validates(scale: Scale) -> bool:
+def has_validation(scale: Scale) -> bool:
     """Whether there is a benchmark with validation items."""
     return any(scale.benchmark(name).validation_items for name in paper_columns(scale))
 
 
-def validated(layout: Layout) -> list[str]:
-    """The benchmarks that have validation items, and that averages are over."""
+def validation_benchmarks(layout: Layout) -> list[str]:
+    """The benchmarks that averages are over and that have validation items."""
     return [name for name in averaged_columns(layout) if layout.scale.benchmark(name).validation_items]
 
 

@@ -11,7 +11,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.records import Group, chat, read_records
 from gdpo.report.figures import style
-from gdpo.report.figures.common import binned, bins, questions, trained_sets
+from gdpo.report.figures.common import questions, trained_sets, unit_bin, unit_bins
 from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ def data(layout: Layout) -> list[dict]:
             if lengths:
                 row = {"what": what, "measure": unit, "n": len(lengths), "mean": float(np.mean(lengths))}
                 rows.append(of_set | row | {k: float(np.quantile(lengths, share)) for k, share in QUANTILES.items()})
-        counts = Counter(binned(len(question.units), shown.most_units) for question in asked if question.units)
-        for key in bins(shown.most_units):
+        counts = Counter(unit_bin(len(question.units), shown.most_units) for question in asked if question.units)
+        for key in unit_bins(shown.most_units):
             share = counts[key] / max(1, counts.total())
             row = {"what": "units", "n": counts.total(), "bin": key, "questions": counts[key], "share": share}
             rows.append(of_set | row)
@@ -93,7 +93,7 @@ def draw(rows: list[dict]) -> Canvas:
             at, [100 * row["share"] for row in counts], 0.8 / len(sets), label=name, edgecolor="black", linewidth=0.4,
             color=style.look(series)["color"], hatch=style.hatch(series),
         )  # fmt: skip
-    units.set_xticks(range(shown.most_units), bins(shown.most_units))
+    units.set_xticks(range(shown.most_units), unit_bins(shown.most_units))
     units.set(xlabel="knowledge units", ylabel="questions, %")
     units.grid(False, axis="x")
     style.legend(canvas, [units], len(sets))

@@ -9,7 +9,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.result_files import TrainLog, read_stored
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, validates
+from gdpo.report.figures.common import has_validation, mean
 from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def available(scale: Scale) -> bool:
     table = scale.tables.get(load().figures.reward_time.table)
     watched = table is not None and table.kind == "comparison"  # of other runs no reward is watched
-    return watched and validates(scale)
+    return watched and has_validation(scale)
 
 
 def inputs(layout: Layout) -> list[Path]:

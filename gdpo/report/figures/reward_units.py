@@ -10,7 +10,7 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.records import Group, read_records
 from gdpo.report.figures import style
-from gdpo.report.figures.common import binned, bins, questions
+from gdpo.report.figures.common import questions, unit_bin, unit_bins
 from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ def data(layout: Layout) -> list[dict]:
     `what: bin` for each bin of reward that has completions: its middle, how many, and their share."""
     shown = load().figures.reward_units
     units = {question.id: len(question.units) for question in questions(layout, shown.trainset)}
-    by_bin: dict[str, list[list[float]]] = {key: [] for key in bins(shown.most_units)}
+    by_bin: dict[str, list[list[float]]] = {key: [] for key in unit_bins(shown.most_units)}
     for group in read_records(layout.groups(shown.trainset), Group):
         if units.get(group.id):
-            by_bin[binned(units[group.id], shown.most_units)].append(group.rewards)
+            by_bin[unit_bin(units[group.id], shown.most_units)].append(group.rewards)
     empty = dict.fromkeys(("what", "units", "questions", "completions", "reward", "share", "low", "high"))
     rows = []
     for key, rewards in by_bin.items():

@@ -14,7 +14,7 @@ from gdpo.config.scale import Scale
 from gdpo.config.tables import Study
 from gdpo.core.result_files import DriftResult, read_stored
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, scored, validated, validates
+from gdpo.report.figures.common import has_validation, mean, scored, validation_benchmarks
 from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def _study(scale: Scale) -> Study:
 
 
 def available(scale: Scale) -> bool:
-    return load().figures.tradeoff.study in scale.studies and _study(scale).grid and validates(scale)
+    return load().figures.tradeoff.study in scale.studies and _study(scale).grid and has_validation(scale)
 
 
 def inputs(layout: Layout) -> list[Path]:
@@ -47,7 +47,7 @@ def data(layout: Layout) -> list[dict]:
 
     scale, scores = layout.scale, Scores(layout, "validation")
     study = _study(scale)
-    names = validated(layout)
+    names = validation_benchmarks(layout)
     rows = []
     for student in scale.student_set(study.students):
         before = origin(student)
