@@ -1,7 +1,7 @@
-"""Everything that the report's text quotes beside the tables: the scale's settings, sizes, runs, machines and time.
+"""The numbers that the report's text quotes: the scale's settings, sizes, runs, machines and time.
 
-Read from the configuration and from files that other steps wrote; nothing is measured here. What a scale has not
-made yet is null or left out, and the text then says so or says nothing.
+They are read from the configuration and from files of other steps; nothing is measured here. What a scale has not made
+yet is null or left out, and the text then says so or says nothing.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from gdpo.report.tables import columns
 
 
 def inputs(layout: Layout) -> list[Path]:
-    """What `numbers` needs made: the training sets that tables and studies use, every score of theirs, and the cost."""
+    """What `numbers` reads: the training sets and the scores of tables and studies, and the cost."""
     groups = [layout.groups(name) for name in _trainsets(layout)]
     scores = [layout.score(run, "test") for run in trained_runs.shown_runs(layout)]
     return [layout.units, *groups, *scores, layout.root / "cost.csv"]
 
 
 def settings(scale: Scale) -> list:
-    """What of the configuration the numbers quote: all of it, the recorded sweep, and the figures' words."""
+    """The settings that the numbers quote: the configuration, the recorded sweep, and the figures' titles."""
     recorded = [[*cell, sorted(means.items())] for cell, means in swept(scale.scale).items()]
     return [scale, scale.names, recorded, figures(scale)]
 
@@ -111,7 +111,7 @@ def _units(layout: Layout) -> int | None:
 
 
 def _benchmark(layout: Layout, name: str, empty: dict[str, str]) -> dict[str, Any]:
-    """A column; `empty` says of those that cannot be had why."""
+    """A benchmark; `empty` says why its items cannot be had."""
     entry = layout.scale.benchmark(name)
     found = _lines(layout.benchmark(name, "test"))
     return {

@@ -10,7 +10,6 @@ import pytest
 
 from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
-from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, write_csv, write_json, write_jsonl, write_text
 from gdpo.core.hashing import fingerprint
 from gdpo.core.project import CONFIG
@@ -353,18 +352,18 @@ def test_a_colour_or_a_row_changes_a_figures_settings_and_a_caption_does_not():
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "found"),
+    ("old", "new", "fields"),
     [
-        ("perplexity:", "perplexty:", "figures.embedding.perplex"),
-        ('muted: "#C8C8C8"', "muted: grey", "style.muted: .*found 'grey'"),
-        ("small_font_size: 7", "small_font_size: 6", "style.small_font_size: .*found 6"),
+        ("perplexity:", "perplexty:", {"key": "figures.embedding.perplex"}),
+        ('muted: "#C8C8C8"', "muted: grey", {"key": "style.muted", "found": "grey"}),
+        ("small_font_size: 7", "small_font_size: 6", {"key": "style.small_font_size", "found": "6"}),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(tmp_path, old, new, found):
+def test_settings_that_do_not_fit_are_refused(tmp_path, old, new, fields):
     text = (CONFIG / "figures.yaml").read_text()
     assert old in text
     write_text(tmp_path / "figures.yaml", text.replace(old, new))
-    with pytest.raises(UserError, match=f"figures.yaml, {found}"):
+    with refused(path=tmp_path / "figures.yaml", **fields):
         settings.load(tmp_path / "figures.yaml")
 
 
