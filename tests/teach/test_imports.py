@@ -165,7 +165,7 @@ def test_empty_files_are_named(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"fields": {"right": "a", "answer": "b"}}, "exactly one of 'rewards', 'right' and 'answer'"),
-        ({"fields": [REWARDED, REWARDED]}, "'fields' has 2 entries, expected one, or one for each of 'paths'"),
+        ({"fields": [REWARDED, REWARDED]}, "fields: found 2 entries, expected one, or one for each of 'paths'"),
         ({"paths": ["x", "y"], "fields": [REWARDED, JUDGED]}, "'rewards' for some files only"),
         ({"fields": CODE, "domain": "general"}, "'fields' with an 'answer' needs a 'grader' in domain general"),
         ({"domain": None}, "select: import needs a 'domain'"),
