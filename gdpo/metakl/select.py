@@ -3,9 +3,9 @@
 The paper leaves r_k's formula, ties and replay open. docs/assumptions.md gives the reasons for the choices here.
 
 Algorithm 1 as printed computes every gap again for each question it takes. Here a gap changes only when a unit reaches
-its quota. Gaps never rise, so one pass over the questions of the largest gap, in the order that breaks ties, takes all
-of them; then come those of the next smaller gap, and so on. The selection and its order are those of the printed
-algorithm.
+its quota. Gaps never rise, so one pass goes over the questions of the largest gap, in the order that breaks ties, and
+takes each whose gap has not fallen meanwhile; then come those of the next smaller gap, and so on. The selection and its
+order are those of the printed algorithm.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.records import Question
 
 BISECTIONS = 40
-MAX_SLOPE = 1e6  # the steepest slope of r_k that is tried
+MAX_SLOPE = 1e6  # from here on the slope of r_k is not doubled again
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Pool:
         names: `names[k]` is unit k's name.
         units: `units[q]` is K_q, the units of question q.
         questions_by_unit: `questions_by_unit[k]`, (C_k,), are the questions that need unit k.
-        pair_questions: With `pair_units`, every pair of a question and a unit that it needs, (sum |K_q|,).
-        pair_units: See `pair_questions`.
+        pair_questions: The question of every pair of a question and a unit that it needs, (sum |K_q|,).
+        pair_units: The unit of each of these pairs, (sum |K_q|,).
     """
 
     indices: list[int]
@@ -100,7 +100,7 @@ class Pool:
 
 
 def quotas(ratios: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """t_k, the smallest number s for which s / C_k < r_k is false in floating point; (U,) integers."""
+    """t_k, the smallest whole number s with s / C_k >= r_k in floating point; (U,) integers."""
     smallest = np.ceil(ratios * counts)  # at most one off, since product and quotient are rounded
     smallest -= (smallest - 1) / counts >= ratios
     smallest += smallest / counts < ratios
@@ -137,16 +137,17 @@ def metakl(
     size: int,
     mastered: float,
 ) -> MetaklSelection:
-    """The MetaKL set: questions of many units, replayed questions, then Algorithm 1 over the rest, harder first.
+    """The MetaKL set: questions of many units, replayed questions, then Algorithm 1 over the rest; of ties the harder.
 
     Args:
         questions: The pool.
         average: Question id -> average proficiency.
         unit_average: Unit -> p_k.
-        selection: `keep_units`, and `replay_per_unit`: about so many mastered questions of each unit are replayed, in
-            at most half of the set.
-        size: How many questions to select. r_k's slope is the smallest, by bisection, that yields them.
-        mastered: The average proficiency from which on the models answer a question already.
+        selection: `keep_units`, and `replay_per_unit`: mastered questions are replayed until each unit has about so
+            many questions, those of many units counted, in at most half of the set.
+        size: How many questions to select. r_k's slope is the smallest, by bisection, that yields them; where the
+            steepest does not, fewer come back.
+        mastered: Questions with at least this average proficiency are mastered: the models answer them already.
     """
     pool = Pool.of([q.units for q in questions], [(average[q.id], stable_hash(q.id)) for q in questions])
     counts = np.array([len(numbers) for numbers in pool.questions_by_unit])
@@ -202,7 +203,7 @@ def sample_by_hash(questions: Sequence[Question], trainset: TrainSet) -> list[Qu
 
 
 def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
-    """Equal parts of every set, taken in turn, each question once."""
+    """Questions of every set in turn, each once: equal parts, until a set runs out."""
     turns = [part[turn] for turn in range(max(map(len, parts))) for part in parts if turn < len(part)]
     return list({question.id: question for question in turns}.values())[:size]
 
@@ -217,10 +218,15 @@ def admits(trainset: TrainSet, question: Question) -> bool:
 
 
 def check_size(name: str, trainset: TrainSet, chosen: Sequence[Question]) -> None:
-    """Raise UserError where the pool holds too few questions for `trainset`, or the whole set none of a part's.
+    """Raises UserError where the pool holds fewer questions than `trainset` asks for; for a part, where it is empty.
 
     Training sets of equal size are a premise of the comparison, except between a set and its own parts.
     """
-    if len(chosen) < (1 if trainset.select == "part" else trainset.size):
+    needed = 1 if trainset.select == "part" else trainset.size
+    if len(chosen) < needed:
         count = f"{len(chosen)} in the pool"
-        raise UserError(key=f"trainsets.{name}.size", found=count, expected=f"{trainset.size} questions")
+        raise UserError(
+            key=f"trainsets.{name}.size",
+            found=count,
+            expected=f"{needed} questions" if needed > 1 else "at least one question",
+        )

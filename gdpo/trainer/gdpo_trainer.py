@@ -4,7 +4,8 @@
     trainer.train()
 
 A row of `train_dataset` is a group: `prompt` (text or messages), `completions`, `rewards` (numbers). The policy scores
-each distinct completion once per step, the reference once before training.
+each distinct completion once per step (where activations are recomputed, its forward pass runs twice). The reference
+scores it once before training, or in each step with `precompute_ref_log_probs=False`.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class GDPOTrainer(Parallel):
         ref_model: the reference; absent, the policy as it starts (a `PeftModel` with its adapter disabled).
         args: the settings; absent, `GDPOConfig("gdpo")`.
         train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group whose
-            rewards are all equal has no pair and is left out (`skipped_groups` counts these).
+            rewards are all equal has no pair and is left out (`skipped_groups` counts these); DataError where all are.
         eval_dataset: the same, for `evaluate`.
         processing_class: the tokenizer; absent, the policy's own.
         reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
@@ -151,7 +152,7 @@ class GDPOTrainer(Parallel):
         return informative
 
     def _place_models(self, ref_model: PreTrainedModel | None) -> None:
-        """Move the reference to the device, and the policy too where Trainer does not."""
+        """Move the reference to the device, and the policy too where Trainer does not; refuse several GPUs at once."""
         self.ref_model = None if ref_model is None else to_device(ref_model, self.args.device).eval()
         if self.is_fsdp_enabled:
             to_device(self.model, self.args.device)  # whole weights score the reference before they are dealt out
@@ -161,6 +162,7 @@ class GDPOTrainer(Parallel):
 
     def _precompute_reference(self) -> None:
         """Score the data by the reference, and free it."""
+        self._reference_freed = self.ref_model is not None or not self._start_stays()
         self.train_dataset = self._with_reference(self.train_dataset)
         self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
         self.ref_model = None
@@ -169,14 +171,18 @@ class GDPOTrainer(Parallel):
         """Make the policy as it starts the reference of every step: below its adapter, or else a copy."""
         if not is_adapted(self.model):
             self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        elif any(p.requires_grad for _, p in reference_parameters(self.model)):
+        elif not self._start_stays():
             raise ArgumentError(
                 key="precompute_ref_log_probs",
                 found="False, and weights below the adapter that are trained too",
                 expected="True, or a ref_model",
             )
 
-    # What Trainer calls
+    def _start_stays(self) -> bool:
+        """Whether the policy as it starts stays there below its adapter, since no weight below it is trained."""
+        return is_adapted(self.model) and not any(p.requires_grad for _, p in reference_parameters(self.model))
+
+    # What Trainer and Parallel call
 
     def train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
         if self.accelerator.num_processes > 1 or self.args.train_sampling_strategy != "random":
@@ -224,7 +230,7 @@ class GDPOTrainer(Parallel):
 
     def _late_groups(self, rows: Rows) -> Dataset:
         """Groups given after construction, ready to evaluate. Raises DataError where their reference is freed."""
-        if self.args.precompute_ref_log_probs and not is_adapted(self.model):
+        if self.args.precompute_ref_log_probs and self._reference_freed:
             raise DataError(
                 "the reference is freed after its pass",
                 key="eval_dataset",

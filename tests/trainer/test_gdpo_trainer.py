@@ -358,6 +358,28 @@ def test_evaluate_with_eval_dataset(student, tmp_path):
         trainer(student, tmp_path / "cached").evaluate(ROWS[2:])
 
 
+def test_evaluate_with_eval_dataset_of_an_adapter(student, tmp_path):
+    """Below an adapter the start stays the reference. One that was given is freed, and so is one below that moves."""
+    from peft import LoraConfig, get_peft_model
+
+    def adapted():
+        return get_peft_model(AutoModelForCausalLM.from_pretrained(student), LoraConfig(r=2, target_modules=["q_proj"]))
+
+    def made(name, model, ref_model=None):
+        return GDPOTrainer(
+            model, ref_model, args=config(tmp_path / name), train_dataset=ROWS, processing_class=tokenizer
+        )
+
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    assert made("stays", adapted()).evaluate(ROWS[2:])["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    moves = adapted()
+    moves.get_input_embeddings().weight.requires_grad_(True)
+    given = made("given", adapted(), AutoModelForCausalLM.from_pretrained(student))
+    for freed in (given, made("moves", moves)):
+        with refused(DataError, key="eval_dataset", problem="the reference is freed after its pass"):
+            freed.evaluate(ROWS[2:])
+
+
 @pytest.mark.parametrize("name", ["remove_unused_columns", "torch_compile"])
 def test_arguments_without_effect_are_refused(name, tmp_path):
     with refused(ArgumentError, key=name, found="True", expected="False by GDPOTrainer"):
