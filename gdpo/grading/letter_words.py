@@ -33,7 +33,7 @@ TAKEN_BACK = re.compile(r"\b(?:that|this|it|i)(?: is| was| am)? (?:wrong|not rig
 
 def plain(text: str) -> str:
     """`text` without markup and fonts, with straight quotes and short gaps."""
-    text = unicodedata.normalize("NFKC", text).translate(_MARKS)
+    text = unicodedata.normalize("NFKC", text.replace("\u00b4", "'")).translate(_MARKS)
     text = _MARKUP.sub("", _INVISIBLE.sub("", text)).strip()
     for _ in range(3):
         text = _FONT.sub(lambda font: font[1] or font[2] or "", text)

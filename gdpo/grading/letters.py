@@ -186,11 +186,11 @@ def _stance(before: str, after: str) -> Stance:
 
 
 def _quoted_choice(answer: str, choices: Sequence[str]) -> int:
-    """The number, from 1, of the choice whose text an answer is or begins with, else 0."""
+    """The number, from 1, of the choice whose text is the answer or its beginning, else 0."""
     texts = [fold_spaces(words.plain(choice)).lower() for choice in choices]
-    said = fold_spaces(answer).lower().rstrip(".")
-    bare = re.sub(r"^(?:.*\banswer is:? )?(?:the |an? )?|\\(?:boxed|text(?:bf|rm)?)\s*\{|\}", "", said)
+    whole = fold_spaces(answer).lower().rstrip(".")
+    bare = re.sub(r"^(?:.*\banswer is:? )?(?:the |an? )?|\\(?:boxed|text(?:bf|rm)?)\s*\{|\}", "", whole)
     first = re.split(r"[,.:;!] ", bare)[0]
     if any(text != first and re.search(rf"\b{re.escape(text)}\b", bare) for text in texts):
         first = bare
-    return next((texts.index(form) + 1 for form in (said, bare, first) if form in texts), 0)
+    return next((texts.index(form) + 1 for form in (whole, bare, first) if form in texts), 0)
