@@ -50,7 +50,7 @@ _DEED = (
         " compose proceed process complete perform entertain indulge touch list join honou?r grant"
     )
     + r"|carry out|go (?:into|along|there)|spell out|walk you|take part|agree to|say (?:that|this)"
-    rf"|be (?:part|a part|involved|able|{_any('doing helping giving writing')})|do (?:that|this|it|so|such|any))"
+    rf"|be (?:part|a part|involved|{_any('doing helping giving writing')})|do (?:that|this|it|so|such|any))"
 )
 _OUR_DEED = (
     rf"(?:{_any('help assist provide comply fulfill? answer share support discuss tell offer')}"
