@@ -15,7 +15,7 @@ READ = 20_000  # ours: of a longer answer its beginning and its end are read
 
 _INVISIBLE = re.compile("[\u2705\u2713\u2714\u2611\u00ad\u200b-\u200f\u2060-\u2064\ufeff\ufe0f]")
 _MARKUP = re.compile(
-    r"[*`$]|\\[()\[\]]|\\displaystyle|</?(?:b|i|u|em|strong|span|p|code|mark)>"
+    r"[*`$~]|\\[()\[\]]|\\displaystyle|</?(?:b|i|u|em|strong|span|p|code|mark)>"
     r"|(?<!\w)_+(?=\w)|(?<=\w)_+(?!\w)"
 )
 _FONT = re.compile(r"\\(?:text|math|bold|bm|emph)[a-z]*\s*\{([^{}]*)\}|\{\\(?:bf|rm|it|tt|sf)\s+([^{}]*)\}")
@@ -86,7 +86,8 @@ def english(text: str) -> str:
 
 # What stands before a letter, up to it, or after it, from it on; all in lower case.
 _SURELY = (
-    r"(?: (?:most likely|likely|probably|definitely|clearly|indeed|simply|just|certainly|surely|obviously|undoubtedly"
+    r"(?: (?:most |quite )?(?:most likely|likely|probably|definitely|clearly|indeed|simply|just|certainly|surely"
+    r"|obviously|undoubtedly"
     r"|therefore|thus|hence|then|now|also|really|only|all|both))*"
 )
 OPTION = (
@@ -94,7 +95,7 @@ OPTION = (
     r"| the)?"
 )
 _NOUN = (
-    r"(?:answer|ans|choice|option|pick|guess|vote|selection|solution|conclusion|response|decision|letter"
+    r"(?:answer|ans|choice|option|pick|guess|vote|selection|solution|conclusion|response|decision|letter|fit|match"
     r"|(?:correct|right|best|remaining|true|only) one)s?"
 )
 _PICK = (
@@ -103,7 +104,8 @@ _PICK = (
 )
 _SO = r"(?:so|hence|thus|therefore|finally|ergo|in conclusion|in short)"
 _LEADS_TO = (
-    r"(?:points? to|match(?:es)?|corresponds? to|leaves|leaving|leads? to|supports?|suggests?|indicates?|left with"
+    r"(?:points? (?:to|towards?)|match(?:es)?|corresponds? to|leaves|leaving|leads? to|supports?|suggests?|indicates?"
+    r"|left with"
     r"|down to|favou?rs)(?: us| me| only| just| with)*"
 )
 
@@ -126,7 +128,7 @@ NOUN_ALONE = re.compile(r"^(?:the |my |our )?(?:final |correct |right |best )?(?
 ANNOUNCED = re.compile(
     rf"\b{_NOUN}(?: (?:to|for|of) [\w ']{{1,40}}?)?(?: [\w']+){{0,4}}? (?:is|are|was|be|being|remains|becomes|to)"
     rf"{_SURELY}:?{OPTION}$"
-    rf"|\b{_NOUN[:-2]} ?[:=]{OPTION}$"
+    rf"|^(?:correct|right) ?(?:is|:){OPTION}$|\b{_NOUN[:-2]} ?[:=]{OPTION}$"
     rf"|(?:^(?:{_SO} |please |now |let us |let me |and |but )*|\b(?:i|we)(?: \w+){{0,4}}? ){_PICK}(?: that)?(?: it is)?"
     rf":?{OPTION}$"
 )
@@ -144,7 +146,8 @@ NEGATED = re.compile(
     r"|rather than|over|unlike|except|doubt\w*|avoid|without)\b"
 )
 HEDGED = re.compile(
-    r"\b(?:could|might|may|can(?! only)|if|whether|either|between|first|initial\w*|earlier|previous\w*|tempt\w*|unless"
+    r"\b(?:could|might|may|can(?! only| conclude| say| see| safely)|if|whether|either|between|first"
+    r"|initial\w*|earlier|previous\w*|tempt\w*|unless"
     r"|suppose|my (?:\w+ )?(?:answer|choice|guess) was"
     r"|(?:people|students?|others|many|some|they|he|she|you|one)(?: \w+)?"
     r" (?:think|thinks|say|says|believe|believes|choose|pick))\b"
@@ -165,5 +168,7 @@ RIGHT_AFTER = re.compile(
     rf"{_SURELY[3:-2]})+(?: (?:(?:the|my|our|single|only|most|one|final) )*(?:correct|right|best|true|better"
     rf"|{_MOST}|{_NOUN}"
     rf"|one(?! of)|what (?:i|we)(?: would)? {_PICK})(?![\w-])| an? (?:\w+ )?{_FIT}\b)"
-    r"|^ it is$|^ (?:remains|is left|wins)$|^ -? ?(?:my )?(?:final|correct|right)(?: answer| choice)?$"
+    r"|^ it is$|^ (?:remains|is left|wins|works|works best|makes (?:the )?most sense|fits best"
+    r"|is more (?:accurate|likely|precise|plausible))$"
+    r"|^ -? ?(?:my )?(?:final|correct|right)(?: answer| choice)?$"
 )

@@ -100,7 +100,7 @@ def _last(said: Sequence[Said], stance: str) -> str:
 
 def _leading(text: str, said: Sequence[Said], letters: str) -> str:
     """The letter that an answer begins with, where its first paragraph does not go through several."""
-    end = r"[.:)\]!](?!\w)|(?<!I),(?! ?[A-Z]\b)|, not|\s*$|\s*\n| +[-(]| (?:because|since|as)\b"
+    end = r"[.:;)\]!](?!\w)|(?<!I),(?! ?[A-Z]\b| no\b)|, not|\s*$|\s*\n| +[-(]| (?:because|since|as)\b"
     upper = re.match(rf"[\(\[]?([{letters}])[\)\]]?(?:{end})", text)
     lower = re.match(r"\(?([a-j])(?:\)|[.:]?$|[.:] )", text)
     found = upper or lower
