@@ -85,18 +85,19 @@ def english(text: str) -> str:
 
 
 # What stands before a letter, up to it, or after it, from it on; all in lower case.
-_SURELY = (
-    r"(?: (?:most |quite )?(?:most likely|likely|probably|definitely|clearly|indeed|simply|just|certainly|surely"
+_SURE = (
+    r" (?:most |quite )?(?:most likely|likely|probably|definitely|clearly|indeed|simply|just|certainly|surely"
     r"|obviously|undoubtedly"
-    r"|therefore|thus|hence|then|now|also|really|only|all|both))*"
+    r"|therefore|thus|hence|then|now|also|really|only|all|both)"
 )
+_SURELY = f"(?:{_SURE})*"
 OPTION = (
     r"(?: (?:the )?(?:(?:answer|final|correct|right|best) )?(?:option|choice|letter|answer|number|alternative)s?:?"
     r"| the)?"
 )
 _NOUN = (
     r"(?:answer|ans|choice|option|pick|guess|vote|selection|solution|conclusion|response|decision|letter|fit|match"
-    r"|(?:correct|right|best|remaining|true|only) one)s?"
+    r"|(?:correct|right|best|remaining|true|only) one)"
 )
 _PICK = (
     r"(?:choose|chose|pick|picked|select|selected|prefer|go with|going with|went with|go for|vote for|settle on|opt for"
@@ -126,9 +127,9 @@ BUT = re.compile(rf"\bnot\b.*\bbut(?: rather)?{OPTION}$")
 OR = re.compile(rf"^(?:or|and)(?: maybe| perhaps| possibly| even)?{OPTION}$")
 NOUN_ALONE = re.compile(r"^(?:the |my |our )?(?:final |correct |right |best )?(?:answer|ans|choice|pick|option)$")
 ANNOUNCED = re.compile(
-    rf"\b{_NOUN}(?: (?:to|for|of) [\w ']{{1,40}}?)?(?: [\w']+){{0,4}}? (?:is|are|was|be|being|remains|becomes|to)"
+    rf"\b{_NOUN}s?(?: (?:to|for|of) [\w ']{{1,40}}?)?(?: [\w']+){{0,4}}? (?:is|are|was|be|being|remains|becomes|to)"
     rf"{_SURELY}:?{OPTION}$"
-    rf"|^(?:correct|right) ?(?:is|:){OPTION}$|\b{_NOUN[:-2]} ?[:=]{OPTION}$"
+    rf"|^(?:correct|right) ?(?:is|:){OPTION}$|\b{_NOUN} ?[:=]{OPTION}$"
     rf"|(?:^(?:{_SO} |please |now |let us |let me |and |but )*|\b(?:i|we)(?: \w+){{0,4}}? ){_PICK}(?: that)?(?: it is)?"
     rf":?{OPTION}$"
 )
@@ -154,8 +155,8 @@ HEDGED = re.compile(
 )
 _BE = r"(?: (?:is|are|was|were|be|been|seems?|looks?|appears?|must|should|would|will|can|could|has|have|to|a|the))"
 WRONG_AFTER = re.compile(
-    rf"^:?(?:{_BE}|{_SURELY[3:-2]}| do| does| did)* not\b(?! only)"
-    rf"|^:? ?-?(?:{_BE}|{_SURELY[3:-2]})* ?(?:wrong|incorrect|false|excluded|eliminated|ruled out|rejected|impossible"
+    rf"^:?(?:{_BE}|{_SURE}| do| does| did)* not\b(?! only)"
+    rf"|^:? ?-?(?:{_BE}|{_SURE})* ?(?:wrong|incorrect|false|excluded|eliminated|ruled out|rejected|impossible"
     r"|absurd|out|invalid|worst|least|unlikely|fails?|contradicts?|no$)\b"
     r"|^ it is not\b"
 )
@@ -165,8 +166,8 @@ ONLY = re.compile(rf"\bonly{OPTION}$")
 FITS = re.compile(r"^ (?:fits|matches|works|satisfies|makes|explains|agrees|is possible|can be)\b")
 RIGHT_AFTER = re.compile(
     r"^:?(?: (?:is|are|was|be|must|should|would|will|has to|have to|seems|appears|looks|to)|"
-    rf"{_SURELY[3:-2]})+(?: (?:(?:the|my|our|single|only|most|one|final) )*(?:correct|right|best|true|better"
-    rf"|{_MOST}|{_NOUN}"
+    rf"{_SURE})+(?: (?:(?:the|my|our|single|only|most|one|final) )*(?:correct|right|best|true|better"
+    rf"|{_MOST}|{_NOUN}s?"
     rf"|one(?! of)|what (?:i|we)(?: would)? {_PICK})(?![\w-])| an? (?:\w+ )?{_FIT}\b)"
     r"|^ it is$|^ (?:remains|is left|wins|works|works best|makes (?:the )?most sense|fits best"
     r"|is more (?:accurate|likely|precise|plausible))$"
