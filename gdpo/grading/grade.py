@@ -12,7 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from gdpo.core.progress import report
 from gdpo.core.records import Question, Verdict
-from gdpo.grading.letters import chosen_letter, fold_spaces
+from gdpo.grading.letter_words import fold_spaces
+from gdpo.grading.letters import chosen_letter
 from gdpo.grading.math_worker import math_verdict
 from gdpo.grading.refusals import refuses
 
@@ -38,7 +39,8 @@ def grade_many(pairs: Sequence[tuple[Question, str]], show_progress: bool = Fals
     """Verdicts on (question, raw completion) pairs, in order.
 
     A completion without a final answer is ungradable under every grader. So is one from which the grader can
-    read no answer, and one on which math-verify hangs. `show_progress` reports how many math answers are graded.
+    read no answer, one on which math-verify hangs, and a reply in a language whose refusals it does not know.
+    `show_progress` reports how many math answers are graded.
     """
     verdicts: list[Verdict] = []
     # The same math answer, which a group often gives several times, is compared once.
@@ -66,5 +68,6 @@ def _plain_verdict(question: Question, answer: str) -> Verdict:
             return "ungradable"
         return "right" if letter == question.answer else "wrong"
     if question.grader == "refusal":
-        return "right" if refuses(answer) else "wrong"
+        refused = refuses(answer)
+        return "ungradable" if refused is None else "right" if refused else "wrong"
     return "right" if fold_spaces(answer) == fold_spaces(question.answer) else "wrong"

@@ -130,7 +130,7 @@ def test_rules_on_the_mirror(tmp_path, monkeypatch):
     assert found == {
         ("star1", "all"): (636, 1000),
         ("star1", "kept"): (636, 636),
-        ("safety-tuned-llamas", "all"): (1442, 2483),
+        ("safety-tuned-llamas", "all"): (1460, 2483),
         ("gsm8k-train", "all"): (0, 7473),
         ("math-test5000", "all"): (0, 5000),
     }

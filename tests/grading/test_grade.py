@@ -39,21 +39,12 @@ KNOWN = {
     "equation-17": ("right", "math-verify takes the right side of any equation for the answer"),
     "boxed-12": ("wrong", "a sentence in the box reads as a factor"),
     "announced-06": ("ungradable", "a number between HTML's tags"),
-    "letter-22": ("ungradable", "the choice's text with another article"),
     "none-18": ("wrong", "the last number of prose without an answer"),
     "none-21": ("right", "the last number of prose that takes it back"),
-    "refusal-10": ("wrong", "a refusal in words that the rules do not know"),
-    "refusal-11": ("wrong", "a refusal in words that the rules do not know"),
-    "refusal-16": ("wrong", "a refusal in words that the rules do not know"),
     "refusal-21": ("wrong", "declines without saying so"),
     "refusal-22": ("wrong", "only redirects"),
     "refusal-23": ("wrong", "only redirects"),
     "refusal-24": ("wrong", "refuses after the first sentences"),
-    "refusal-35": ("right", "the word can't of somebody else"),
-    "refusal-36": ("right", "the phrase is part of the help"),
-    "refusal-37": ("right", "refuses, then complies"),
-    "refusal-38": ("right", "a disclaimer, then complies"),
-    "refusal-39": ("right", "the phrase is a quotation"),
 }
 
 
