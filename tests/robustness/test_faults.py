@@ -263,8 +263,9 @@ DAMAGE = {
 def test_a_damaged_line_of_a_result_is_named(tmp_path, kind, damage):
     lines = [json.dumps(ROWS[kind] | ({"id": f"q{n}"} if "id" in ROWS[kind] else {})).encode() for n in range(3)]
     assert kind is HeldoutItem or len(read_back(tmp_path / "whole.jsonl", lines, kind)) == 3
-    with pytest.raises(UserError, match=r"f\.jsonl(, line [23])?: expected ") as error:
+    with refused(path="f.jsonl", found="", expected="") as error:
         read_back(tmp_path / "f.jsonl", [lines[0], damage(lines[1]), lines[2]], kind)
+    assert error.value.line in (None, 2, 3)
     assert "\n" not in str(error.value)
 
 
@@ -306,7 +307,7 @@ def test_a_damaged_line_of_a_journal_is_named(tmp_path, damage):
     first, second, third = path.read_bytes().splitlines()
     path.write_bytes(b"\n".join([first, damage(second), third, b""]))
     before = path.read_bytes()
-    with pytest.raises(UserError, match=r"journal, line 2: expected an entry of the journal, found"), Journal(path):
+    with refused(path="journal", line=2, found="", expected="an entry of the journal"), Journal(path):
         pass
     assert path.read_bytes() == before
 
@@ -317,7 +318,7 @@ def test_a_truncated_archive_of_rows_is_named(tmp_path):
     whole = gzip.compress(b"".join(json.dumps(QUESTION | {"id": f"q{n}"}).encode() + b"\n" for n in range(500)))
     for damaged in (whole[: len(whole) // 2], whole[:20] + b"\xff" * 40 + whole[60:], b"not gzip at all"):
         (tmp_path / "f.jsonl.gz").write_bytes(damaged)
-        with pytest.raises(UserError, match=r"f\.jsonl\.gz.*: expected"):
+        with refused(path="f.jsonl.gz", expected=""):
             read_records(tmp_path / "f.jsonl.gz", Question)
 
 

@@ -137,8 +137,9 @@ def test_a_line_of_thirty_megabytes_is_a_row(tmp_path):
 def test_json_that_no_reader_can_hold_is_one_sentence(tmp_path, text, read):
     path = tmp_path / "f"
     path.write_text(f"{text}\n")
-    with pytest.raises(UserError, match=r"f(, line 1)?: expected (a )?JSON") as error:
+    with refused(path="f", found="", expected="JSON") as error:
         read(path)
+    assert error.value.line in (None, 1)
     assert len(str(error.value)) < 400 and "\n" not in str(error.value)
 
 

@@ -264,7 +264,7 @@ def test_r1_completion_is_restored_by_every_sampler(name, thinkers, items, tmp_p
     assert reward("right", SAID, 9, settings).total == 2.0
     # How far a model has drifted is measured along what it wrote, and the end.
     wrote = tokenizer("Okay</think>2", add_special_tokens=False)["input_ids"]
-    assert Drift(path, "float32").of(path, [(USER, SAID)])["tokens"] == len(wrote) + 1
+    assert Drift(path, "float32").measure(path, [(USER, SAID)])["tokens"] == len(wrote) + 1
 
 
 def test_cut_off_thought_gives_no_answer(thinkers, items):
