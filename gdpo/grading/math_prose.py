@@ -47,8 +47,9 @@ _UNKNOWN = re.compile(
 RETRACTED = re.compile(r"\b(?:wait|mistake|correction|oops|wrong|incorrect)\b", re.IGNORECASE)
 
 # Formulas in prose, piece by piece: a letter alone is a variable, a word is none.
+_GROUP = r"\{(?:[^{}]|\{[^{}]*\})*\}"
 _PIECE = re.compile(
-    r"\s*(?:\\[a-zA-Z]+(?:\s*\{[^{}]*\})*|\\[%{}]|\{[^{}]*\}|\d+(?:[.,]\d+)*|\.\d+|[-+*/=^()\[\]|<>_!%]"
+    rf"\s*(?:\\[a-zA-Z]+(?:\s*{_GROUP})*|\\[%${{}}]|{_GROUP}|\d+(?:[.,]\d+)*|\.\d+|[-+*/=^()\[\]|<>_!%]"
     r"|[€£¥₹$](?=\s*[\d.])|(?:sqrt|pi|sin|cos|tan|log|ln|exp)(?![a-zA-Z])|[a-zA-Z](?![a-zA-Z'])"
     r"|,?\s+(?P<joint>and|or)\s+(?=[-\d(\\$]|[a-zA-Z]\b(?!'))|,\s*(?=[-\d\\(]|pi\b|sqrt\b|[a-zA-Z]\s*=))"
 )
@@ -118,7 +119,7 @@ def _announced_formula(passage: str) -> tuple[str, str] | None:
     while piece := _PIECE.match(passage, end):
         end, joint = piece.end(), joint or bool(piece["joint"])
     formula, rest = passage[:end], passage[end:]
-    if re.match(r"[^.\n]*=\s*[\\$-]*\d", rest):  # a sum of amounts: its result stands last
+    if re.match(r"[^.\n]*=\s*[\\$-]*\d|\s*[\\{}&']", rest):  # a sum of amounts, whose result stands last; LaTeX
         return None
     if re.match(r"\s*[A-Za-z]", rest):  # prose goes on: a list without "and" ends before it, and so does an article
         formula = formula if joint else re.split(r",(?!\d{3})", formula)[0]

@@ -12,7 +12,7 @@ from dataclasses import replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from gdpo.grading.math_latex import to_latex, plain_formula
+from gdpo.grading.math_latex import plain_formula, to_latex
 from gdpo.grading.math_text import extract_answer, same_text
 from gdpo.grading.math_units import MEANINGFUL, contradict, leading_unit, value_and_unit
 from gdpo.grading.math_words import number_in_words
