@@ -25,7 +25,7 @@ _NOUN = rf"(?:\banswers?|\b(?P<comma>{_COMMA_NOUNS})|đáp án|答案|答え|答
 _VERB = r"(?:is|are|equals|ist|lautet|sind|es|son|est|sont|è|é|são|это|är|er)(?![\w'])"
 _ASIDE = r"[^.:!?\n\d$\\]{0,40}?"
 _ANNOUNCED = re.compile(
-    rf"{_NOUN}(?:{_ASIDE}\s+{_VERB}|\s*[:=]|\s*(?:是|为|為|は|는|은|है))\s*:?\s*|^(?:####|A:)[^\S\n]*",
+    rf"{_NOUN}(?:{_ASIDE}\s+{_VERB}|\s*[:=]|\s*(?:是|为|為|は|는|은|है))\s*:?\s*|^(?:####|A:(?=[^\n]*\Z))[^\S\n]*",
     re.IGNORECASE | re.MULTILINE,
 )
 # Words that announce an answer only where nothing follows it.
@@ -39,6 +39,9 @@ _DENIED_CLAUSE = re.compile(r"(?:\b(?:not|never|nicht|false|wrong|doubt)|n't)\b[
 _DENIED_BEHIND = re.compile(r"\s*(?:では|じゃ|이|가|\s)*(?:な|あり|아니|नहीं|ist (?:es|sie) nicht)")
 _NOT_BUT = re.compile(r"\b(?:not|nicht|no|non|pas|não|не) \S+?,? (?:but|sondern|sino|ma|mais|mas) ", re.IGNORECASE)
 _OTHERWISE = re.compile(r"\s*,?\s*or\b[^.\n]*\d", re.IGNORECASE)
+_CONTINUED = re.compile(
+    r"\s*(?:times|plus|minus|over|divided|multiplied|squared|cubed|to the|mod|modulo|(?:more|less|fewer) than)\b"
+)
 _UNKNOWN = re.compile(
     r"\b(?:(?:do not|don't|can ?not|can't|could not|couldn't) (?:know|determine|be determined)"
     r"|(?:is|are|was|were)(?:n't| not) (?:the )?(?:right |correct )?(?:answer|solution|result|right|correct))\b",
@@ -79,7 +82,8 @@ def read_prose(text: str) -> str | None:
         return _with_dollars(text, end)
     formula, rest = found
     taken_back = RETRACTED.search(rest[:200]) and re.search(r"\d", rest)
-    return None if taken_back or _DENIED_BEHIND.match(rest) or _OTHERWISE.match(rest) else _boxed(formula, rest)
+    other = _DENIED_BEHIND.match(rest) or _OTHERWISE.match(rest) or _CONTINUED.match(rest)
+    return None if taken_back or other else _boxed(formula, rest)
 
 
 def _stated(text: str) -> str | None:
@@ -104,7 +108,7 @@ def _announced_formula(passage: str) -> tuple[str, str] | None:
     letter = _LETTER.match(passage)
     passage = passage[letter.end() :] if letter else re.sub(r"^(?:an?|either|both) (?=[\d$\\-])", "", passage)
     words = number_in_words(passage)
-    if words and not MEANINGFUL.match(words[1].strip()):
+    if words and re.match(r"[\s.,;:!?)*$]|$", words[1]) and not MEANINGFUL.match(words[1].strip()):
         return words
     dollars = _IN_DOLLARS.match(passage)
     if dollars and not re.search(r"(?<![\\a-zA-Z{])[a-z]{2,} ", dollars[0]):

@@ -102,7 +102,7 @@ for _name, _spellings in _NAMES.items():
 # Words that change what a value means; beside one of them a value is not read alone.
 MEANINGFUL = re.compile(
     r"\b(?:or|and|not|no|never|mod|modulo|base|if|when|where|for|such|than|more|less|fewer|greater|least|most|above|below"
-    r"|over|under|between|except|undefined|times|plus|minus|per\s*cent|percent|of|is|are|to|at|by)\b",
+    r"|over|under|between|except|undefined|times|plus|minus|per\s*cent|percent|of|is|are|to|at|by|that|which|who)\b",
     re.IGNORECASE,
 )
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _DOTS = re.compile(r"\\(?:[lc]|dotsc?)?dots(?![a-zA-Z])|\\dots[cbmio]|\.{3}")
 _OPTION = r"(?:[Oo]ption |[Cc]hoice )?(?:\(?[A-H]\s*[).:]|\([a-h]\))"  # (B), B. or Option B:
-_LETTER = re.compile(rf"(?:\\(?:text|math)(?:bf|rm|it)?\s*\{{\s*{_OPTION}\s*\}}|{_OPTION})[.:]?(?:[\s~]|\\[,;: ])*")
+_GAP = r"(?:[\s~]|\\[,;: ]|\\q?quad)"
+_LETTER = re.compile(rf"\\(?:text|math)(?:bf|rm|it)?\s*\{{\s*{_OPTION}\s*\}}[.:]?{_GAP}*|{_OPTION}[.:]?{_GAP}+")
 _SAID = re.compile(r"\\text\s*\{[^{}]*\b(?:is|are|equals)\s*:?\s*\}\s*")
 _TEXT = re.compile(r"\\(?:text(?:bf|rm|it|normal)?|mathrm|mbox)\s*\{([^{}]*)\}|([A-Za-z][A-Za-z -]+)")
 _CLOCK = re.compile(r"\d{1,2}(?::\d\d){1,2}")
@@ -43,7 +44,10 @@ def compare(reference: str, answer: str) -> Verdict:
 
 
 def _boxed_equal(reference: str, answer: str) -> bool | None:
-    expected, found = _in_digits(plain_formula(reference)), _in_digits(plain_formula(_without_letter(answer)))
+    expected, found = (
+        _in_digits(plain_formula(reference), alone=True),
+        _in_digits(plain_formula(_without_letter(answer))),
+    )
     if _DOTS.search(expected) or _DOTS.search(found):
         return _same_sequence(expected, found)
     (expected, expected_unit), (found, found_unit) = value_and_unit(expected), value_and_unit(found)
@@ -61,7 +65,7 @@ def _boxed_equal(reference: str, answer: str) -> bool | None:
 
 def _prose_equal(reference: str, text: str) -> bool | None:
     """Against what math-verify finds in prose; a unit is read behind the last number."""
-    expected, unit = value_and_unit(_in_digits(plain_formula(reference)))
+    expected, unit = value_and_unit(_in_digits(plain_formula(reference), alone=True))
     number = _LAST_NUMBER.search(text)
     rest = re.sub(r"^(?:\s|~|\\[,;: ])*\\(?:text|mathrm|mbox)\s*\{", "", text[number.end() :]) if number else ""
     if unit and number and contradict(unit, leading_unit(rest)):
@@ -77,11 +81,11 @@ def _without_letter(answer: str) -> str:
     return rest[letter.end() :] if letter and re.match(r"[-\d\\$.(x]", rest[letter.end() :]) else rest
 
 
-def _in_digits(latex: str) -> str:
-    """`latex` with a number in words, which is all or all but what it counts, in digits."""
+def _in_digits(latex: str, alone: bool = False) -> str:
+    """`latex` with a number in words in digits: one that stands alone, or, of an answer, with what it counts."""
     text = _TEXT.fullmatch(latex)
     words = number_in_words((text[1] or text[2]).strip()) if text else None
-    if words is None or MEANINGFUL.search(words[1]) or re.search(r"\d", words[1]):
+    if words is None or MEANINGFUL.search(words[1]) or re.search(r"\d" if not alone else r"\S", words[1]):
         return latex
     return words[0] + (rf"\text{{{words[1]}}}" if words[1].strip() else "")
 
