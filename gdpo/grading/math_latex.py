@@ -96,6 +96,7 @@ def plain_formula(latex: str) -> str:
     text = re.sub(r"\\text\s*\{\s*(?:percent|per cent|%|\\%)\s*\}", r"\\%", text)
     text = re.sub(r"(?<=\d)(?:\\[!,]|\s)*:(?:\\[!,]|\s)*(?=\d)", ":", text)
     text = re.sub(r"(?<=\d)\.0+(?=\s*\\?%)", "", text)  # percents are compared as whole numbers
+    text = re.sub(r"(?<=\d)\s*(?:\^\s*)?\{?\s*(?:\\(?:text|mathrm)\s*\{)?\s*(?:st|nd|rd|th)\s*\}{0,2}$", "", text)
     text = _calls(text)
     text = re.sub(r"(?<![\\a-zA-Z])pi(?![a-zA-Z])", r"\\pi ", text)
     text = re.sub(rf"(?<![\\a-zA-Z{{])({_FUNCTIONS})(?=\s*[\d(])", r"\\\1 ", text)

@@ -56,6 +56,8 @@ _PIECE = re.compile(
     r"|[€£¥₹$](?=\s*[\d.])|(?:sqrt|pi|sin|cos|tan|log|ln|exp)(?![a-zA-Z])|[a-zA-Z](?![a-zA-Z'])"
     r"|,?\s+(?P<joint>and|or)\s+(?=[-\d(\\$]|[a-zA-Z]\b(?!'))|,\s*(?=[-\d\\(]|pi\b|sqrt\b|[a-zA-Z]\s*=))"
 )
+_PROSE_WORD = re.compile(r"(?<![\\a-zA-Z{])(?:[a-z]{3,}|is|in|of|to|at|on|by) ")  # between $5 and $7
+_LETTERS = re.compile(r"(?<=\d)[a-z]{2,4}(?![a-zA-Z'])")  # variables side by side: 2xy
 _LETTER = re.compile(r"\s*(?:(?:option|choice) )?\(?(?:[A-H][).:]|[a-h]\))\s+(?=[-\d$\\(.])")
 _QUOTES = re.compile(r"^([`'\"“*_]{1,3})(?=\S)([^`'\"“”*_\n]+)[`'\"”*_]{1,3}")
 _NEAR = 80  # characters before or behind in which a word is about this
@@ -83,7 +85,7 @@ def read_prose(text: str) -> str | None:
     formula, rest = found
     taken_back = RETRACTED.search(rest[:200]) and re.search(r"\d", rest)
     other = _DENIED_BEHIND.match(rest) or _OTHERWISE.match(rest) or _CONTINUED.match(rest)
-    return None if taken_back or other else _boxed(formula, rest)
+    return None if not formula or taken_back or other else _boxed(formula, rest)
 
 
 def _stated(text: str) -> str | None:
@@ -103,7 +105,9 @@ def _last(pattern: re.Pattern[str], text: str) -> re.Match[str] | None:
 
 
 def _announced_formula(passage: str) -> tuple[str, str] | None:
-    """The formula or the number in words that a passage begins with, and what follows it; None without one."""
+    """The formula or the number in words that a passage begins with, and what follows it; None without one. One that
+    goes on in words, which no rule here reads, is empty."""
+    passage = re.sub(r"(?<=\d)(?:st|nd|rd|th)\b", "", passage)
     passage = re.sub(r"^(?:minus|negative) (?=[\d\\.$])", "-", _QUOTES.sub(r"\2", passage))
     letter = _LETTER.match(passage)
     passage = passage[letter.end() :] if letter else re.sub(r"^(?:an?|either|both) (?=[\d$\\-])", "", passage)
@@ -111,18 +115,16 @@ def _announced_formula(passage: str) -> tuple[str, str] | None:
     if words and re.match(r"[\s.,;:!?)*$]|$", words[1]) and not MEANINGFUL.match(words[1].strip()):
         return words
     dollars = _IN_DOLLARS.match(passage)
-    if dollars and not re.search(r"(?<![\\a-zA-Z{])[a-z]{2,} ", dollars[0]):
+    if dollars and not _PROSE_WORD.search(dollars[0]):
         rest = passage[dollars.end() :]
         joined = re.match(r"\s*(?:,|and\b|or\b|[-+*/=^])", rest)
-        return (
-            None
-            if joined and re.search(r"[$\\\d]", rest[:40])
-            else (dollars[0].strip("$") if dollars[0][0] == "$" else dollars[0][2:-2], rest)
-        )
-    end, joint = 0, False
-    while piece := _PIECE.match(passage, end):
-        end, joint = piece.end(), joint or bool(piece["joint"])
+        inside = dollars[0].strip("$") if dollars[0][0] == "$" else dollars[0][2:-2]
+        return None if joined and re.search(r"[$\\\d]", rest[:40]) else (inside, rest)
+    end, joint = _formula_end(passage)
     formula, rest = passage[:end], passage[end:]
+    attached = re.search(r"\w$", formula) and re.match(r"[a-zA-Z]", rest) and not leading_unit(rest)
+    if attached or re.search(r"[+*/=^<>]\s*$", formula):
+        return "", rest  # it goes on in words
     if re.match(r"[^.\n]*=\s*[\\$-]*\d|\s*[\\{}&']", rest):  # a sum of amounts, whose result stands last; LaTeX
         return None
     if re.match(r"\s*[A-Za-z]", rest):  # prose goes on: a list without "and" ends before it, and so does an article
@@ -132,6 +134,20 @@ def _announced_formula(passage: str) -> tuple[str, str] | None:
     if not re.search(r"[\d\\=]", formula) and not (formula and re.fullmatch(r"[\s.!]*", rest)):
         return None
     return formula, passage[len(formula) :] if passage.startswith(formula) else rest
+
+
+def _formula_end(passage: str) -> tuple[int, bool]:
+    """Where the formula that a passage begins with ends, and whether "and" or "or" joins its parts."""
+    end, joint = 0, False
+    while True:
+        piece = _PIECE.match(passage, end)
+        letters = None if piece else _LETTERS.match(passage, end)
+        if piece:
+            end, joint = piece.end(), joint or bool(piece["joint"])
+        elif letters and not leading_unit(letters[0]):
+            end = letters.end()
+        else:
+            return end, joint
 
 
 def _with_dollars(text: str, start: int) -> str:

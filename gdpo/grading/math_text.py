@@ -31,7 +31,8 @@ _DENIED = re.compile(
 )
 _REJECTED = re.compile(
     r"^[\s$.,;!?\\)\]}]*(?:(?:but|wait|no|hmm)\b[\s,.!]*)*(?:it|this|that|which|this answer)?\s*"
-    r"(?:is|was|'s|seems|looks)(?:n't| not\b| (?:wrong|incorrect|false|a mistake)\b)",
+    r"(?:is|was|'s|seems|looks)(?:(?:n't| not)(?: (?:the |a )?(?:right|correct|answer|solution|possible|valid)\b|[.,!])"
+    r"| (?:wrong|incorrect|false|a mistake)\b)",
     re.IGNORECASE,
 )
 
