@@ -84,6 +84,7 @@ _NAMES = {
     "hertz": "hz hertz",
     "pascal": "pa pascal",
     "mole": "mol mole",
+    "percent": "%",
     "am": "am midnight",
     "pm": "pm noon",
     "bc": "bc bce",
@@ -120,7 +121,7 @@ _PERIODS = (
     (r"\bdegrees?\s*(celsius|fahrenheit|kelvin)\b", r"\1"),
     (r"\bper\b", "/"),
 )
-_TOKEN = re.compile(r"\s*(/?)\s*([a-z$€£¥₹₩₽¢ω]+)(?:\s*\^?\s*\{?\s*(-?\d)\s*\}?)?\s*[.·*]?\s*")
+_TOKEN = re.compile(r"\s*(/?)\s*([a-z$€£¥₹₩₽¢ω%]+)(?:\s*\^?\s*\{?\s*(-?\d)\s*\}?)?\s*[.·*]?\s*")
 
 _TEXT = r"\\(?:text|textrm|textnormal|mathrm|mbox|rm)\s*\{([^{}]*)\}"
 _LAST = (

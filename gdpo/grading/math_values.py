@@ -51,7 +51,8 @@ def _boxed_equal(reference: str, answer: str) -> bool | None:
     if _DOTS.search(expected) or _DOTS.search(found):
         return _same_sequence(expected, found)
     (expected, expected_unit), (found, found_unit) = value_and_unit(expected), value_and_unit(found)
-    if contradict(expected_unit, found_unit):
+    percents = [unit or "%" * value.endswith("%") for value, unit in ((expected, expected_unit), (found, found_unit))]
+    if contradict(*percents):
         return False
     if expected_unit and found_unit:  # 3:00 PM
         expected, found = (re.sub(r"^(\d{1,2}):00$", r"\1", value) for value in (expected, found))

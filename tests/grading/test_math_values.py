@@ -25,6 +25,8 @@ from gdpo.grading.math_values import compare
         (r"1, 2, \ldots, n", r"1, 2, \dots, n", "right"),
         (r"1, 2, \ldots, n", r"1, 3, \dots, n", "wrong"),
         ("8:30", "8:03", "wrong"),
+        (r"75\%", r"75^\circ", "wrong"),
+        (r"75\%", "75", "right"),
         ("2516_8", "2516_9", "wrong"),
         (r"\text{two lines}", r"\text{two points}", "wrong"),
     ],
