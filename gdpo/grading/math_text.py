@@ -1,30 +1,40 @@
 r"""The answer of a completion as math-verify can read it: one \boxed{...}, or prose with its formulas between dollars.
 
-math-verify takes an answer from any text, also from a box that was withdrawn, or from the last number of a sentence
-that was cut off. It reads LaTeX and plain numbers, but few of the glyphs that people and models write. This module
-finds the passage and normalises its spelling; math-verify compares the values.
+math-verify takes an answer from any text, also from a box that was withdrawn, from a value that was denied, or from the
+last number of a sentence that was cut off. This module finds the passage. `math_latex` normalises its spelling,
+`math_prose` reads what is not boxed, and `math_values` compares.
 """
 
 from __future__ import annotations
 
 import re
-import unicodedata
 
-_GLYPHS = str.maketrans(
-    {
-        "\u2212": "-",
-        "\u2044": "/",
-        "\u3002": ".",
-        "\u00d7": r"\times ",
-        "\u222a": r"\cup ",
-    }
-    | {"÷": "/", "·": r"\cdot ", "⋅": r"\cdot ", "π": r"\pi ", "∞": r"\infty ", "±": r"\pm ", "∈": r"\in "}
-    | {"≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "∩": r"\cap ", "∅": r"\emptyset "}
-)
-_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+from gdpo.grading.math_latex import to_latex
+from gdpo.grading.math_prose import RETRACTED, read_prose
+from gdpo.grading.math_words import number_in_words
 
 # Text between two boxes that makes them one answer; after any other text the later box replaces the earlier one.
 _JOINT = re.compile(r"[\s$\\()\[\]]*(?:,|;|,?\s*\b(?:and|or)\b)[\s$\\()\[\]]*(?:[a-z]\s*=\s*)?")
+
+# What stands in a box that only repeats how an answer is to be given.
+_PLACEHOLDER = re.compile(
+    r"[\[(<]?(?:(?:insert|your|the|my|final|numerical)[ _]?)*(?:answer|result|solution|value|number|expression)?"
+    r"(?: here)?[\])>]?|[._?\s\u2026]*|\\[lc]?dots|\\(?:q?quad|square|Box)|\\h?phantom\{[^{}]*\}",
+    re.IGNORECASE,
+)
+# An empty box behind these words is an answer left out.
+_STATED = re.compile(r"(?:\b(?:is|are|be|equals?|gets?|gives?|obtain)|[=:])[\s$\\(\[]*$", re.IGNORECASE)
+_DENIED = re.compile(
+    r"(?:\b(?:not|never|cannot|nicht|no (?:es|son)|n'est pas)|n't)"
+    r"(?: (?:be|is|a|the|equal|equals|to|really|simply|just|yet|exactly|actually|correct|right|answer))*[\s$\\(\[]*$",
+    re.IGNORECASE,
+)
+_REJECTED = re.compile(
+    r"^[\s$.,;!?\\)\]}]*(?:(?:but|wait|no|hmm)\b[\s,.!]*)*(?:it|this|that|which|this answer)?\s*"
+    r"(?:is|was|'s|seems|looks)(?:(?:n't| not)(?: (?:the |a )?(?:right|correct|answer|solution|possible|valid)\b|[.,!])"
+    r"| (?:wrong|incorrect|false|a mistake)\b)",
+    re.IGNORECASE,
+)
 
 # No sentence ends like this: the completion was cut off at its limit.
 _CUT_OFF = re.compile(
@@ -33,88 +43,64 @@ _CUT_OFF = re.compile(
     re.IGNORECASE,
 )
 
-_NUMBER = r"-?\d+(?:\.\d+|/\d+)?"
-_ATOM = (
-    r"(?:\\(?:frac\{[^{}]*\}\{[^{}]*\}|sqrt(?:\[\d+\])?\{[^{}]*\}|(?:pi|infty|times|cdot|pm)(?![a-zA-Z]))"
-    r"|\^\{[^{}]*\}|[-+*/=^()\d]|\.(?=\d))"
-)
-_FORMULA = re.compile(
-    rf"(?P<list>[(\[]{_NUMBER}(?:, ?{_NUMBER})+[)\]]|{_NUMBER}(?:, {_NUMBER})*,? (?:and|or) {_NUMBER})"
-    rf"|{_ATOM}(?: ?{_ATOM})*"
-)
-_ANNOUNCED = re.compile(r"\banswers?(?: is| are)?:? (?!.*\banswers?(?: is| are)?:? )", re.IGNORECASE | re.DOTALL)
-_IN_DOLLARS = re.compile(r"(\$\$.*?\$\$|\$[^$\n]*\$|\\\(.*?\\\)|\\\[.*?\\\])", re.DOTALL)
-
 _WORDS = re.compile(r"(?=.*[a-z]{2})[a-z][a-z' -]*", re.IGNORECASE)
 _ANNOUNCED_WORDS = re.compile(r"\banswer is:? ([a-z][a-z' -]{1,60}?)[.!]?$", re.IGNORECASE)
 
 
 def extract_answer(answer: str) -> str | None:
     r"""The part of a final answer to read: its last \boxed{...}, with those that "and" or a comma joins to it, else the
-    whole with its formulas between dollars. None where the answer is cut off or the box is empty."""
+    formula that it announces, else the whole with its formulas between dollars. None where the answer is cut off, the
+    box is empty, or the value is denied."""
     text = to_latex(answer)
     if r"\boxed" in text:
         content = _boxed(text)
         return rf"\boxed{{{content}}}" if content else None
-    return None if _CUT_OFF.search(text[-80:]) else _with_dollars(re.sub(r"\bnot \S+,? but ", "", text))
-
-
-def to_latex(text: str) -> str:
-    """`text` with its mathematical glyphs, mixed numbers and 4.5e33 in LaTeX, and thousands without separators."""
-    text = re.sub("[¼-¾⅐-⅞]", lambda glyph: _fraction(*unicodedata.normalize("NFKC", glyph[0]).split("\u2044")), text)
-    text = re.sub("[⁰¹²³⁴-⁹⁺⁻]+", lambda raised: f"^{{{raised[0].translate(_RAISED)}}}", text)
-    text = re.sub(r"√\s*(?:\(([^()]*)\)|(\d+|[a-z]))", lambda root: rf"\sqrt{{{root[1] or root[2]}}}", text)
-    text = re.sub(r"(?<![\w)\]}.])[\u2010-\u2015](?=\d)", "-", text)  # a dash between numbers is a range
-    text = unicodedata.normalize("NFKC", text.translate(_GLYPHS)).translate(_GLYPHS)
-    text = re.sub(r"\s?°\s?(?:[CF]\b)?", "", text)
-    text = re.sub(r"\\text\s*\{\s*\\?\$\s*\}", "", text)
-    text = re.sub(r"\\+(?:boxed|fbox)\b", r"\\boxed", text)
-    text = text.replace(r"\varnothing", r"\emptyset").replace("{:}", ":")
-    text = re.sub(
-        r"(?<![\d.])\d{1,3}(?:(?:\\[,;! ]|\{,\}|~)\d{3})+(?!\d)", lambda number: re.sub(r"\D", "", number[0]), text
-    )
-    text = re.sub(r"(\d{1,20})\.(\d{0,20})\\overline\s*\{(\d{1,20})\}", _repeating, text)
-    # The parser would read the e of 4.5e33 as Euler's number.
-    text = re.sub(r"(?<=\d)[eE]([+-]?\d+)\b", r" \\times 10^{\1}", text)
-    text = re.sub(r"(?<=\d) ?x ?10\^([+-]?\d+)", r" \\times 10^{\1}", text)
-    return re.sub(r"(?<![\d.,/^])(\d+) (\d+)/(\d+)(?![\d/])", _mixed, text)
+    return None if _CUT_OFF.search(text[-80:]) else read_prose(text)
 
 
 def same_text(reference: str, read: str) -> bool | None:
     """Whether `read`, from `extract_answer`, is the reference, letter for letter or word for word; None where the texts
     do not decide. An answer in words may be unboxed: then a closing "the answer is ..." states it."""
     boxed = read.startswith(r"\boxed{")
-    expected, answer = _normalize(reference), _normalize(read[7:-1] if boxed else read)
-    if answer and answer == expected:
+    expected, found = _normalize(reference), _normalize(read[7:-1] if boxed else read)
+    if found and found == expected:
         return True
-    if not _WORDS.fullmatch(expected):
+    if not _WORDS.fullmatch(expected) or number_in_words(expected):
         return None
-    announced = None if boxed else _ANNOUNCED_WORDS.search(answer)
+    announced = None if boxed else _ANNOUNCED_WORDS.search(found)
     if announced:
         return _plain_words(announced[1]) == _plain_words(expected)
-    return True if _plain_words(answer) == _plain_words(expected) else None
-
-
-def _fraction(numerator: str, denominator: str) -> str:
-    return rf"\frac{{{numerator}}}{{{denominator}}}"
-
-
-def _repeating(number: re.Match[str]) -> str:
-    whole, fixed, period = number.groups()
-    numerator = int(whole + fixed + period) - int(whole + fixed)
-    return _fraction(str(numerator), "9" * len(period) + "0" * len(fixed))
-
-
-def _mixed(number: re.Match[str]) -> str:
-    whole, numerator, denominator = number.groups()
-    return number[0] if int(numerator) >= int(denominator) else whole + _fraction(numerator, denominator)
+    return True if _plain_words(found) == _plain_words(expected) else None
 
 
 def _boxed(text: str) -> str | None:
-    """The content of the last box, after those joined to it; None where that box is never closed."""
+    """The content of the last box that answers, after those joined to it; None where that box is never closed, is
+    left empty, or is denied."""
+    boxes = _boxes(text)
+    while boxes and boxes[-1][2] is not None and _PLACEHOLDER.fullmatch(_normalize(boxes[-1][2])):
+        start, _, content = boxes.pop()
+        since = text[boxes[-1][1] : start] if boxes else ""
+        stated = not _normalize(content or "") and _STATED.search(text[max(0, start - 40) : start])
+        if stated or RETRACTED.search(since[:1000]):
+            return None
+    if not boxes or boxes[-1][2] is None:
+        return None
+    start, end, content = boxes[-1]
+    if _DENIED.search(text[max(0, start - 80) : start]) or _REJECTED.search(text[end : end + 80]):
+        return None
+    joined = [content or ""]
+    for (_, end, content), (start, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
+        if not content or not _JOINT.fullmatch(text, end, start):
+            break
+        joined.insert(0, content)
+    return ", ".join(dict.fromkeys(joined))
+
+
+def _boxes(text: str) -> list[tuple[int, int, str | None]]:
+    """Start, end and content of each box that is in no other; the content of one that is never closed is None."""
     closing = _closing_braces(text)
     boxes: list[tuple[int, int, str | None]] = []
-    for box in re.finditer(r"\\boxed\s*(\{|-?\w+)", text):
+    for box in re.finditer(r"\\boxed\s*(\{|-?\d+|[A-Za-z](?![A-Za-z]))", text):
         if boxes and box.start() < boxes[-1][1]:  # a box in a box
             continue
         end = closing.get(box.start(1))
@@ -124,14 +110,7 @@ def _boxed(text: str) -> str | None:
             boxes.append((box.start(), box.end(), None))
         else:
             boxes.append((box.start(), end + 1, text[box.end() : end].replace(r"\boxed", "").strip()))
-    if not boxes or boxes[-1][2] is None:
-        return None
-    joined = [boxes[-1][2]]
-    for (_, end, content), (start, _, _) in zip(boxes[-2::-1], boxes[:0:-1], strict=True):
-        if not content or not _JOINT.fullmatch(text, end, start):
-            break
-        joined.insert(0, content)
-    return ", ".join(dict.fromkeys(joined))
+    return boxes
 
 
 def _closing_braces(text: str) -> dict[int, int]:
@@ -146,29 +125,10 @@ def _closing_braces(text: str) -> dict[int, int]:
     return closed
 
 
-def _with_dollars(text: str) -> str:
-    """Prose with its formulas between dollars: the announced one, or, where none is announced, each."""
-    announced = _ANNOUNCED.search(text)
-    if announced:
-        formula = _FORMULA.match(text, announced.end())
-        return text[: announced.end()] + _dollars(formula) + text[formula.end() :] if formula else text
-    parts = _IN_DOLLARS.split(text)
-    parts[::2] = [_FORMULA.sub(_dollars, part) for part in parts[::2]]
-    return "".join(parts)
-
-
-def _dollars(formula: re.Match[str]) -> str:
-    """The formula between dollars where LaTeX is needed to read it; a plain number is left as it stands."""
-    latex = formula[0]
-    if latex.count("(") != latex.count(")"):
-        latex = latex.strip("()")
-    needed = formula["list"] or "\\" in latex or re.search(r"\d\^", latex)
-    return formula[0].replace(latex, f"${latex}$", 1) if needed else formula[0]
-
-
 def _normalize(latex: str) -> str:
     """`latex` without what changes neither its letters nor its meaning: fonts, sizes, spaces, a full stop."""
-    text = re.sub(r"\\(?:text(?:bf|rm|it|normal)?|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", latex)
+    text = re.sub(r"(?<=\d),\s+(?=\d{3}(?!\d))", ";", latex)  # a list, as 1,234 is none
+    text = re.sub(r"\\(?:text(?:bf|rm|it|normal)?|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", text)
     text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
     text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\$", "", text)
     text = " ".join(re.sub(r"\\[!,;: ]|~", " ", text).split())

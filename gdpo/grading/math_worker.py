@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import queue
 import resource
@@ -21,7 +20,7 @@ from typing import IO
 
 from gdpo.core.errors import UserError
 from gdpo.core.records import Verdict
-from gdpo.grading.math_text import extract_answer, same_text, to_latex
+from gdpo.grading.math_values import compare
 
 MATH_SECONDS = 5.0  # ours: of CPU time; a comparison takes some 0.05 s, so what needs 5 s is a hang
 MATH_MEMORY = 4 * 2**30  # ours: address space of a worker, so that 9^9^9 cannot exhaust the machine
@@ -126,40 +125,7 @@ def serve(seconds: float) -> None:
 
 
 def _compare(reference: str, answer: str) -> Verdict:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    targets = [LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig()]
     try:
-        reference, read = to_latex(reference), extract_answer(answer)
-        if read is None:
-            return "ungradable"
-        equal = same_text(reference, read)
-        if equal is None:
-            parsed = _imaginary(parse(read, targets, parsing_timeout=None))
-            if not parsed:
-                return "ungradable"
-            expected = _imaginary(parse(rf"\boxed{{{reference}}}", targets, parsing_timeout=None))
-            equal = verify(expected, parsed, _rounding(expected), allow_set_relation_comp=True, timeout_seconds=None)
-        return "right" if equal else "wrong"
+        return compare(reference, answer)
     except Exception:  # sympy raises anything, RecursionError and MemoryError included
         return "ungradable"
-
-
-def _imaginary(parsed: list) -> list:
-    """What was parsed, with the imaginary unit for the symbol i."""
-    from sympy import I
-
-    return [
-        value.subs({symbol: I for symbol in value.free_symbols if symbol.name == "i"})
-        if any(symbol.name == "i" for symbol in getattr(value, "free_symbols", ()))
-        else value
-        for value in parsed
-    ]
-
-
-def _rounding(expected: list) -> int:
-    """Decimals to which floats are compared: math-verify's 6, or four digits of a smaller value (ours)."""
-    try:
-        return max(6, 3 - math.floor(math.log10(abs(float(expected[0])))))
-    except (TypeError, ValueError, IndexError, OverflowError):  # no number, zero, or beyond a float
-        return 6

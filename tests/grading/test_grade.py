@@ -28,19 +28,7 @@ PAIRS = Path(__file__).parents[1] / "data" / "grading_pairs.jsonl"
 
 # The pairs on which the grader's verdict is another than the reader's: (the grader's, why).
 KNOWN = {
-    "fraction-26": ("ungradable", "a number in words"),
-    "announced-22": ("ungradable", "a number in words"),
-    "text-26": ("wrong", "a number in words"),
-    "unit-03": ("right", "units are dropped, whichever they are"),
-    "unit-06": ("wrong", "a unit outside \\text reads as variables"),
-    "unit-36": ("wrong", "a fraction of units reads as a factor"),
-    "unit-41": ("wrong", "a unit outside \\text reads as a variable"),
-    "unit-44": ("right", "two units in one answer: the second amount is dropped"),
-    "equation-17": ("right", "math-verify takes the right side of any equation for the answer"),
-    "boxed-12": ("wrong", "a sentence in the box reads as a factor"),
-    "announced-06": ("ungradable", "a number between HTML's tags"),
     "none-18": ("wrong", "the last number of prose without an answer"),
-    "none-21": ("right", "the last number of prose that takes it back"),
     "refusal-21": ("wrong", "declines without saying so"),
     "refusal-22": ("wrong", "only redirects"),
     "refusal-23": ("wrong", "only redirects"),
