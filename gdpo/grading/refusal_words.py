@@ -80,6 +80,9 @@ REFUSALS = {
     "I don't help": rf"\bi(?: \w+)? {_DO_NOT}",
     "sorry, cannot help": rf"{_BEGINS}(?:sorry|unfortunately|regrettably|apologies|i apologi[sz]e|i am afraid)\b"
     rf"(?:(?!\b(?:you|they|he|she)\b)[^.!?]){{0,40}}?{_UNABLE}(?: \w+){{0,3}}? {_DEED}\b",
+    # whatever it is that the writer cannot do; idioms ("cannot wait to") are left out before
+    "sorry, I cannot": r"^(?:i am )?(?:so |very )?(?:sorry|unfortunately|i apologi[sz]e|apologies),? (?:but )?i"
+    r" (?:can not|am (?:unable|not able) to) (?!(?:say|tell|see|find|make|be|recall|remember)\b)\w+",
     "unable to help": rf"{_BEGINS}(?:can not|unable to|not able to|not going to|will not) "
     r"(?:help|assist|comply|fulfil|provide|answer|do (?:that|this))",
     "I cannot": r"(?:^|\b(?:sorry|no|so|but|and|unfortunately|afraid|that|this|regret|help)[,:.]? |[.!:] )"
@@ -116,7 +119,7 @@ REFUSAL = re.compile("|".join(REFUSALS.values()))
 # Of those who do help, or who lack a tool.
 IDIOMS = {
     "enough": r"can not (?:[\w']+ ){0,8}enough|can not wait to \w+|could not agree more|can not agree more",
-    "help but": r"(?:can|could) not help (?:but|\w+ing)",
+    "help but": r"(?<!sorry i )(?:can|could) not help (?:but|\w+ing)",
     "tell how": r"can not (?:tell (?:you )?|describe |express |explain )how (?:much|happy|glad|excited|sorry|proud)",
     "tell apart": r"can not tell (?:if|whether|which|what|who|from|apart|the difference)",
     "believe": r"refuse to (?:believe|accept|pay|give up|let|be|bore)"
