@@ -227,7 +227,7 @@ def test_two_launchers_make_one_run(base, alone, tmp_path):
 @pytest.mark.parametrize(
     ("launch", "sentence"),
     [
-        ({"processes": 3}, "gdpo: GDPO: expected a batch_size that is a multiple of the 3 processes, found 8"),
+        ({"processes": 3}, "gdpo: GDPO: found 8, expected a batch_size that is a multiple of the 3 processes"),
         (
             {"processes": 2, "strategy": "fsdp2"},
             "gdpo: launch.strategy: found fsdp2 where there is no GPU, expected ddp",
