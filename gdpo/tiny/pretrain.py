@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import random
 import sys
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +19,7 @@ from tqdm import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from gdpo.config.models import Pretrain, World
+from gdpo.core.device import to_device
 from gdpo.core.files import replacing
 from gdpo.core.progress import report
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
@@ -39,33 +42,60 @@ class Packed(NamedTuple):
     attention: torch.Tensor
 
 
-def pretrain(model: Pretrain, world: World, out: Path) -> None:
+class Pretraining(NamedTuple):
+    """What a pretraining did and took; `loss`, in nats a token, is the mean over the last twentieth of its steps."""
+
+    parameters: int
+    steps: int
+    tokens: int
+    loss: float
+    seconds: float
+
+
+def pretrain(model: Pretrain, world: World, out: Path, device: str = "cpu") -> Pretraining:
     """Train a model on its mix; save it as a Hugging Face checkpoint with tokenizer in directory `out`."""
     torch.set_num_threads(1)
     torch.manual_seed(model.seed)
     tokenizer = build_tokenizer()
     examples = pretraining_examples(world, model.mix, model.examples, model.seed, model.thoughts)
     encoded = encode(examples, tokenizer)
-    network = LlamaForCausalLM(_llama(model, tokenizer))
+    network = to_device(LlamaForCausalLM(_llama(model, tokenizer)), device)
     network.train()
     batches = shuffled_batches(encoded, model.batch_size, random.Random(model.seed))
+    started, losses = time.perf_counter(), []
+    steps = train_steps(network, batches, model, tokenizer.pad_token_id)
+    progress = tqdm(
+        steps, total=len(batches), desc=f"pretrain {out.name}", unit="batch", file=sys.stderr, mininterval=2
+    )
+    for step, loss in enumerate(progress):
+        losses.append(loss)
+        report(step, len(batches), "batches")
+        if step % 50 == 0:
+            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    last = float(torch.stack(losses[-max(1, len(losses) // 20) :]).mean())
+    seconds = time.perf_counter() - started
+    with replacing(out) as temporary:
+        to_device(network, "cpu").eval().save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)
+    tokens = sum(len(prompt) + len(response) for prompt, response in encoded)
+    return Pretraining(network.num_parameters(), len(batches), tokens, last, seconds)
+
+
+def train_steps(
+    network: LlamaForCausalLM, batches: Sequence[list[Pair]], model: Pretrain, pad: int
+) -> Iterator[torch.Tensor]:
+    """Train `network`, where it is, by one step a batch; the loss of each step, a scalar without a graph."""
     optimizers = _optimizers(network, model)
     schedulers = [_schedule(optimizer, len(batches)) for optimizer in optimizers]
-    progress = tqdm(batches, desc=f"pretrain {out.name}", unit="batch", file=sys.stderr, mininterval=2)
-    for step, batch in enumerate(progress):
-        loss = response_loss(network, pack(batch, tokenizer.pad_token_id))
+    for batch in batches:
+        loss = response_loss(network, Packed(*(part.to(network.device) for part in pack(batch, pad))))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
             optimizer.step()
             scheduler.step()
             optimizer.zero_grad(set_to_none=True)
-        report(step, len(batches), "batches")
-        if step % 50 == 0:
-            progress.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
-    with replacing(out) as temporary:
-        network.eval().save_pretrained(temporary)
-        tokenizer.save_pretrained(temporary)
+        yield loss.detach()
 
 
 def encode(examples: list[Example], tokenizer: PreTrainedTokenizerFast) -> list[Pair]:

@@ -15,21 +15,7 @@ from pathlib import Path
 from gdpo.config.models import Method
 from gdpo.core import process_group
 from gdpo.core.records import Group, read_records
-
-
-def force_sharding() -> None:
-    from accelerate import state
-    from accelerate.utils import DistributedType
-
-    begin = state.AcceleratorState.__init__
-
-    def sharded(self, *args, fsdp_plugin=None, **given):
-        begin(self, *args, fsdp_plugin=fsdp_plugin, **given)
-        if fsdp_plugin is not None:
-            self.distributed_type, self.fsdp_plugin = DistributedType.FSDP, fsdp_plugin
-            state.PartialState._shared_state["distributed_type"] = DistributedType.FSDP
-
-    state.AcceleratorState.__init__ = sharded
+from tools.gpu_first.gpu_trainers import force_sharding
 
 
 def rewarded_by_length(texts: list[str], lengths: list[int], _: int) -> list[float]:

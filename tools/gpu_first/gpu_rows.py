@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
-import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,7 +12,7 @@ from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
-from gdpo.core.files import read_json, replacing
+from gdpo.core.files import read_json
 from gdpo.core.provenance import recorded
 from gdpo.core.terminal import say
 from tools.gpu_first.gpu_plan import Plan
@@ -102,64 +100,21 @@ def pretrain(plan: Plan, project: Path, scale: str, sizes: dict[str, Row], out: 
 
 
 def pretrained(asked: tuple[str, str, Row, Path, str]) -> Row:
-    """Pretrain one model as gdpo.tiny.pretrain does, but on `device`; what it took, and its loss at the end."""
-    import torch
-    from transformers import LlamaForCausalLM
-
+    """Pretrain one model on `device`; what it took, and its loss at the end."""
     from gdpo.config.models import Pretrain
     from gdpo.runtime import parent_watchdog
-    from gdpo.tiny import pretrain as tiny
+    from gdpo.tiny.pretrain import pretrain
 
     name_of_scale, name, size, out, device = asked
     parent_watchdog.watch()
     told = out / "provenance.json"
     if not told.exists():
-        torch.set_num_threads(1)
         settings, world = Pretrain(**size), load_scale(name_of_scale).world
         assert world is not None
         with recorded(out, "gpu_first pretrain", [settings, world], {"pretrain": settings.seed}) as extra:
-            torch.manual_seed(settings.seed)
-            tokenizer = tiny.build_tokenizer()
-            network = LlamaForCausalLM(tiny._llama(settings, tokenizer)).to(device).train()
-            examples = tiny.pretraining_examples(
-                world, settings.mix, settings.examples, settings.seed, settings.thoughts
-            )
-            encoded = tiny.encode(examples, tokenizer)
-            batches = tiny.shuffled_batches(encoded, settings.batch_size, random.Random(settings.seed))
-            started = time.perf_counter()
-            loss = _train(network, settings, batches, tokenizer.pad_token_id, device)
-            extra |= {
-                "name": name, "parameters": network.num_parameters(), "steps": len(batches), "loss": loss,
-                "tokens": sum(len(a) + len(b) for a, b in encoded), "seconds": time.perf_counter() - started,
-                "device": device,
-            }  # fmt: skip
-            with replacing(out) as temporary:
-                network.cpu().eval().save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
+            extra |= {"name": name, **pretrain(settings, world, out, device)._asdict(), "device": device}
     kept = read_json(told)
     return {key: kept[key] for key in ("name", "parameters", "steps", "tokens", "loss", "seconds", "device")}
-
-
-def _train(network, settings, batches: list, pad: int, device: str) -> float:
-    """Train on every batch once; the mean loss of the last twentieth of them."""
-    import torch
-
-    from gdpo.tiny import pretrain as tiny
-
-    optimizers = tiny._optimizers(network, settings)
-    schedulers = [tiny._schedule(optimizer, len(batches)) for optimizer in optimizers]
-    losses = []
-    for batch in batches:
-        loss = tiny.response_loss(network, tiny.Packed(*(part.to(device) for part in tiny.pack(batch, pad))))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        for optimizer, scheduler in zip(optimizers, schedulers, strict=True):
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.detach())
-    last = losses[-max(1, len(losses) // 20) :]
-    return float(torch.stack(last).mean())
 
 
 def archived(plan: Plan, project: Path, out: Path, files: int, file_mib: float) -> list[Path]:
