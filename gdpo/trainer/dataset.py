@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from gdpo.core.errors import ArgumentError
@@ -21,6 +22,9 @@ Messages = list[dict[str, str]]
 Prompt = str | Messages
 Completion = str | Messages
 RewardFunc = Callable[..., list[float | None]]
+
+LARGEST_REWARD = torch.finfo(torch.float32).max
+SHOWN = 80  # characters of a value in an error
 
 
 class DataError(ArgumentError):
@@ -79,14 +83,6 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     """The chat template's arguments that a row has, in TRL's columns: `tools` and `chat_template_kwargs`."""
     tools = {"tools": row["tools"]} if row.get("tools") else {}
     return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
-
-
-def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
-    informative = [row for row in rows if len(set(row["rewards"])) > 1]
-    if not informative:
-        raise DataError(key="rewards", found="none", expected="a group with two different rewards")
-    return informative
 
 
 def apply_reward_funcs(
@@ -211,8 +207,12 @@ def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
     if len(completions) < smallest:
         raise DataError(key=f"row {number}, completions", found=len(completions), expected=f"at least {smallest}")
     for place, reward in enumerate(rewards):
-        if not isinstance(reward, numbers.Real) or not math.isfinite(reward):
-            raise DataError(key=f"row {number}, rewards[{place}]", found=repr(reward), expected="a finite number")
+        key = f"row {number}, rewards[{place}]"
+        if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # nor NaN
+            raise DataError(key=key, found=_short(reward), expected="a finite number")
+        if abs(reward) > LARGEST_REWARD:
+            expected = f"a number of up to {LARGEST_REWARD:.1e}, which float32 holds"
+            raise DataError(key=key, found=_short(reward), expected=expected)
 
 
 def _check_completions(number: int, row: dict[str, Any]) -> None:
@@ -242,6 +242,12 @@ def _as_message(completion: Completion, prompt: Prompt) -> Completion:
     if isinstance(completion, str) and not isinstance(prompt, str):
         return [{"role": "assistant", "content": completion}]
     return completion
+
+
+def _short(value: Any) -> str:
+    """`value` as it is written in code, its beginning where that is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _columns(row: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ from transformers.utils import logging
 from gdpo.core.device import to_device
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
-from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, drop_tied_groups, tokenize_groups
+from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, tokenize_groups
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.logprobs import completion_log_probs, is_adapted
@@ -42,6 +42,7 @@ from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
 from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
+from gdpo.trainer.ties import drop_tied_groups
 
 logger = logging.get_logger(__name__)
 
@@ -147,6 +148,11 @@ class GDPOTrainer(Parallel):
             total = sum(len(group["index"]) for group in groups)
             logger.warning(f"{name}: {cut} of {total} completions are cut at max_length={args.max_length} tokens")
         informative = drop_tied_groups(groups)
+        if len(informative) < len(groups):
+            logger.warning(
+                f"{name}: {len(groups) - len(informative)} of {len(groups)} groups have no two different rewards, and "
+                "are left out"
+            )
         if name == "train_dataset":
             self.skipped_groups = len(groups) - len(informative)
         return informative
