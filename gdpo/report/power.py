@@ -26,7 +26,7 @@ from gdpo.report.published import AVERAGES, PublishedRow
 
 # Ours, measured on two public sets of responses. Verdicts of Qwen2.5-Math, eight samples of each of 100 problems of
 # MATH, have 0.72 of their variance between problems. Greedy verdicts of four GPT-3 solvers of one family on the 1,319
-# items of GSM8K correlate by 0.31 to 0.46. Rows trained from one model may be more alike; 0.5 is assumed.
+# items of GSM8K correlate by 0.30 to 0.46. Rows trained from one model may be more alike; 0.5 is assumed.
 TAU = 0.72
 VERDICT_CORRELATION = 0.5
 RHO = VERDICT_CORRELATION / TAU

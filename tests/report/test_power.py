@@ -124,11 +124,11 @@ def test_share_of_variance_between_items_is_as_measured():
 
 @needs_mirror
 def test_verdicts_of_one_family_correlate_as_stated():
-    """The six pairs of four solvers: 0.31 to 0.46, so that 0.5 assumes more in common than was measured."""
+    """The six pairs of four solvers: 0.30 to 0.46, so that 0.5 assumes more in common than was measured."""
     solvers = ("6b_finetuning", "6b_verification", "175b_finetuning", "175b_verification")
     with (MIRROR / "gsm8k_model_solutions" / "test.jsonl").open(encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     correlations = np.corrcoef([[row[solver]["is_correct"] for row in rows] for solver in solvers])
     pairs = correlations[np.triu_indices(4, 1)]
-    assert (len(rows), round(pairs.min(), 2), round(pairs.max(), 2)) == (1319, 0.31, 0.46)
+    assert (len(rows), round(pairs.min(), 2), round(pairs.max(), 2)) == (1319, 0.3, 0.46)
     assert pairs.max() < power.VERDICT_CORRELATION
