@@ -52,7 +52,8 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-# vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it (docs/environments.md).
+# vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it
+# (docs/running-elsewhere/environments.md).
 vllm: $(VLLM)/.installed ## vLLM's own environment; Linux with an NVIDIA GPU
 
 $(VLLM)/.installed: $(VLLM_LOCK) pyproject.toml

@@ -113,6 +113,6 @@ def add(commands: Commands[Parser]) -> None:
     command = add_command(
         commands, "reproduced", "put the paper's numbers and ours side by side, cell by cell", reproduced
     )
-    command.add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
+    command.add_argument("--docs", action="store_true", help="put the scale's kept cells into docs/numbers/SCALE.md")
     add_command(commands, "numbers", "gather what the report quotes", numbers)
     add_command(commands, "paper", "compile the report of a scale's results", paper)

@@ -251,11 +251,12 @@ def runs(scale: Scale) -> None:
 
 
 def reproduced(scale: Scale, docs: bool = False) -> None:
-    """Write the paper's numbers and this scale's, cell by cell; with `docs`, fill docs/reproducing.md."""
+    """Write the paper's numbers and this scale's, cell by cell; with `docs`, fill docs/numbers/SCALE.md."""
     from gdpo.report import reproduced as cells
 
     if docs:
-        page, kept = Path("docs/reproducing.md"), Path("results/reference") / scale.scale / "reproduced.csv"
+        page = Path("docs/numbers") / f"{scale.scale}.md"
+        kept = Path("results/reference") / scale.scale / "reproduced.csv"
         write_text(page, cells.filled(_text(page), scale.scale, read_csv(kept)))
         say(f"reproduced {page}: the cells of {kept}")
         return
