@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import Dataset
     from torch.distributed.fsdp import MixedPrecisionPolicy
-    from transformers import PretrainedConfig, PreTrainedModel, Trainer
+    from transformers import PretrainedConfig, Trainer
     from trl import DPOTrainer
 else:
     Trainer = DPOTrainer = object
@@ -89,7 +89,7 @@ def attention_implementation(config: PretrainedConfig) -> str:
     return str(config._attn_implementation)
 
 
-def loaded_from(model: PreTrainedModel) -> str:
+def loaded_from(model: Any) -> str:
     """The path or Hub name that a model was loaded from."""
     return str(model.config._name_or_path)
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from transformers import TrainingArguments
 
 from gdpo.core.errors import ArgumentError, suggest
+from gdpo.trainer.dataset import Unfit
 from gdpo.trainer.logprobs import MAX_LOGITS
 from gdpo.trainer.objective import Advantage, Link, Pairs
 from gdpo.trainer.packing import Share
@@ -19,9 +21,14 @@ CHOICES = {
     "advantage": get_args(Advantage),
     "length": get_args(Length),
     "share_prompts": get_args(Share),
+    "empty_completions": get_args(Unfit),
+    "long_prompts": get_args(Unfit),
 }
 # TrainingArguments that would be ignored, or fail with an error that does not name them.
-FIXED = {"remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0}
+FIXED = {
+    "remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0, "use_liger_kernel": False,
+}  # fmt: skip
+UNSAFE = {"trust_remote_code": True, "use_safetensors": False}  # keywords that would run a model's code
 
 
 @dataclass
@@ -36,8 +43,12 @@ class GDPOConfig(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks its columns."})
 
     # The model
-    model_init_kwargs: dict[str, Any] | None = field(
-        default=None, metadata={"help": "Keywords for `from_pretrained` where the model is given by name."}
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Keywords for `from_pretrained` where the model is given by name; on a command line as JSON. Its "
+            "`revision` is the tokenizer's as well."
+        },
     )
     disable_dropout: bool = field(
         default=True,
@@ -73,6 +84,22 @@ class GDPOConfig(TrainingArguments):
     # The data
     max_length: int | None = field(
         default=1024, metadata={"help": "Tokens of prompt and completion; what exceeds it is cut at the end."}
+    )
+    empty_completions: Unfit = field(
+        default="refuse",
+        metadata={
+            "help": "A completion without text: 'refuse' it, or 'drop' and count it. Refused unless asked for, since "
+            "a model that ends at once is rarer than a column that lost its text.",
+            "choices": CHOICES["empty_completions"],
+        },
+    )
+    long_prompts: Unfit = field(
+        default="refuse",
+        metadata={
+            "help": "A group whose prompt alone fills `max_length`: 'refuse' it, or 'drop' and count it, as TRL's "
+            "DPOTrainer does. Refused unless asked for, since without the longest prompts the data are other ones.",
+            "choices": CHOICES["long_prompts"],
+        },
     )
 
     # The reference
@@ -121,6 +148,7 @@ class GDPOConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.model_init_kwargs = _keywords(self.model_init_kwargs)
         super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -133,3 +161,23 @@ class GDPOConfig(TrainingArguments):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ArgumentError(key=name, found=repr(value), expected="a number above 0")
+
+
+def _keywords(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """`model_init_kwargs` as a mapping; a command line gives it as JSON. Raises ArgumentError where it is none."""
+    expected = "a mapping, or one as JSON"
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise ArgumentError(
+                key="model_init_kwargs", found=repr(given), expected=expected, hint=str(error)
+            ) from None
+    if given is not None and not isinstance(given, dict):
+        raise ArgumentError(key="model_init_kwargs", found=repr(given), expected=expected)
+    for name, unsafe in UNSAFE.items():
+        if given and given.get(name, not unsafe) == unsafe:
+            hint = "load such a model yourself and give it to GDPOTrainer"
+            expected = "weights as safetensors, and no code from a model"
+            raise ArgumentError(key="model_init_kwargs", found=f"{name}={unsafe}", expected=expected, hint=hint)
+    return given

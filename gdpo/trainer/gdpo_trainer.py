@@ -14,9 +14,9 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -25,33 +25,41 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
-from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.trainer_utils import EvalPrediction, TrainOutput
 
 from gdpo.core.device import to_device
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
-from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, tokenize_groups
+from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
+from gdpo.trainer.group_reader import GroupReader
 from gdpo.trainer.logprobs import completion_log_probs, is_adapted
 from gdpo.trainer.metrics import batch_sums, means
-from gdpo.trainer.model_setup import check_trainable, choose_collator, disable_dropout, load_policy
+from gdpo.trainer.model_card import CardTrainer
+from gdpo.trainer.model_setup import (
+    ModelPath,
+    check_trainable,
+    choose_collator,
+    load_policy,
+    load_reference,
+    load_tokenizer,
+)
 from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
+from gdpo.trainer.reward_funcs import Reward, Tokenizer, scorers
+from gdpo.trainer.rows import Rows, RowSets
 from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
-from gdpo.trainer.ties import drop_tied_groups
-
-logger = logging.get_logger(__name__)
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
-Rows: TypeAlias = Dataset | Sequence[dict[str, Any]]
+OBJECTIVE = ("beta", "pairs", "link", "advantage")  # the settings that are arguments of `gdpo_loss`
+ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 
-class GDPOTrainer(Parallel):
+class GDPOTrainer(Parallel, CardTrainer):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
@@ -78,53 +86,53 @@ class GDPOTrainer(Parallel):
     model: PreTrainedModel
     ref_model: PreTrainedModel | None
     processing_class: PreTrainedTokenizerBase
+    described = (*OBJECTIVE, "length")
     loss_is_scaled_for_ga = True  # `compute_loss` divides by the groups of the whole step
     gathered_in = None  # autocast computes in bfloat16, as it does when the reference scores: log-ratios start at 0
 
     def __init__(
         self,
-        model: str | PreTrainedModel,
-        ref_model: PreTrainedModel | None = None,
+        model: ModelPath | PreTrainedModel,
+        ref_model: ModelPath | PreTrainedModel | None = None,
         args: GDPOConfig | None = None,
         train_dataset: Rows | None = None,
-        eval_dataset: Rows | None = None,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        reward_funcs: RewardFunc | Sequence[RewardFunc] | None = None,
+        eval_dataset: RowSets | None = None,
+        processing_class: ModelPath | PreTrainedTokenizerBase | None = None,
+        reward_funcs: Reward | Sequence[Reward] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
+        reward_processing_classes: Tokenizer | Sequence[Tokenizer] = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ):
         args = args or GDPOConfig("gdpo")
-        if ref_model is not None and ref_model is model:
+        if isinstance(ref_model, PreTrainedModel) and ref_model is model:
             expected = "another object than model; leave it out to keep model's start"
             raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
         policy = load_policy(model, args, peft_config)
-        if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(compat.loaded_from(policy))
+        tokenizer = load_tokenizer(processing_class, policy, args)
         check_trainable(policy)
-        self._reward_funcs = _functions(reward_funcs)
-        self.skipped_groups = 0
-        train_groups = self._read_groups("train_dataset", train_dataset, processing_class, args)
-        eval_groups = None
-        if eval_dataset is not None:
-            eval_groups = self._read_groups("eval_dataset", eval_dataset, processing_class, args)
-        if args.disable_dropout and ref_model is not None:
-            disable_dropout(ref_model)
+        reference = load_reference(ref_model, policy, args)
+        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
+        self.groups = GroupReader(tokenizer, args, scorers(reward_funcs, reward_processing_classes))
         super().__init__(
             model=policy,
             args=args,
-            data_collator=choose_collator(policy, args, processing_class),
-            train_dataset=Dataset.from_list(train_groups),
-            eval_dataset=Dataset.from_list(eval_groups) if eval_groups else None,
-            processing_class=processing_class,
+            data_collator=choose_collator(policy, args, tokenizer),
+            train_dataset=self.groups.read("train_dataset", train_dataset),
+            eval_dataset=None if eval_dataset is None else self.groups.read_sets(eval_dataset),
+            processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
+            compute_metrics=compute_metrics,
         )
-        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
+        self.model.add_model_tags(list(self.tag_names))
         self._since: float | None = None
         self._uncounted = 0
-        self._place_models(ref_model)
+        self._eval_prefix = "eval"
+        self._reference_freed = False
+        self._place_models(reference)
         if args.precompute_ref_log_probs:
             self._precompute_reference()
         elif ref_model is None:
@@ -132,30 +140,12 @@ class GDPOTrainer(Parallel):
         if self.accelerator.num_processes > 1:
             self.train_dataset = append_dummy_group(self.train_dataset)
 
-    # The steps of construction, in their order
+    @property
+    def skipped_groups(self) -> int:
+        """How many groups of `train_dataset` make no pair, since their rewards are all equal."""
+        return self.groups.tied.get("train_dataset", 0)
 
-    def _read_groups(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
-        """The groups of the data set `name` that make a pair: rewarded, checked and tokenized."""
-        if not isinstance(rows, Dataset | list | tuple):
-            found = "none" if rows is None else type(rows).__name__
-            raise DataError(key=name, found=found, expected="a list or a datasets.Dataset of groups")
-        if self._reward_funcs:
-            rows = apply_reward_funcs(rows, self._reward_funcs, tokenizer, args.reward_weights)
-        rows = rows.with_format(None) if isinstance(rows, Dataset) else rows
-        groups = tokenize_groups(rows, tokenizer, args.max_length)
-        cut = sum(group.pop("cut") for group in groups)
-        if cut:
-            total = sum(len(group["index"]) for group in groups)
-            logger.warning(f"{name}: {cut} of {total} completions are cut at max_length={args.max_length} tokens")
-        informative = drop_tied_groups(groups)
-        if len(informative) < len(groups):
-            logger.warning(
-                f"{name}: {len(groups) - len(informative)} of {len(groups)} groups have no two different rewards, and "
-                "are left out"
-            )
-        if name == "train_dataset":
-            self.skipped_groups = len(groups) - len(informative)
-        return informative
+    # The steps of construction, in their order
 
     def _place_models(self, ref_model: PreTrainedModel | None) -> None:
         """Move the reference to the device, and the policy too where Trainer does not; refuse several GPUs at once."""
@@ -167,11 +157,18 @@ class GDPOTrainer(Parallel):
             raise ArgumentError(key="GDPOTrainer", found="several GPUs in one process", expected=expected)
 
     def _precompute_reference(self) -> None:
-        """Score the data by the reference, and free it."""
-        self._reference_freed = self.ref_model is not None or not self._start_stays()
+        """Score the data by the reference, and free a given one; without one the policy is it until it trains."""
         self.train_dataset = self._with_reference(self.train_dataset)
-        self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
+        self.eval_dataset = self.eval_dataset and self._each(self._with_reference, self.eval_dataset)
+        self._reference_freed = self.ref_model is not None
         self.ref_model = None
+
+    @staticmethod
+    def _each(function: Callable[[Dataset], Dataset], given: Any) -> Any:
+        """`function` of a data set, or of each of several by name."""
+        if isinstance(given, Mapping):
+            return {name: function(dataset) for name, dataset in given.items()}
+        return function(given)
 
     def _keep_live_reference(self) -> None:
         """Make the policy as it starts the reference of every step: below its adapter, or else a copy."""
@@ -208,6 +205,7 @@ class GDPOTrainer(Parallel):
 
     def before_save(self) -> None:
         self._update_token_count()
+        self.create_model_card()
 
     # The reference
 
@@ -234,16 +232,16 @@ class GDPOTrainer(Parallel):
         )
         return dataset.add_column("ref_log_probs", column)
 
-    def _late_groups(self, rows: Rows) -> Dataset:
-        """Groups given after construction, ready to evaluate. Raises DataError where their reference is freed."""
+    def _late_groups(self, given: RowSets, prefix: str) -> Dataset | dict[str, Dataset]:
+        """Groups given after construction, ready to evaluate. Raises DataError where their reference is gone."""
         if self.args.precompute_ref_log_probs and self._reference_freed:
             raise DataError(
-                "the reference is freed after its pass",
+                "the reference is freed after its pass, and the policy is it only until it trains",
                 key="eval_dataset",
                 expected="these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False",
             )
-        groups = Dataset.from_list(self._read_groups("eval_dataset", rows, self.processing_class, self.args))
-        return self._with_reference(groups) if self.args.precompute_ref_log_probs else groups
+        groups = self.groups.read_sets(given, self.state, prefix)
+        return self._each(self._with_reference, groups) if self.args.precompute_ref_log_probs else groups
 
     @torch.no_grad()
     def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
@@ -307,8 +305,7 @@ class GDPOTrainer(Parallel):
             log_ratios = log_ratios / inputs["lengths"]
         log_ratios = log_ratios[inputs["index"]]
         rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
-        objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage")}
-        loss = gdpo_loss(log_ratios, rewards, mask, **objective)
+        loss = gdpo_loss(log_ratios, rewards, mask, **{name: getattr(self.args, name) for name in OBJECTIVE})
         self._measure(log_ratios.detach(), rewards, mask, inputs["tokens"])
         if num_items_in_batch is not None:
             # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
@@ -325,14 +322,37 @@ class GDPOTrainer(Parallel):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self._since, self._uncounted = None, 0
         self._sums["train"].clear()
+        self._reference_freed = self._reference_freed or not self._start_stays()
         return super().train(*args, **kwargs)
 
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        if eval_dataset is not None and "sequences" not in getattr(eval_dataset, "column_names", ()):
-            eval_dataset = self._late_groups(eval_dataset)
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Losses and what is logged in training, with `eval_` before each name; for several sets `eval_NAME_`.
+
+        Args:
+            eval_dataset: other groups than the trainer's `eval_dataset`, in any of its forms, or the name of one of
+                its sets. Other groups need the reference: one that is kept (`precompute_ref_log_probs=False`), the
+                weights below an adapter, or the policy before `train` is called. Raises DataError where it is gone.
+            ignore_keys: as `transformers.Trainer` takes it.
+            metric_key_prefix: what stands for `eval` in the names.
+        """
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or _is_read(eval_dataset)):
+            eval_dataset = self._late_groups(eval_dataset, metric_key_prefix)
+        sets = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(sets, Mapping):
+            metrics: dict[str, float] = {}
+            for name in sets:
+                chosen = name if eval_dataset is None else sets[name]
+                metrics |= self.evaluate(chosen, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
         self._sums["eval"].clear()
+        self._eval_prefix = metric_key_prefix
         began = time.perf_counter()
-        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self._since is not None:
             self._since += time.perf_counter() - began  # evaluation does not count as training time
         return metrics
@@ -343,12 +363,17 @@ class GDPOTrainer(Parallel):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The loss; for `compute_metrics` also log-ratios and rewards, (B, G), -100 where a group has fewer."""
         inputs = self.on_device(inputs)
         with torch.no_grad():
-            loss = self.compute_loss(model, inputs)
-        assert isinstance(loss, Tensor)  # return_outputs is False
-        return loss.detach(), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        assert isinstance(outputs, dict)  # return_outputs
+        if prediction_loss_only:
+            return loss.detach(), None, None
+        absent = ~inputs["mask"]
+        log_ratios = outputs["log_ratios"].masked_fill(absent, ABSENT)
+        return loss.detach(), log_ratios, inputs["rewards"].masked_fill(absent, ABSENT)
 
     # The log
 
@@ -381,19 +406,19 @@ class GDPOTrainer(Parallel):
                 now = time.perf_counter()
                 logged["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
                 self._since = now
-            logs |= logged if mode == "train" else {f"eval_{name}": value for name, value in logged.items()}
+            logs |= self._named(mode, logged)
         if mode == "train":
             self._update_token_count()
             logs["num_tokens"] = self.state.num_input_tokens_seen
+        if means_of := self.groups.reward_means.pop("train" if mode == "train" else self._eval_prefix, None):
+            logs |= self._named(mode, means_of)  # once, since the rewards stay what they are
         super().log(logs, start_time)
 
+    def _named(self, mode: str, values: dict[str, float]) -> dict[str, float]:
+        """`values` under the names that they are logged by."""
+        return values if mode == "train" else {f"{self._eval_prefix}_{name}": value for name, value in values.items()}
 
-def _functions(reward_funcs: RewardFunc | Sequence[RewardFunc] | None) -> list[RewardFunc]:
-    """One reward function, several or none, as a list. Raises DataError where one is no function, such as a name."""
-    if callable(reward_funcs) or isinstance(reward_funcs, str):
-        reward_funcs = [reward_funcs]
-    functions = list(reward_funcs or [])
-    for function in functions:
-        if not callable(function):
-            raise DataError(key="reward_funcs", found=repr(function), expected="functions")
-    return functions
+
+def _is_read(given: Any) -> bool:
+    """Whether a data set's groups are tokenized already."""
+    return "sequences" in (getattr(given, "column_names", None) or ())
