@@ -95,7 +95,7 @@ def fitting_groups(
         if len(places) < smallest:
             dropped.small_groups += 1
             continue
-        with _at_row(number):
+        with at_row(number):
             prompt = prompt_ids(tokenizer, row["prompt"], **template_kwargs(row))
         if max_length is not None and len(prompt) >= max_length:
             if unfit and unfit.long_prompts == "drop":
@@ -106,13 +106,13 @@ def fitting_groups(
             raise DataError(key=f"row {number}, prompt", found=len(prompt), expected=expected, hint=hint)
         if not prompt:
             raise DataError(key=f"row {number}, prompt", found=repr(row["prompt"]), expected="at least one token")
-        with _at_row(number):
+        with at_row(number):
             groups.append({"row": number, **_tokenize_group(row, places, prompt, tokenizer, max_length)})
     return groups, dropped
 
 
 @contextmanager
-def _at_row(number: int) -> Iterator[None]:
+def at_row(number: int) -> Iterator[None]:
     """Within the block, an error about a column names its row too."""
     try:
         yield
