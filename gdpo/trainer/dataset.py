@@ -187,7 +187,7 @@ def completion_ids(
 
 
 def _reply_begun(prompt: Messages) -> bool:
-    return prompt[-1]["role"] == "assistant"
+    return bool(prompt[-1]["role"] == "assistant")
 
 
 def _generation_arguments(prompt: Messages) -> dict[str, Any]:
