@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from gdpo.core.errors import ArgumentError
@@ -23,6 +24,9 @@ Messages = list[dict[str, Any]]
 Prompt = str | Messages
 Completion = str | Messages
 Unfit = Literal["refuse", "drop"]
+
+LARGEST_REWARD = torch.finfo(torch.float32).max
+SHOWN = 80  # characters of a value in an error
 
 
 class DataError(ArgumentError):
@@ -135,14 +139,6 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
 
 
-def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
-    informative = [row for row in rows if len(set(row["rewards"])) > 1]
-    if not informative:
-        raise DataError(key="rewards", found="none", expected="a group with two different rewards")
-    return informative
-
-
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: Any) -> list[int]:
     """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply.
 
@@ -224,8 +220,12 @@ def check_group(number: int, row: dict[str, Any], smallest: int, unfit: UnfitRow
     if len(completions) < smallest:
         raise DataError(key=f"row {number}, completions", found=len(completions), expected=f"at least {smallest}")
     for place, reward in enumerate(rewards):
-        if not isinstance(reward, numbers.Real) or not math.isfinite(reward):
-            raise DataError(key=f"row {number}, rewards[{place}]", found=repr(reward), expected="a finite number")
+        key = f"row {number}, rewards[{place}]"
+        if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # nor NaN
+            raise DataError(key=key, found=_short(reward), expected="a finite number")
+        if abs(reward) > LARGEST_REWARD:
+            expected = f"a number of up to {LARGEST_REWARD:.1e}, which float32 holds"
+            raise DataError(key=key, found=_short(reward), expected=expected)
 
 
 def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None = None) -> None:
@@ -282,6 +282,12 @@ def _refuse_images(key: str, messages: Any) -> None:
             kind = part.get("type") if isinstance(part, dict) else type(part).__name__
             if kind != "text":
                 raise DataError(key=key, found=f"a part of type {kind}", expected="messages of text alone")
+
+
+def _short(value: Any) -> str:
+    """`value` as it is written in code, its beginning where that is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _columns(row: dict[str, Any]) -> str:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+import math
+import numbers
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_type_hints
 
 from transformers import TrainingArguments
 
@@ -27,7 +32,18 @@ CHOICES = {
 # TrainingArguments that would be ignored, or fail with an error that does not name them.
 FIXED = {
     "remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0, "use_liger_kernel": False,
+    "bf16_full_eval": False, "fp16_full_eval": False,  # log-ratios to a reference that was scored in another precision
 }  # fmt: skip
+SAMPLING = ("random", "sequential")  # transformers' others sort by one length, which a group of completions has not
+# Settings of TrainingArguments that a number is compared with in the middle of a run.
+NUMBERS = (
+    "num_train_epochs", "weight_decay", "max_grad_norm", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "max_steps", "seed", "data_seed",
+)  # fmt: skip
+POSITIVE = (
+    "beta", "max_length", "max_forward_tokens", "max_activation_tokens", "max_logits", "per_device_train_batch_size",
+    "per_device_eval_batch_size", "gradient_accumulation_steps",
+)  # fmt: skip
 UNSAFE = {"trust_remote_code": True, "use_safetensors": False}  # keywords that would run a model's code
 
 
@@ -157,7 +173,7 @@ class GDPOConfig(TrainingArguments):
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Sequences of like length share a forward pass, so that at most 5% of it is padding."},
+        metadata={"help": "Sequences of like length share a forward pass, so that at most a twentieth of it is padding."},
     )
     share_prompts: Share = field(
         default="auto",
@@ -174,6 +190,7 @@ class GDPOConfig(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.model_init_kwargs = _keywords(self.model_init_kwargs)
+        _check_types(self)
         super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -182,10 +199,46 @@ class GDPOConfig(TrainingArguments):
         for name, only in FIXED.items():
             if getattr(self, name) != only:
                 raise ArgumentError(key=name, found=repr(getattr(self, name)), expected=f"{only!r} by GDPOTrainer")
-        for name in ("beta", "max_forward_tokens", "max_activation_tokens", "max_logits"):
+        if self.train_sampling_strategy not in SAMPLING:
+            found = repr(self.train_sampling_strategy)
+            raise ArgumentError(
+                key="train_sampling_strategy", found=found, hint=suggest(str(self.train_sampling_strategy), SAMPLING)
+            )
+        for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ArgumentError(key=name, found=repr(value), expected="a number above 0")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ArgumentError(key="learning_rate", found=repr(self.learning_rate), expected="a number from 0")
+
+
+def _check_types(settings: GDPOConfig) -> None:
+    """Raises ArgumentError where a setting is of another type than its own, such as '0.1' or 'false' from a file."""
+    hints = get_type_hints(GDPOConfig)
+    own = [item.name for item in fields(GDPOConfig) if item.name in GDPOConfig.__annotations__]
+    for name in (*own, *NUMBERS):
+        kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        known = [TYPES[kind] for kind in kinds if kind in TYPES]
+        value = getattr(settings, name)
+        if known and not any(fits(value) for _, fits in known):
+            expected = " or ".join(words for words, _ in known)
+            raise ArgumentError(key=name, found=repr(value), expected=expected)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+# Of each type that a setting may have, its name in an error and what is taken for it.
+TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, numbers.Integral) and _is_number(value)),
+    float: ("a number", _is_number),
+    str: ("text", lambda value: isinstance(value, str | os.PathLike)),
+    dict[str, Any]: ("a mapping", lambda value: isinstance(value, dict)),
+    list[float]: ("a list of numbers", lambda value: isinstance(value, list | tuple) and all(map(_is_number, value))),
+    type(None): ("None", lambda value: value is None),
+}
 
 
 def _keywords(given: dict[str, Any] | str | None) -> dict[str, Any] | None:

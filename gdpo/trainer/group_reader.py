@@ -9,10 +9,11 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerState
 from transformers.utils import logging
 
-from gdpo.trainer.dataset import Dropped, UnfitRows, drop_tied_groups, fitting_groups
+from gdpo.trainer.dataset import Dropped, UnfitRows, fitting_groups
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.reward_funcs import RewardLog, Scorer, apply_reward_funcs
 from gdpo.trainer.rows import as_rows
+from gdpo.trainer.ties import drop_tied_groups
 
 logger = logging.get_logger(__name__)
 
@@ -50,6 +51,9 @@ class GroupReader:
         self._say(name, groups, dropped)
         informative = drop_tied_groups(groups)
         self.tied[name], self.dropped[name] = len(groups) - len(informative), dropped
+        if self.tied[name]:
+            tied = f"{self.tied[name]} of {len(groups)} groups have no two different rewards"
+            logger.warning(f"{name}: {tied}, and are left out")
         self.reward_columns[name], self.reward_means[prefix] = dict(log.columns), log.means()
         return Dataset.from_list(informative)
 

@@ -27,7 +27,7 @@ Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
 
 # A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
-# Neighbouring rewards closer than this many roundings of the group's largest one are equal (1e-6 of it in float32).
+# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it.
 TIE_ROUNDINGS = 8
 
 
@@ -36,10 +36,10 @@ def gdpo_loss(
     rewards: Tensor,
     mask: Tensor | None = None,
     *,
-    beta: float,
+    beta: float = 0.1,
     pairs: Pairs = "adjacent",
     link: Link = "sigmoid",
-    advantage: Advantage = "literal",
+    advantage: Advantage = "shifted",
 ) -> Tensor:
     """The mean GDPO loss of B groups, a scalar: in [-1, 0] for the sigmoid link, above 0 for the log-sigmoid.
 
@@ -51,6 +51,8 @@ def gdpo_loss(
         pairs: "adjacent" is eq. 13, neighbours in reward; "all" is eq. 12; see `pair_weights`.
         link: "sigmoid" as printed, or DPO's "logsigmoid".
         advantage: how A_i weighs l_i; see `completion_weights`.
+
+    The defaults are those of `GDPOConfig`.
 
     A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
     on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
@@ -87,7 +89,7 @@ def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
     size = mask.sum(-1, keepdim=True)
     centred = (unit - unit.sum(-1, keepdim=True) / size) * mask
     std = (centred.square().sum(-1, keepdim=True) / size).sqrt()
-    return torch.where(_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
+    return torch.where(reward_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
 
 
 def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantage) -> Tensor:
@@ -129,7 +131,7 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: boo
     """
     _check_name("pairs", pairs, Pairs)
     rewards, mask = _checked(rewards, mask)
-    level = _levels(rewards)
+    level = reward_levels(rewards)
     steps = level.unsqueeze(-1) - level.unsqueeze(-2)
     both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
     if pairs == "all":
@@ -145,11 +147,16 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: boo
     return weights / torch.where(total > 0, total, 1.0)
 
 
-def _levels(rewards: Tensor) -> Tensor:
+def reward_levels(rewards: Tensor) -> Tensor:
     """Each reward's place among the distinct rewards of its group, (B, G) int, 0 the lowest.
 
-    A new level begins where a sorted reward exceeds the one before it by more than rounding.
+    A new level begins where a sorted reward exceeds the one before it by more than rounding. Rounding is float32's,
+    whatever the rewards' own dtype, so that the groups that are trained on are those that have a pair in the loss.
     """
+    if rewards.dtype == torch.float64:
+        # By a power of two, which rounds nothing, so that any float64 is a float32's size.
+        _, exponent = torch.frexp(rewards.abs().amax(-1, keepdim=True))
+        rewards = torch.ldexp(rewards, -exponent).float()
     ordered, order = rewards.sort(-1)
     rounding = TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
     above = ordered.diff(dim=-1) > rounding

@@ -13,10 +13,10 @@ from gdpo.trainer import dataset
 from gdpo.trainer.dataset import (
     DataError,
     completion_ids,
-    drop_tied_groups,
     prompt_ids,
     tokenize_groups,
 )
+from gdpo.trainer.ties import drop_tied_groups
 from tests.refusal import refused
 
 CHAT = [{"role": "user", "content": "2 + 2"}]
@@ -152,13 +152,6 @@ def test_tokenizer_without_eos_is_refused(tokenizer):
         tokenize_groups([TEXT_ROW], endless)
 
 
-def test_drop_tied_groups():
-    rows = [{"rewards": [1.0, 1.0]}, {"rewards": [1.0, 0.5]}, {"rewards": [2]}]
-    assert drop_tied_groups(rows) == rows[1:2]
-    with refused(DataError, key="rewards", found="none", expected="a group with two different rewards"):
-        drop_tied_groups(rows[:1])
-
-
 # Bad rows
 
 BAD = [
@@ -168,6 +161,13 @@ BAD = [
     ({"rewards": [1.0]}, "row 1", "2 completions and 1 rewards", "a reward per completion"),
     ({"rewards": [1.0, math.nan]}, "row 1, rewards[1]", "nan", "a finite number"),
     ({"rewards": [math.inf, 0]}, "row 1, rewards[0]", "inf", "a finite number"),
+    ({"rewards": [1e39, 0.0]}, "row 1, rewards[0]", "1e+39", "a number of up to 3.4e+38, which float32 holds"),
+    (
+        {"rewards": [0, -(10**400)]},
+        "row 1, rewards[1]",
+        f"-1{'0' * 78}...",
+        "a number of up to 3.4e+38, which float32 holds",
+    ),
     ({"rewards": [1.0, "0"]}, "row 1, rewards[1]", "'0'", "a finite number"),
     ({"rewards": [1.0, None]}, "row 1, rewards[1]", "None", "a finite number"),
     ({"rewards": 1.0}, "row 1, rewards", "float", "a list"),
