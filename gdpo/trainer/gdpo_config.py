@@ -173,7 +173,9 @@ class GDPOConfig(TrainingArguments):
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Sequences of like length share a forward pass, so that at most a twentieth of it is padding."},
+        metadata={
+            "help": "Sequences of like length share a forward pass, so that at most a twentieth of it is padding."
+        },
     )
     share_prompts: Share = field(
         default="auto",
