@@ -49,7 +49,32 @@ UNSAFE = {"trust_remote_code": True, "use_safetensors": False}  # keywords that 
 
 @dataclass
 class GDPOConfig(TrainingArguments):
-    """`transformers.TrainingArguments` and GDPO's own. A batch size counts groups, not completions."""
+    """`transformers.TrainingArguments` and GDPO's own. A batch size counts groups, not completions.
+
+    Each field's `help` says more, with the source or the reason of its default. A command line reads them by
+    `transformers.HfArgumentParser` or `trl.TrlParser`.
+
+    Args:
+        model_init_kwargs: keywords for `from_pretrained`, a mapping or one as JSON.
+        disable_dropout: whether dropout is off, as it is where a log-ratio is to start at 0.
+        beta: the inverse temperature of a pair's score.
+        pairs, link, advantage: the reading of the objective, as `gdpo_loss` has them.
+        length: whether a completion's log-ratio is the sum over its tokens or the mean.
+        reward_weights: the weight of each of `reward_funcs`.
+        max_length: tokens of prompt and completion; None: no limit.
+        empty_completions, long_prompts: whether what cannot be trained on is refused, or dropped and counted.
+        precompute_ref_log_probs: whether the reference scores once, before training, or in every step.
+        ref_cache_dir: where those scores are stored.
+        max_forward_tokens, max_activation_tokens, max_logits: what is in memory at once.
+        bucket_by_length, share_prompts, padding_free: how sequences share a forward pass.
+
+    Raises ArgumentError, a ValueError of one sentence, on a value that does not fit.
+
+    Example:
+        >>> from gdpo import GDPOConfig
+        >>> GDPOConfig("out", beta=0.1, advantage="unweighted", max_length=2048).length
+        'sum'
+    """
 
     # Defaults that differ from TrainingArguments
     learning_rate: float = field(
@@ -148,7 +173,9 @@ class GDPOConfig(TrainingArguments):
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Sequences of like length share a forward pass, so that at most 1/20 of it is padding."},
+        metadata={
+            "help": "Sequences of like length share a forward pass, so that at most a twentieth of it is padding."
+        },
     )
     share_prompts: Share = field(
         default="auto",

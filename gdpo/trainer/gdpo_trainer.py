@@ -66,22 +66,40 @@ class GDPOTrainer(Parallel, CardTrainer):
 
     Args:
         model: the policy, or the path or Hub name to load it from. Of a `PeftModel` the adapter is trained.
-        ref_model: the reference; absent, the policy as it starts (a `PeftModel` with its adapter disabled).
+        ref_model: the reference, or its path; absent, the policy as it starts (a `PeftModel` with its adapter
+            disabled).
         args: the settings; absent, `GDPOConfig("gdpo")`.
-        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group whose
-            rewards are all equal has no pair and is left out (`skipped_groups` counts these); DataError where all are.
-        eval_dataset: the same, for `evaluate`.
-        processing_class: the tokenizer; absent, the policy's own.
-        reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
-            They are called once per group, before training (`gdpo.trainer.dataset.apply_reward_funcs`).
+        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset`, a list, or a stream, which is
+            read once and kept in memory. A group whose rewards are all equal has no pair and is left out
+            (`skipped_groups` counts these); DataError where all are.
+        eval_dataset: the same, for `evaluate`; or several by name, a mapping or a `datasets.DatasetDict`.
+        processing_class: the tokenizer, or its path; absent, the policy's own.
+        reward_funcs: one or several functions, reward models or paths of these, as GRPOTrainer takes them, which give
+            the rewards instead of a `rewards` column. They are called once per group, before training
+            (`gdpo.trainer.reward_funcs.apply_reward_funcs`).
         callbacks, optimizers: as `transformers.Trainer` takes them.
         peft_config: wraps `model` in this adapter.
+        reward_processing_classes: the tokenizers of `reward_funcs` that are models, None for a function; absent, their
+            own.
+        compute_metrics: as `transformers.Trainer` takes it. Its predictions are the log-ratios, its labels the
+            rewards, (groups, largest group), -100 where a group has fewer completions.
 
     Logs, beside the loss: `rewards/accuracies` and `rewards/margins` over the loss's pairs, as DPO has them;
     `log_ratios/best` and `log_ratios/worst` of each group; `kl`, half the squared log-ratio (Schulman's k2) on the
     groups' completions, which is off-policy and so a trend rather than a level; `padding_share` of the tokens
     processed; `useful_tokens_per_second`, completion tokens scored; and `num_tokens`, all but padding since training
-    began. Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
+    began. Once, in the first entry: `rewards/NAME/mean` and `/std` of each reward function, and what they gave to
+    `log_metric`. `groups` has what is no number of a step: `dropped` counts the completions and groups that were
+    empty or too long, `reward_columns` has what went to `log_extra`.
+
+    Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
+
+    Example:
+        >>> from gdpo import GDPOConfig, GDPOTrainer
+        >>> groups = [{"prompt": "2 + 3 =", "completions": ["5", "6", "7"], "rewards": [1.0, 0.5, 0.0]}]
+        >>> args = GDPOConfig("out", num_train_epochs=1)
+        >>> trainer = GDPOTrainer("Qwen/Qwen3-0.6B", args=args, train_dataset=groups)
+        >>> trainer.train()
     """
 
     args: GDPOConfig

@@ -56,6 +56,12 @@ def gdpo_loss(
 
     A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
     on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
+
+    Example:
+        >>> import torch
+        >>> from gdpo import gdpo_loss
+        >>> gdpo_loss(torch.zeros(1, 3), torch.tensor([[1.0, 0.5, 0.0]]), beta=0.1)
+        tensor(-0.5000)
     """
     _check_name("link", link, Link)
     if log_ratios.shape != rewards.shape:

@@ -122,7 +122,7 @@ def _scorer(place: int, reward: Any, tokenizer: Any) -> Scorer:
     if isinstance(reward, nn.Module):
         config: Any = getattr(reward, "config", None)  # a compiled model has it as well
         path = "" if config is None else compat.loaded_from(reward)
-        tokenizer = tokenizer or path
+        tokenizer = path if tokenizer is None else tokenizer
         if isinstance(tokenizer, str | os.PathLike):
             what = "a reward model's tokenizer"
             tokenizer = load_pretrained("reward_processing_classes", tokenizer, AutoTokenizer, what)
