@@ -149,7 +149,8 @@ def test_auxiliary_loss_of_a_model_that_scales_its_logits(student, tmp_path):
 
 def test_router_logits_without_a_number_of_experts_are_refused():
     """A configuration that a mixture of another library may have."""
-    model = LlamaForCausalLM(LlamaConfig(vocab_size=17, hidden_size=16, intermediate_size=16, num_hidden_layers=1))
+    shape = {"vocab_size": 17, "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = LlamaForCausalLM(LlamaConfig(**shape))
     model.config.output_router_logits, model.config.router_aux_loss_coef = True, 0.1
     with refused(ArgumentError, key="model", found="without num_experts_per_tok", hint="output_router_logits=False"):
         RouterLoss.of(model)

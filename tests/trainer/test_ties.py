@@ -36,7 +36,7 @@ NEAR = [
 
 
 @pytest.fixture
-def warnings(monkeypatch):
+def warnings():
     """What transformers' logger says to a user, in order."""
     said = []
 
