@@ -101,14 +101,14 @@ def model_settings(config: PretrainedConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def replaced_forward(model: nn.Module, function: Callable[[], Tensor]) -> Iterator[None]:
+def replaced_forward(model: nn.Module, function: Callable[[], Any]) -> Iterator[None]:
     """Within the block, the next forward of `model` is `function`, which may call the model itself.
 
     torch calls the attribute `forward` of a module from within the hooks of its wrapper (DDP, FSDP2).
     """
     forward = model.forward
 
-    def once(_: Tensor) -> Tensor:
+    def once(_: Tensor) -> Any:
         model.forward = forward
         return function()
 

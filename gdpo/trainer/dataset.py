@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
-from gdpo.core.errors import ArgumentError
+from gdpo.core.errors import ArgumentError, first_line
 from gdpo.trainer.chat_template import strip_open_think
+
+logger = logging.get_logger(__name__)
 
 Messages = list[dict[str, Any]]
 Prompt = str | Messages
@@ -26,6 +30,7 @@ Completion = str | Messages
 Unfit = Literal["refuse", "drop"]
 
 LARGEST_REWARD = torch.finfo(torch.float32).max
+ORIGIN = ("row", "places")  # of a group, for errors
 SHOWN = 80  # characters of a value in an error
 
 
@@ -64,7 +69,8 @@ def tokenize_groups(
     completions that did not fit. The columns `tools` and `chat_template_kwargs`, where a row has them, go to the chat
     template. Raises DataError naming the row.
     """
-    return fitting_groups(rows, tokenizer, max_length, smallest)[0]
+    groups, _ = fitting_groups(rows, tokenizer, max_length, smallest)
+    return [{name: value for name, value in group.items() if name not in ORIGIN} for group in groups]
 
 
 def fitting_groups(
@@ -75,6 +81,8 @@ def fitting_groups(
     unfit: UnfitRows | None = None,
 ) -> tuple[list[dict[str, Any]], Dropped]:
     """The groups of `tokenize_groups`, and how many completions and groups `unfit` drops; absent, none is dropped.
+
+    Each group has also the number of its `row`, and at which `places` of the row its completions are.
 
     A group is dropped that has fewer than `smallest` completions once its empty ones are. Raises DataError naming the
     row, with the setting that would drop it where `unfit` is given.
@@ -87,7 +95,8 @@ def fitting_groups(
         if len(places) < smallest:
             dropped.small_groups += 1
             continue
-        prompt = prompt_ids(tokenizer, row["prompt"], **template_kwargs(row))
+        with at_row(number):
+            prompt = prompt_ids(tokenizer, row["prompt"], **template_kwargs(row))
         if max_length is not None and len(prompt) >= max_length:
             if unfit and unfit.long_prompts == "drop":
                 dropped.long_prompts += 1
@@ -97,8 +106,20 @@ def fitting_groups(
             raise DataError(key=f"row {number}, prompt", found=len(prompt), expected=expected, hint=hint)
         if not prompt:
             raise DataError(key=f"row {number}, prompt", found=repr(row["prompt"]), expected="at least one token")
-        groups.append(_tokenize_group(row, places, prompt, tokenizer, max_length))
+        with at_row(number):
+            groups.append({"row": number, **_tokenize_group(row, places, prompt, tokenizer, max_length)})
     return groups, dropped
+
+
+@contextmanager
+def at_row(number: int) -> Iterator[None]:
+    """Within the block, an error about a column names its row too."""
+    try:
+        yield
+    except DataError as error:
+        if error.key in ("prompt", "completions", "tools"):
+            raise DataError(**{**error.fields, "key": f"row {number}, {error.key}"}) from error.__cause__
+        raise
 
 
 def _tokenize_group(
@@ -118,6 +139,7 @@ def _tokenize_group(
         "prompt_ids": prompt,
         "sequences": [list(ids) for ids in numbers_of],
         "index": index,
+        "places": list(places),
         "rewards": _shared_rewards(index, [float(row["rewards"][place]) for place in places]),
         "cut": sum(room is not None and len(ids) > room for ids in sequences),
     }
@@ -135,19 +157,34 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     """The chat template's arguments that a row has in TRL's columns: `tools`, which may be JSON, and
     `chat_template_kwargs`."""
     given = row.get("tools")
-    tools = {"tools": json.loads(given) if isinstance(given, str) else given} if given else {}
+    try:
+        tools = {"tools": json.loads(given) if isinstance(given, str) else given} if given else {}
+    except ValueError:
+        raise DataError(key="tools", found=_short(given), expected="a list, or one as JSON") from None
     return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: Any) -> list[int]:
     """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply.
 
-    A last message of the assistant is the beginning of the reply, which the completion continues.
+    A last message of the assistant is the beginning of the reply, which the completion continues. What a tokenizer
+    appends to a text, as those do that end it, is left out: the completion goes on from the prompt.
     """
     if isinstance(prompt, str):
         ids: list[int] = tokenizer(prompt)["input_ids"]
+        if ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id) and (extra := _appended(tokenizer)):
+            shown = " ".join(tokenizer.convert_ids_to_tokens(ids[-extra:]))
+            logger.warning_once(f"the tokenizer appends {shown} to a text: it is left out of prompts")
+            return ids[:-extra]
         return ids
     return _render_ids(tokenizer, prompt, **_generation_arguments(prompt), **template)
+
+
+def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens a tokenizer appends to what it encodes."""
+    whole, plain = tokenizer("0")["input_ids"], tokenizer("0", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(plain) + 1)
+    return next((len(whole) - len(plain) - i for i in starts if whole[i : i + len(plain)] == plain), 0)
 
 
 def completion_ids(
@@ -165,7 +202,7 @@ def completion_ids(
             hint = "set its eos_token"
             raise DataError(key="processing_class", found="none", expected="an end-of-sequence token", hint=hint)
         if not (isinstance(prompt, str) or _reply_begun(prompt)):
-            text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **template)
+            text = _apply_template(tokenizer, prompt, tokenize=False, add_generation_prompt=True, **template)
             assert isinstance(text, str)  # the other types are of token ids
             completion = strip_open_think(text, completion)
         ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
@@ -193,8 +230,20 @@ def _generation_arguments(prompt: Messages) -> dict[str, Any]:
 def _render_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> list[int]:
     # A `datasets.Dataset` gives every message the keys of all, None where it has none, which templates do not expect.
     messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
-    ids: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **settings)
+    ids: Any = _apply_template(tokenizer, messages, tokenize=True, return_dict=False, **settings)
     return list(ids)
+
+
+def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> Any:
+    """What the chat template makes of `messages`. Raises DataError where there is none, or where it fails."""
+    if tokenizer.chat_template is None:
+        hint = "set its chat_template, or give prompts as text"
+        raise DataError(key="processing_class", found="none", expected="a chat template", hint=hint)
+    try:
+        return tokenizer.apply_chat_template(messages, **settings)
+    except Exception as error:  # a template is a program, which may fail in any way
+        found = f"'{first_line(error)}' from the chat template"
+        raise DataError(key="prompt", found=found, expected="messages that it renders") from error
 
 
 def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:
@@ -221,15 +270,17 @@ def check_group(number: int, row: dict[str, Any], smallest: int, unfit: UnfitRow
         raise DataError(key=f"row {number}, completions", found=len(completions), expected=f"at least {smallest}")
     for place, reward in enumerate(rewards):
         key = f"row {number}, rewards[{place}]"
-        if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # nor NaN
+        if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # type: ignore[operator]  # nor NaN
             raise DataError(key=key, found=_short(reward), expected="a finite number")
-        if abs(reward) > LARGEST_REWARD:
+        if abs(reward) > LARGEST_REWARD:  # type: ignore[operator]
             expected = f"a number of up to {LARGEST_REWARD:.1e}, which float32 holds"
             raise DataError(key=key, found=_short(reward), expected=expected)
 
 
 def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None = None) -> None:
     """Raise DataError naming row and column unless `row` has a prompt and completions of text."""
+    if not isinstance(row, Mapping):
+        raise DataError(key=f"row {number}", found=type(row).__name__, expected="a mapping with prompt and completions")
     for column in ("images", "image"):
         if row.get(column) is not None and row[column] != []:
             raise DataError(key=f"row {number}, {column}", found="images", expected="groups of text alone")
@@ -240,11 +291,16 @@ def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None 
     prompt, completions = row["prompt"], row["completions"]
     if not isinstance(prompt, str) and not _is_messages(prompt):
         raise DataError(key=f"row {number}, prompt", found=repr(prompt), expected="text or messages")
+    if row.get("chat_template_kwargs") is not None and not isinstance(row["chat_template_kwargs"], Mapping):
+        found = type(row["chat_template_kwargs"]).__name__
+        raise DataError(key=f"row {number}, chat_template_kwargs", found=found, expected="a mapping")
+    _check_text(f"row {number}, prompt", prompt)
     _refuse_images(f"row {number}, prompt", prompt)
     if not isinstance(completions, list | tuple):
         raise DataError(key=f"row {number}, completions", found=type(completions).__name__, expected="a list")
     for place, completion in enumerate(completions):
         key = f"row {number}, completions[{place}]"
+        _check_text(key, completion)
         _refuse_images(key, completion)
         text = isinstance(completion, str) or _is_messages(completion)
         if not text or (_is_empty(completion) and (unfit is None or unfit.empty_completions == "refuse")):
@@ -272,6 +328,21 @@ def _is_empty(completion: Completion) -> bool:
 
 def _is_content(content: Any) -> bool:
     return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _check_text(key: str, given: Any) -> None:
+    """Raise DataError where a message has no role, or where a text has half a character, which is no UTF-8."""
+    for place, message in enumerate(given if isinstance(given, list) else []):
+        if isinstance(message, dict) and not isinstance(message.get("role"), str):
+            found = "no role" if message.get("role") is None else f"the role {_short(message['role'])}"
+            raise DataError(key=f"{key}[{place}]", found=found, expected="a message with role and content")
+    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str, skipkeys=True)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        found = f"the lone surrogate {half!r}"
+        raise DataError(key=key, found=found, expected="whole characters, which UTF-8 can encode") from None
 
 
 def _refuse_images(key: str, messages: Any) -> None:

@@ -26,16 +26,17 @@ from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
-from transformers.trainer_utils import EvalPrediction, TrainOutput
+from transformers.trainer_utils import EvalPrediction, PredictionOutput, TrainOutput
 
 from gdpo.core.device import to_device
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
+from gdpo.trainer.checks import Limits, check_arguments, check_causal, check_reference, warn_of_low_precision
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.group_reader import GroupReader
-from gdpo.trainer.logprobs import completion_log_probs, is_adapted
+from gdpo.trainer.logprobs import is_adapted, routed_log_probs
 from gdpo.trainer.metrics import batch_sums, means
 from gdpo.trainer.model_card import CardTrainer
 from gdpo.trainer.model_setup import (
@@ -50,6 +51,7 @@ from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
 from gdpo.trainer.reward_funcs import Reward, Tokenizer, scorers
+from gdpo.trainer.router_loss import RouterLoss
 from gdpo.trainer.rows import Rows, RowSets
 from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
 
@@ -123,17 +125,26 @@ class GDPOTrainer(Parallel, CardTrainer):
         reward_processing_classes: Tokenizer | Sequence[Tokenizer] = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ):
-        args = args or GDPOConfig("gdpo")
+        args = GDPOConfig("gdpo") if args is None else args
+        check_arguments(model, ref_model, args, processing_class, peft_config)
         if isinstance(ref_model, PreTrainedModel) and ref_model is model:
             expected = "another object than model; leave it out to keep model's start"
             raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
         policy = load_policy(model, args, peft_config)
-        tokenizer = load_tokenizer(processing_class, policy, args)
         check_trainable(policy)
+        check_causal("model", policy)
+        tokenizer = load_tokenizer(processing_class, policy, args)
+        warn_of_low_precision(policy, args.learning_rate)
+        limits = [Limits.of("model", policy)]
         reference = load_reference(ref_model, policy, args)
+        if reference is not None:
+            check_causal("ref_model", reference)
+            check_reference(reference, policy)
+            limits.append(Limits.of("ref_model", reference))
+        self._router = RouterLoss.of(policy)
         self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
-        self.groups = GroupReader(tokenizer, args, scorers(reward_funcs, reward_processing_classes))
+        self.groups = GroupReader(tokenizer, args, scorers(reward_funcs, reward_processing_classes), limits)
         super().__init__(
             model=policy,
             args=args,
@@ -281,7 +292,13 @@ class GDPOTrainer(Parallel, CardTrainer):
     # The loss
 
     def _log_probs(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """log pi of the batch's distinct completions, (C,): the sum over tokens.
+        """log pi of the batch's distinct completions, (C,): the sum over tokens."""
+        return self._routed_log_probs(model, batch, None)[0]
+
+    def _routed_log_probs(
+        self, model: nn.Module, batch: dict[str, Any], router: RouterLoss | None
+    ) -> tuple[Tensor, Tensor]:
+        """`_log_probs`, and the sums of a mixture's auxiliary loss, which are empty without one.
 
         What exceeds `max_activation_tokens` stores no activations and is computed again in the backward pass. The
         gradient of a completion's log-probability is the same either way.
@@ -290,21 +307,30 @@ class GDPOTrainer(Parallel, CardTrainer):
         sizes = [forward["input_ids"].numel() for forward in forwards]
         gather = gather_object if isinstance(model, FSDPModule) else list
         plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda own: gather([own]))
+        counts = torch.zeros_like(batch["lengths"]).index_fill(0, batch["index"][batch["mask"]], 1)
+
+        def score(forward: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            scored, logits = routed_log_probs(model, forward, self.args.max_logits, routers=router is not None)
+            if router is None:
+                return scored, scored.new_zeros(0)
+            weights = counts[forward["owners"]].to(scored.dtype)
+            return scored, router.sums(logits, forward["sources"], weights)
+
         for number, recompute in enumerate(plan):
             forward = forwards[min(number, len(forwards) - 1)]
-            arguments = (model, forward, self.args.max_logits)
             with self.accelerator.autocast():
-                token_log_probs = (
-                    checkpoint(completion_log_probs, *arguments, use_reentrant=False)
+                token_log_probs, sums = (
+                    checkpoint(score, forward, use_reentrant=False)
                     if recompute and torch.is_grad_enabled()
-                    else completion_log_probs(*arguments)
+                    else score(forward)
                 )
             if number == 0:
-                total = token_log_probs.new_zeros(len(batch["lengths"]))
+                total, routed = token_log_probs.new_zeros(len(batch["lengths"])), torch.zeros_like(sums)
             # A pass beyond a process's own ones lets the other processes gather its weights, and counts nothing.
-            counted = token_log_probs if number < len(forwards) else 0.0 * token_log_probs
-            total = total.index_add(0, forward["owners"], counted)
-        return total
+            own = 1.0 if number < len(forwards) else 0.0
+            total = total.index_add(0, forward["owners"], own * token_log_probs)
+            routed = routed + own * sums
+        return total, routed
 
     def compute_loss(
         self,
@@ -316,7 +342,9 @@ class GDPOTrainer(Parallel, CardTrainer):
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
-        log_probs = run_in_wrapped_forward(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
+        log_probs, routed = run_in_wrapped_forward(
+            model, policy, lambda: self._routed_log_probs(policy, inputs, self._router), inputs["rewards"]
+        )
         reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
         log_ratios = log_probs - reference.to(log_probs.dtype)
         if self.args.length == "mean":
@@ -329,7 +357,20 @@ class GDPOTrainer(Parallel, CardTrainer):
             # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
             # step's total. In this order, since whole numbers divide to a float32.
             loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
+        if self._router is not None:
+            loss = loss + self._auxiliary_loss(self._router, routed, mask.any(-1).sum(), num_items_in_batch)
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
+
+    def _auxiliary_loss(
+        self, router: RouterLoss, routed: Tensor, groups: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """The coefficient times a mixture's auxiliary loss, weighted by a batch's groups as the loss is; logged."""
+        loss = router.loss(routed)
+        sums = self._sums["train" if self.model.training else "eval"]
+        sums["aux_loss"] = sums.get("aux_loss", 0) + loss.detach() * groups
+        if num_items_in_batch is not None:
+            loss = loss * (groups * self.accelerator.num_processes) / num_items_in_batch
+        return router.coefficient * loss
 
     def items_in_step(self, batches: list[Any], device: torch.device) -> Tensor:
         """The groups of one optimizer step, over its batches and all processes."""
@@ -374,6 +415,18 @@ class GDPOTrainer(Parallel, CardTrainer):
         if self._since is not None:
             self._since += time.perf_counter() - began  # evaluation does not count as training time
         return metrics
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Log-ratios and rewards, (groups, G), and the loss, of one set of groups as `evaluate` takes them."""
+        if isinstance(test_dataset, Mapping):
+            raise DataError(key="test_dataset", found="several sets", expected="one, or evaluate for all of them")
+        if not _is_read(test_dataset):
+            test_dataset = self._late_groups(test_dataset, metric_key_prefix)
+        output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        self._sums["eval"].clear()
+        return output
 
     def prediction_step(
         self,

@@ -9,7 +9,8 @@ from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, TrainerState
 from transformers.utils import logging
 
-from gdpo.trainer.dataset import Dropped, UnfitRows, fitting_groups
+from gdpo.trainer.checks import Limits, check_groups
+from gdpo.trainer.dataset import ORIGIN, Dropped, UnfitRows, fitting_groups
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.reward_funcs import RewardLog, Scorer, apply_reward_funcs
 from gdpo.trainer.rows import as_rows
@@ -28,8 +29,14 @@ class GroupReader:
         reward_means: by the prefix that they are logged with, what the reward functions log.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig, reward_funcs: Sequence[Scorer] = ()):
-        self.tokenizer, self.args, self.reward_funcs = tokenizer, args, reward_funcs
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        args: GDPOConfig,
+        reward_funcs: Sequence[Scorer] = (),
+        limits: Sequence[Limits] = (),
+    ):
+        self.tokenizer, self.args, self.reward_funcs, self.limits = tokenizer, args, reward_funcs, limits
         self.tied: dict[str, int] = {}
         self.dropped: dict[str, Dropped] = {}
         self.reward_columns: dict[str, dict[str, list[Any]]] = {}
@@ -48,6 +55,8 @@ class GroupReader:
                 state=state, log=log, device=args.device, unfit=unfit,
             )  # fmt: skip
         groups, dropped = fitting_groups(rows, self.tokenizer, args.max_length, unfit=unfit)
+        check_groups(name, groups, self.limits, self.tokenizer)
+        groups = [{key: value for key, value in group.items() if key not in ORIGIN} for group in groups]
         self._say(name, groups, dropped)
         informative = drop_tied_groups(groups)
         self.tied[name], self.dropped[name] = len(groups) - len(informative), dropped

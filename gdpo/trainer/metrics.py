@@ -38,7 +38,7 @@ def batch_sums(
 
 def means(sums: dict[str, float]) -> dict[str, float]:
     """What is logged of sums: means over groups, `kl` over completions, and the padding's share of the tokens."""
-    by_group = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
+    by_group = {name: sums[name] / sums["groups"] for name in sums if "/" in name or name == "aux_loss"}
     return by_group | {
         "kl": sums["kl"] / sums["completions"],
         "padding_share": 1 - sums["real"] / sums["processed"],

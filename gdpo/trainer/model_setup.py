@@ -12,6 +12,7 @@ from transformers.utils import logging
 
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
+from gdpo.trainer.checks import vocabulary
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.loading import load_pretrained
 from gdpo.trainer.logprobs import is_adapted
@@ -84,7 +85,12 @@ def load_tokenizer(
 
 def _load(key: str, path: ModelPath, options: dict[str, Any]) -> PreTrainedModel:
     what = "a causal language model without code of its own"
-    model: PreTrainedModel = load_pretrained(key, path, AutoModelForCausalLM, what, use_safetensors=True, **options)
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    loaded: tuple[PreTrainedModel, dict[str, Any]] = load_pretrained(key, path, AutoModelForCausalLM, what, **options)
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        found = f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        raise ArgumentError(key=key, found=found, expected=f"a checkpoint of {type(model).__name__} in {path}")
     return model
 
 
@@ -110,7 +116,9 @@ def choose_collator(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrai
 
     Raises ArgumentError where `args` ask for what the policy's attention cannot do.
     """
-    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    # Padding is never attended to, so that any token does that the model knows, which an added pad token may not be.
+    known = vocabulary(model)
+    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None and i < known)
     packing = choose_packing(
         model,
         pad,

@@ -33,6 +33,7 @@ from gdpo.trainer.dataset import (
     DataError,
     Prompt,
     UnfitRows,
+    at_row,
     check_completions,
     completion_ids,
     template_kwargs,
@@ -191,9 +192,10 @@ def _arguments(
 ) -> dict[str, Any]:
     """A row's columns, an entry per completion."""
     check_completions(number, row, unfit)
-    prompt, template = row["prompt"], template_kwargs(row)
-    size = len(row["completions"])
-    ids = [completion_ids(tokenizer, completion, prompt, **template) for completion in row["completions"]]
+    prompt, size = row["prompt"], len(row["completions"])
+    with at_row(number):
+        template = template_kwargs(row)
+        ids = [completion_ids(tokenizer, completion, prompt, **template) for completion in row["completions"]]
     columns = {name: [value] * size for name, value in row.items() if name not in ("prompt", "completions")}
     completions = [_as_message(completion, prompt) for completion in row["completions"]]
     return {"prompts": [prompt] * size, "completions": completions, "completion_ids": ids, **columns}
