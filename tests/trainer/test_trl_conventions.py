@@ -270,7 +270,12 @@ def test_settings_of_other_objectives_are_refused_by_name(name, tmp_path):
 
 
 READINGS = [  # every advantage, with pairs, links and lengths in turn
-    (CHOICES["pairs"][number % 2], CHOICES["link"][number // 2 % 2], advantage, CHOICES["length"][(number + 1) // 2 % 2])
+    (
+        CHOICES["pairs"][number % 2],
+        CHOICES["link"][number // 2 % 2],
+        advantage,
+        CHOICES["length"][(number + 1) // 2 % 2],
+    )
     for number, advantage in enumerate(CHOICES["advantage"])
 ]
 
