@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import logging
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from gdpo.core.errors import ArgumentError, DescribedError
 from gdpo.trainer.checks import check_causal
 from gdpo.trainer.dataset import DataError, completion_ids, prompt_ids, tokenize_groups
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
+from gdpo.trainer.objective import gdpo_loss
 from tests.refusal import refused
 
 ROW = {"prompt": "1 +", "completions": ["2", "3 4"], "rewards": [1.0, 0.0]}
@@ -378,3 +380,18 @@ def test_dataset_rows_are_groups(student, tmp_path, tokenizer):
     args = config(tmp_path, precompute_ref_log_probs=False)
     made = GDPOTrainer(str(student), args=args, train_dataset=Dataset.from_list([ROW]), processing_class=tokenizer)
     assert len(made.train_dataset) == 1
+
+
+def test_predict_takes_groups(student, tmp_path, tokenizer):
+    """Raw groups as `evaluate` takes them; what is none is one sentence."""
+    made = make(student, tmp_path, ref_model=policy(student))
+    with refused(DataError, key="row 0", found="str"):
+        made.predict(["1 + 2"])
+    with refused(DataError, key="test_dataset", found="several sets"):
+        made.predict({"a": [ROW]})
+
+
+def test_loss_and_config_have_the_same_defaults(tmp_path):
+    made, given = config(tmp_path), inspect.signature(gdpo_loss).parameters
+    for name in ("beta", "pairs", "link", "advantage"):
+        assert getattr(made, name) == given[name].default
