@@ -67,12 +67,12 @@ class GDPOTrainer(Parallel):
         peft_config: wraps `model` in this adapter.
 
     Logs, beside the loss: `rewards/accuracies` and `rewards/margins` over the loss's pairs, as DPO has them;
-    `log_ratios/best`, `log_ratios/worst` and, between them, `log_ratios/rest` of each group; the shares of groups in
-    which the best falls or the worst rises, `log_ratios/best_falls` and `log_ratios/worst_rises` (docs/objective.md);
-    `kl`, half the squared log-ratio (Schulman's k2) on the groups' completions, which is off-policy and so a trend
-    rather than a level; `padding_share` of the tokens processed; `useful_tokens_per_second`, completion tokens scored;
-    and `num_tokens`, all but padding since training began. Raises DataError on rows and ArgumentError on arguments
-    that do not fit: ValueErrors of one sentence.
+    the shares of groups in which the best completion falls or the worst rises, `log_ratios/best_falls` and
+    `log_ratios/worst_rises` (docs/objective.md says what they mean), and `log_ratios/rest` of those between them;
+    `log_ratios/best` and `log_ratios/worst` of each group; `kl`, half the squared log-ratio (Schulman's k2) on the
+    groups' completions, which is off-policy and so a trend rather than a level; `padding_share` of the tokens
+    processed; `useful_tokens_per_second`, completion tokens scored; and `num_tokens`, all but padding since training
+    began. Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
     """
 
     args: GDPOConfig

@@ -43,15 +43,11 @@ def batch_sums(
 
 
 def means(sums: dict[str, float]) -> dict[str, float]:
-    """What is logged of sums: means over groups, `kl` over completions, and the padding's share of the tokens.
-
-    `log_ratios/best_falls` and `log_ratios/worst_rises` are shares of the groups. `log_ratios/rest` is the mean over
-    the completions between the best and the worst reward, and absent where there are none.
-    """
-    logged = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
-    if sums["rest_completions"]:
-        logged["log_ratios/rest"] = sums["rest"] / sums["rest_completions"]
-    return logged | {
+    """What is logged of sums: means over groups, `kl` over completions, and the padding's share of the tokens."""
+    by_group = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
+    return by_group | {
         "kl": sums["kl"] / sums["completions"],
         "padding_share": 1 - sums["real"] / sums["processed"],
+        # The completions between the best and the worst reward, which groups of two levels do not have.
+        **({"log_ratios/rest": sums["rest"] / sums["rest_completions"]} if sums["rest_completions"] else {}),
     }
