@@ -177,7 +177,7 @@ objective: setup ## the figures of docs/objective.md
 	python docs/objective/policy.py --pairs all
 	python docs/objective/default.py
 
-# What `objective` keeps of language models, measured anew: some 50 minutes of one core, and again where it stopped.
+# What `objective` keeps of language models, measured anew: an hour of one core, and again where it stopped.
 # CHECKPOINT is the SmolLM2 of scale smol (results/smol/models/...), MIRROR its mirror; the tiny groups are made first.
 objective-models: setup ## the trainings behind the objective's default; with CHECKPOINT and MIRROR of scale smol
 	$(call snakemake,results/tiny/groups/metakl.jsonl)
