@@ -349,7 +349,7 @@ def test_literal_always_raises_the_worst(group, pairs, link):
     assert (slope[rewards[0] == rewards.min()] < 0).all() and (slope[rewards[0] == rewards.max()] < 0).all()
 
 
-# ---------------------------------------------------------------------- docs/objective/derivations.md, section by section
+# ----------------------------------------------------- docs/objective/derivations.md, section by section
 
 
 @pytest.mark.parametrize("size", SIZES)
