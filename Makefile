@@ -175,6 +175,15 @@ objective: setup ## the figures of docs/objective.md
 	python docs/objective/cosine.py
 	python docs/objective/policy.py
 	python docs/objective/policy.py --pairs all
+	python docs/objective/default.py
+
+# What `objective` keeps of language models, measured anew: an hour of one core, and again where it stopped.
+# CHECKPOINT is the SmolLM2 of scale smol (results/smol/models/...), MIRROR its mirror; the tiny groups are made first.
+objective-models: setup ## the trainings behind the objective's default; with CHECKPOINT and MIRROR of scale smol
+	$(call snakemake,results/tiny/groups/metakl.jsonl)
+	python docs/objective/default_models.py tiny
+	python docs/objective/default_models.py smollm2 '$(CHECKPOINT)' '$(MIRROR)'
+	python docs/objective/default.py --keep-exact
 
 coverage-study: setup ## how often intervals of a trial hold the truth, by simulation
 	python docs/protocol/coverage.py

@@ -85,6 +85,8 @@ class GDPOTrainer(Parallel, CardTrainer):
             rewards, (groups, largest group), -100 where a group has fewer completions.
 
     Logs, beside the loss: `rewards/accuracies` and `rewards/margins` over the loss's pairs, as DPO has them;
+    the shares of groups in which the best completion falls or the worst rises, `log_ratios/best_falls` and
+    `log_ratios/worst_rises` (docs/objective.md says what they mean), and `log_ratios/rest` of those between them;
     `log_ratios/best` and `log_ratios/worst` of each group; `kl`, half the squared log-ratio (Schulman's k2) on the
     groups' completions, which is off-policy and so a trend rather than a level; `padding_share` of the tokens
     processed; `useful_tokens_per_second`, completion tokens scored; and `num_tokens`, all but padding since training

@@ -4,7 +4,7 @@ A group is G completions of one prompt with rewards r_i and log-ratios
 l_i = log pi(y_i|q) - log pi_ref(y_i|q). A pair (i, j) of it, with r_i > r_j, has the score
 d_ij = beta * (w_i * l_i - w_j * l_j), and the loss is minus the mean over pairs of sigmoid(d_ij). `pairs`,
 `link` and `advantage` choose what the paper prints or leaves open, each independently of the others;
-docs/objective.md derives what each does.
+docs/objective/derivations.md derives what each does.
 
 Groups of different sizes are padded to one (B, G) with a mask; padding may be any number, NaN too. Rewards that
 differ by rounding alone are equal. A group without two different rewards (one completion, none, or all alike) has no

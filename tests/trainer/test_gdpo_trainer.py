@@ -62,7 +62,8 @@ LAYOUTS = [
 ]
 LOGGED = {
     "loss", "learning_rate", "grad_norm", "epoch", "step", "num_tokens", "rewards/accuracies", "rewards/margins",
-    "log_ratios/best", "log_ratios/worst", "kl", "padding_share", "useful_tokens_per_second",
+    "log_ratios/best", "log_ratios/worst", "log_ratios/best_falls", "log_ratios/worst_rises", "kl", "padding_share",
+    "useful_tokens_per_second",
 }  # fmt: skip
 
 
@@ -130,6 +131,11 @@ def test_logged_metrics_match_single_log_ratios(student, tmp_path):
     assert logged["log_ratios/worst"] == pytest.approx(
         (ratios[0][1] + ratios[1][1] + ratios[2][3]).item() / 3, rel=1e-3, abs=1e-5
     )
+    places = [(0, 1), (0, 1), (0, 3)]
+    falls = [r[best].item() < 0 for r, (best, _) in zip(ratios, places, strict=True)]
+    rises = [r[worst].item() > 0 for r, (_, worst) in zip(ratios, places, strict=True)]
+    assert logged["log_ratios/best_falls"] == pytest.approx(sum(falls) / 3)
+    assert logged["log_ratios/worst_rises"] == pytest.approx(sum(rises) / 3)
     assert logged["kl"] == pytest.approx(torch.cat(squares).mean().item(), rel=1e-3)
     assert 0 < logged["rewards/accuracies"] <= 1 and logged["rewards/margins"] != 0
     assert logged["num_tokens"] == 2 * made.state.log_history[0]["num_tokens"]
@@ -185,7 +191,7 @@ def test_every_step_is_logged(student, tmp_path):
     *steps, summary = made.state.log_history
     assert [entry["step"] for entry in steps] == [1, 2, 3] and "train_loss" in summary
     for entry in steps:
-        assert set(entry) == LOGGED
+        assert set(entry) - {"log_ratios/rest"} == LOGGED  # a group of two rewards has no rest
         assert 0 <= entry["padding_share"] <= 0.05 and entry["useful_tokens_per_second"] > 0
 
 
