@@ -30,7 +30,7 @@ _gdpo() {{
 }}
 complete -o bashdefault -o default -F _gdpo gdpo
 """
-ZSH = "#compdef gdpo\nautoload -U +X bashcompinit && bashcompinit\n"
+ZSH = "autoload -U +X bashcompinit && bashcompinit\n"
 
 
 def script(top: Parser, shell: Literal["bash", "zsh"]) -> str:

@@ -25,6 +25,6 @@ def add(commands: Commands[Parser]) -> None:
     )  # fmt: skip
     command = add_plain_command(
         commands, "completion", "print the completion of this command for a shell", completion,
-        examples=["source <(gdpo completion bash)", "gdpo completion zsh > ~/.zfunc/_gdpo"],
+        examples=["source <(gdpo completion bash)", "source <(gdpo completion zsh)"],
     )  # fmt: skip
     command.add_argument("shell", choices=["bash", "zsh"], help="the shell that reads it")
