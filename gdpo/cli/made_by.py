@@ -67,14 +67,21 @@ MAKERS = {
 }
 # Of a training set's groups that no teacher of the scale answers: `select` of the set -> its step.
 GROUPS = {"import": "teach import", "part": "teach part"}
+# Of results/, which has the tables of the scale that ran last: the stem -> the command that writes it.
+PUBLISHED = {"audit": "audit", "claims": "publish --name claims"}
+# Steps whose result is of many runs -> the directory of the results.
+DRAWN = {"table": "tables", "figure": "figures"}
 
 
 def maker(path: Path, root: Path) -> tuple[str, Path] | None:
     """The command that makes the file at `path` below a scale's `root`, and the path that it makes: perhaps a directory
     above it. None where no step makes it.
     """
+    here = Path(os.path.relpath(path))
+    if here.parent == Path("results") and here.suffix in (".csv", ".md", ".tex"):
+        return PUBLISHED.get(here.stem, f"publish --name {here.stem.partition('_')[0]}"), here
     try:
-        parts = Path(os.path.relpath(path)).relative_to(root).parts
+        parts = here.relative_to(root).parts
     except ValueError:
         return None
     below = "/".join(parts)
@@ -108,17 +115,20 @@ def naming_the_maker(root: Path, arguments: Arguments) -> Iterator[None]:
 
 
 def _hint(path: Path, root: Path, arguments: Arguments) -> str | None:
-    """What makes the file at `path`; None where no step does."""
+    """What makes the file at `path`, or what a table or figure is made of; None where no step does."""
+    scale = shlex.quote(str(arguments.scale))
+    limit = ("", "") if arguments.limit is None else (f" --limit {arguments.limit}", f" limit={arguments.limit}")
     if (found := maker(path, root)) is None:
-        return None
+        if arguments.step not in DRAWN:
+            return None
+        made = root / DRAWN[arguments.step] / f"{arguments.name}.csv"
+        return f"`snakemake --cores all {made} --config scale={scale}{limit[1]}` makes all that it needs"
     command, made = found
     from gdpo.config.loader import load_scale
 
     if command.startswith("teach reward"):
         trainset = load_scale(arguments.scale, arguments.limit).trainset(made.stem)
         command = command.replace("teach reward", GROUPS.get(trainset.select, "teach reward"))
-    scale = shlex.quote(str(arguments.scale))
-    limit = ("", "") if arguments.limit is None else (f" --limit {arguments.limit}", f" limit={arguments.limit}")
     return (
         f"`gdpo {command} --scale {scale}{limit[0]}` makes it, and with all that it needs "
         f"`snakemake --cores all {shlex.quote(str(made))} --config scale={scale}{limit[1]}`"

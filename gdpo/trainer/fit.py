@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 import re
 import shutil
-import sys
 import time
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,7 @@ def fit(given: Fit) -> None:
 
 def _quiet() -> None:
     """Progress is said in lines of our own; libraries' bars would be lost among them."""
+    warnings.filterwarnings("ignore", message=".*gradient_checkpointing", category=FutureWarning)
     datasets.disable_progress_bars()
     logging.disable_progress_bar()
 
@@ -172,7 +173,8 @@ def _check_groups(
                 expected=f"fewer than the --max-length of {max_length}",
             )  # fmt: skip
     if not any(len(set(row["rewards"])) > 1 for _, row in rows):
-        raise UserError(path=path, key="rewards", found="equal ones in each group", expected="a group with two that differ")
+        expected = "a group with two that differ"
+        raise UserError(path=path, key="rewards", found="equal ones in each group", expected=expected)
 
 
 def _at_line(error: DataError, path: Path, line: int) -> UserError:
