@@ -141,7 +141,7 @@ PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples
 lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	mypy
 	lint-imports
 	python tools/snakemake_lint.py

@@ -90,7 +90,9 @@ def add_training(command: Parser) -> None:
 def add_objective(command: Parser) -> None:
     """The reading of the objective; names and defaults are GDPOConfig's, which takes seconds to import."""
     objective = command.add_argument_group("objective (docs/objective.md)")
-    objective.add_argument("--beta", type=positive, default=0.1, metavar="B", help="inverse temperature, as in the paper")
+    objective.add_argument(
+        "--beta", type=positive, default=0.1, metavar="B", help="inverse temperature, as in the paper"
+    )
     objective.add_argument(
         "--advantage", choices=["literal", "unweighted", "shifted", "reciprocal", "gap"], default="shifted",
         help="how the advantage weighs a log-ratio; literal is the printed form",

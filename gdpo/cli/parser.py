@@ -113,7 +113,9 @@ class Parser(argparse.ArgumentParser):
             self._refuse_unknown_options(given)
         known, rest = super().parse_known_args(given, namespace)
         if rest:
-            raise UserError(key=self.command or None, found=f"'{rest[0]}'", hint=suggest(rest[0], self._option_string_actions))
+            raise UserError(
+                key=self.command or None, found=f"'{rest[0]}'", hint=suggest(rest[0], self._option_string_actions)
+            )
         return known, rest
 
     def _refuse_unknown_options(self, given: Sequence[str]) -> None:
@@ -123,7 +125,9 @@ class Parser(argparse.ArgumentParser):
                 return
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:
-                raise UserError(key=self.command or None, found=f"'{name}'", hint=suggest(name, self._option_string_actions))
+                raise UserError(
+                    key=self.command or None, found=f"'{name}'", hint=suggest(name, self._option_string_actions)
+                )
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None and value not in action.choices:

@@ -48,7 +48,9 @@ def test_bash_offers_every_command():
 
 def test_zsh_is_given_its_own_beginning():
     text = script(cli.parser(), "zsh")
-    assert text.startswith("autoload -U +X bashcompinit") and text.endswith("complete -o bashdefault -o default -F _gdpo gdpo\n")
+    assert text.startswith("autoload -U +X bashcompinit") and text.endswith(
+        "complete -o bashdefault -o default -F _gdpo gdpo\n"
+    )
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

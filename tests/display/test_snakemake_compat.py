@@ -60,7 +60,9 @@ def test_finished_is_awaited() -> None:
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("path", ["Snakefile", *(f"workflow/rules/{p.name}" for p in (ROOT / "workflow/rules").iterdir())])
+@pytest.mark.parametrize(
+    "path", ["Snakefile", *(f"workflow/rules/{p.name}" for p in (ROOT / "workflow/rules").iterdir())]
+)
 def test_rules_use_nothing_private_of_snakemake(path: str) -> None:
     """What they need of the workflow and of jobs, beside the language, they have from snakemake_compat."""
     text = re.sub("#.*", "", (ROOT / path).read_text(encoding="utf-8"))

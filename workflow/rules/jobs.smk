@@ -101,7 +101,11 @@ def print_runs():
     """Say how many runs this call trains, and how many finished ones it reuses."""
     runs = {to_run: 0 for to_run in (True, False)}
     for job in snakemake_compat.jobs(workflow):
-        if snakemake_compat.rule_name(job) in ("train", "train_sweep", "train_extended"):
+        if snakemake_compat.rule_name(job) in (
+            "train",
+            "train_sweep",
+            "train_extended",
+        ):
             outputs = snakemake_compat.outputs(job)
             runs[snakemake_compat.is_to_run(workflow, job)] += len(outputs)
     print(
@@ -123,9 +127,7 @@ def planned_jobs():
         if name == "model" and SCALE.model(named["model"]).shipped:
             return None  # what is kept is the time that pretraining it took
         outputs = snakemake_compat.outputs(job)
-        return estimate.kept_seconds(
-            costs, name, len(outputs), named.get("method", "")
-        )
+        return estimate.kept_seconds(costs, name, len(outputs), named.get("method", ""))
 
     return {
         snakemake_compat.job_number(workflow, job): estimate.Planned(
