@@ -35,7 +35,7 @@ GROUPS = {
     "Without a scale": ["fit", "schema", "completion"],
 }  # fmt: skip
 
-DESCRIPTION = """MetaGDPO (arXiv 2511.12113), step by step. `make table2` and `snakemake` run these commands in their order.
+DESCRIPTION = """MetaGDPO (arXiv 2511.12113), step by step. `make` and `snakemake` run these commands in their order.
 `gdpo COMMAND --help` has the options and examples of one."""
 
 
@@ -57,6 +57,7 @@ def parser() -> Parser:
     commands = top.add_subparsers(dest="step", required=True, metavar="COMMAND", prog="gdpo", parser_class=Parser)
     for group in (ops, models, data, teach, students, evaluate, report, fit, shell):
         group.add(commands)
+    top.set_defaults(top=top)
     return top
 
 

@@ -67,7 +67,8 @@ class Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *arguments: Any, **options: Any):
-        super().__init__(*arguments, **{"formatter_class": Help, "allow_abbrev": False} | options)
+        options.setdefault("formatter_class", Help)
+        super().__init__(*arguments, allow_abbrev=False, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message, key=self.command or None)

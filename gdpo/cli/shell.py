@@ -12,10 +12,9 @@ def schema(arguments: Arguments) -> None:
 
 
 def completion(arguments: Arguments) -> None:
-    from gdpo.cli import main
     from gdpo.cli.completion import script
 
-    print(script(main.parser(), arguments.shell), end="")
+    print(script(arguments.top, arguments.shell), end="")
 
 
 def add(commands: Commands[Parser]) -> None:

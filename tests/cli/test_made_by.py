@@ -72,7 +72,8 @@ def test_every_maker_is_a_call_that_the_parser_takes(command):
         ("models/tiny-s/provenance.json", "model --name tiny-s", "models/tiny-s"),
         (
             "samples/tiny-s/metakl/sft~0.001/0/hop.jsonl",
-            "evaluate --student tiny-s --trainset metakl --method sft~0.001 --seeds 0", "samples/tiny-s/metakl/sft~0.001/0",
+            "evaluate --student tiny-s --trainset metakl --method sft~0.001 --seeds 0",
+            "samples/tiny-s/metakl/sft~0.001/0",
         ),
         (
             "validation/scores/s/t/m/100.json",
