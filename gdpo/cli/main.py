@@ -29,7 +29,7 @@ GROUPS = {
     "Scores": ["evaluate", "judge"],
     "Tables, figures and the report": [
         "table", "figure", "claims", "publish", "show", "published", "reproduced", "runs", "cost", "numbers", "audit",
-        "paper",
+        "power", "paper",
     ],
     "Finished results": ["verify", "summary"],
     "Without a scale": ["fit", "schema", "completion"],

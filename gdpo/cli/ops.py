@@ -92,4 +92,4 @@ def add_plan_options(command: Parser) -> None:
     command.add_argument(
         "--out", type=Path, metavar="DIR", help="where plan.csv and plan.md are written; absent: nowhere"
     )
-    command.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
+    command.add_argument("--docs", action="store_true", help="put the plan into docs/scale-paper.md")

@@ -52,6 +52,12 @@ def audit(scale: Scale, arguments: Arguments) -> None:
     steps.audit(scale)
 
 
+def power(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report import steps
+
+    steps.power(scale)
+
+
 def published(scale: Scale, arguments: Arguments) -> None:
     from gdpo.report import steps
 
@@ -108,11 +114,12 @@ def add(commands: Commands[Parser]) -> None:
         commands, "reproduced", "put the paper's numbers and ours side by side, cell by cell", reproduced,
         examples=["gdpo reproduced --scale smol"],
     )  # fmt: skip
-    command.add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
+    command.add_argument("--docs", action="store_true", help="put the scale's kept cells into docs/numbers/SCALE.md")
     for name, does, run in (
         ("sweep", "choose learning rates from validation scores", sweep),
         ("claims", "test the paper's claims on a scale's results", claims),
         ("audit", "recompute the published averages", audit),
+        ("power", "say what the published comparisons could have shown", power),
         ("published", "put published numbers beside a scale's tables", published),
         ("cost", "add up what a scale's results took", cost),
         ("runs", "list what every trained run took", runs),

@@ -227,7 +227,9 @@ def _train(
         peft_config=lora_config(given.lora_rank, given.lora_alpha or 2 * given.lora_rank) if given.lora_rank else None,
     )
     if trainer.is_fsdp_enabled:
-        raise UserError(key="fit", found="fsdp", expected="one process, or ddp", hint="docs/processes.md")
+        raise UserError(
+            key="fit", found="fsdp", expected="one process, or ddp", hint="docs/running-elsewhere/processes.md"
+        )
     before = cache_key(reference_parameters(trainer.model), None, [])
     trainer.remove_callback(PrinterCallback)
     for callback in (StepProgress(), Lines(len(train), trainer.skipped_groups)):
