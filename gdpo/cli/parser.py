@@ -68,7 +68,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **options: Any):
         options.setdefault("formatter_class", Help)
-        super().__init__(*arguments, allow_abbrev=False, **options)
+        options.setdefault("allow_abbrev", False)
+        super().__init__(*arguments, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UserError(message, key=self.command or None)
