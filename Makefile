@@ -35,7 +35,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective coverage-study lock clean distclean vllm architecture install-test slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective coverage-study lock clean distclean vllm architecture schema install-test slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -142,7 +142,7 @@ PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples
 lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	mypy
 	lint-imports
 	python tools/snakemake_lint.py
@@ -150,6 +150,10 @@ lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 # The pictures and tables of docs/architecture.md; a test fails where they are not what the code is.
 architecture: setup ## docs/architecture.md, drawn from the code
 	python tools/architecture.py
+
+# What editors check a scale's file by; a test fails where it is not what the models of gdpo/config are.
+schema: setup ## workflow/schemas/scale.schema.json, drawn from the code
+	gdpo schema > workflow/schemas/scale.schema.json
 
 # The wheel, built and installed into a new environment with nothing, with one extra and with all; skipped, saying why, where no
 # package index can be reached. `make test-all` has it among the long tests.

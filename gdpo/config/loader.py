@@ -11,19 +11,17 @@ from pydantic import ValidationError
 from gdpo.config.scale import Scale
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError, suggest
-from gdpo.core.project import CONFIG
+from gdpo.core.project import CONFIG, scale_names
 
 DROPPABLE = ("tables", "studies", "benchmarks")  # entries that a scale sets to null it does not have
 LIMITED_ROWS = 100  # ours: questions of a source of one's own under a limit, as smol's; more where the limit is more
-SHARED = ("tables", "studies", "claims", "figures", "sources")  # of all scales
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     try:
         value = parsed(path)
     except FileNotFoundError:
-        known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
-        raise UserError("no such scale", path=path, hint=suggest(path.stem, known)) from None
+        raise UserError("no such scale", path=path, hint=suggest(path.stem, scale_names())) from None
     if not isinstance(value, dict):
         kind = "nothing" if value is None else type(value).__name__
         raise UserError(path=path, found=kind, expected="a mapping at the top")

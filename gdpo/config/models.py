@@ -193,7 +193,7 @@ class TrainSet(Strict):
     parts: list[Name] = Field(default_factory=list)
     sources: list[Name] = Field(default_factory=list)
     paths: list[str] = Field(default_factory=list)
-    fields: Annotated[list[Import], BeforeValidator(_listed)] = Field(
+    fields: Annotated[list[Import], BeforeValidator(_listed, json_schema_input_type=list[Import] | Import)] = Field(
         default_factory=lambda: [Import(rewards="rewards")]
     )
     instruction: str | bool = Field(**omit_if_default(False))
