@@ -22,7 +22,7 @@ class Place(NamedTuple):
 
 
 class Written(dict[Any, Any]):
-    """A mapping of YAML with its own place and the place of each entry; what an alias repeats is where its anchor is."""
+    """A mapping of YAML with its own place and that of each entry; what an alias repeats is where its anchor is."""
 
     place: Place
     places: dict[Any, Place]
@@ -93,9 +93,12 @@ def where(value: Any, key: str, path: Path) -> tuple[Path, str]:
     `key` is made of names and of places in lists, joined by dots; a name may have dots of its own. What is not written
     anywhere, such as a missing entry, is below what it is missing from, and else in the file at `path`.
     """
-    place, rest, beyond = Place(path, ()), key.split("."), tuple[str, ...]()
+    place, rest, beyond, name = Place(path, ()), key.split("."), tuple[str, ...](), ""
     while rest:
         taken = _longest(value, rest)
+        if not taken and isinstance(value, dict) and len(rest) > 1 and rest[0] in {name, *map(str, value.values())}:
+            rest = rest[1:]  # the arm of a union, which the entry chooses: a step of the validation, and no key
+            continue
         if not taken:
             break
         name, rest = ".".join(rest[:taken]), rest[taken:]
