@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdpo.config.scale import Scale
-from gdpo.config.written import located, merge, replaced, where
+from gdpo.config.written import located, merge, replaced, type_name, where
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.project import CONFIG
@@ -26,7 +26,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         known = [p.stem for p in CONFIG.glob("*.yaml") if p.stem not in SHARED]
         raise UserError("no such scale", path=path, hint=suggest(path.stem, known)) from None
     if not isinstance(value, dict):
-        kind = "nothing" if value is None else type(value).__name__
+        kind = "nothing" if value is None else type_name(value)
         raise UserError(path=path, found=kind, expected="a mapping at the top")
     placed: dict[str, Any] = located(value, path)
     return placed
@@ -77,7 +77,7 @@ def _with_bases(entries: dict[str, Any], path: Path, kind: str) -> dict[str, Any
             return entry
         base, key = entry["extends"], f"{kind}.{name}.extends"
         if not isinstance(base, str) or base not in entries:
-            found = f"'{base}'" if isinstance(base, str) else type(base).__name__
+            found = f"'{base}'" if isinstance(base, str) else type_name(base)
             raise _refused(entries, path, key, kind, found=found, hint=suggest(str(base), map(str, entries)))
         if base in (*below, name):
             raise _refused(entries, path, key, kind, found="a loop", expected="an entry that does not extend this one")
@@ -96,7 +96,7 @@ def _with_added_rows(entries: dict[str, Any], path: Path, kind: str) -> dict[str
             continue
         added = entry["add_rows"]
         if not isinstance(added, list):
-            found = type(added).__name__
+            found = type_name(added)
             raise _refused(entries, path, f"{kind}.{name}.add_rows", kind, found=found, expected="a list of rows")
         if not isinstance(entry.get("rows"), list):
             known = [other for other in entries if other != name]
@@ -122,7 +122,7 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         return raw
     extends = raw.pop("extends")
     if not isinstance(extends, str) or not extends.isprintable():
-        raise UserError(path=path, key="extends", found=type(extends).__name__, expected="the name of a scale")
+        raise UserError(path=path, key="extends", found=type_name(extends), expected="the name of a scale")
     name = f"{extends}.yaml"
     beside = path.parent / name
     return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, place)), raw)
@@ -171,5 +171,5 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
 
 def _mapping(value: Any, path: Path, key: str) -> dict[str, Any]:
     if value is not None and not isinstance(value, dict):
-        raise UserError(path=path, key=key, found=type(value).__name__, expected="a mapping")
+        raise UserError(path=path, key=key, found=type_name(value), expected="a mapping")
     return value or {}

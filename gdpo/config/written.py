@@ -32,6 +32,11 @@ class Written(dict[Any, Any]):
         self.place, self.places = place, dict(places)
 
 
+def type_name(value: Any) -> str:
+    """The type of what YAML holds, for an error."""
+    return "dict" if isinstance(value, dict) else type(value).__name__
+
+
 def located(value: Any, path: Path) -> Any:
     """`value`, which the YAML file at `path` holds, with every mapping as Written."""
     return _located(value, Place(path, ()), {})

@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 
 from gdpo.config.strict import InvalidSetting, Problem
+from gdpo.config.written import type_name
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.key_map import RENAMED_KEYS, SINCE
 
@@ -156,7 +157,7 @@ def _choices(problem: Any) -> list[str]:
 def _shown(problem: Any) -> str:
     """What was found; of a list or a mapping, below which a key may stand, its type alone."""
     found = problem["input"]
-    return f"a {type(found).__name__}" if isinstance(found, dict | list) else repr(found)
+    return f"a {type_name(found)}" if isinstance(found, dict | list) else repr(found)
 
 
 def _models(kind: Any, place: tuple[int | str, ...]) -> Iterator[type[BaseModel]]:
