@@ -8,14 +8,16 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from gdpo.config.figures import Curve, Retention
 from gdpo.config.layout import Layout, Run
 from gdpo.config.loader import load_scale
 from gdpo.core.files import read_csv, write_csv, write_json, write_jsonl, write_text
 from gdpo.core.hashing import fingerprint
 from gdpo.core.project import CONFIG
 from gdpo.core.provenance import provenance_path
-from gdpo.report import figures
+from gdpo.report import figures, numbers
 from gdpo.report.figures import (
     compute,
     curve,
@@ -23,6 +25,7 @@ from gdpo.report.figures import (
     group_size,
     lengths,
     proficiency,
+    retention,
     reward_time,
     reward_units,
     settings,
@@ -244,6 +247,68 @@ def test_part_of_a_set_has_the_whole_sets_teacher_seconds(layout):
     assert layout.response_file(Run("tiny-s", "metakl-half", "gdpo~0.001", 100)) == layout.responses("metakl")
     assert layout.response_file(Run("tiny-s", "metakl", "grpo", 0)) is None
     assert layout.response_file(Run("tiny-s", "metakl-noisy", "sft", 0)) == layout.responses("metakl-noisy")
+
+
+OWN = {"title": "T", "caption": "C", "width": "column", "height": 2}
+
+
+def own_scale(directory, **figures_of_it):
+    """micro with figures of its own."""
+    path = directory / "own.yaml"
+    path.write_text(yaml.safe_dump({"extends": "micro", "figures": figures_of_it}))
+    return load_scale(path)
+
+
+def test_retention_and_score_of_a_tables_rows_by_hand(layout):
+    """The untrained student has items 0-9 of 20 right: 50%. A run with 5-19 has 75%, and kept 5 of the 10."""
+    runs = layout.selected_runs(layout.scale.tables["table2"])
+    for run in runs:
+        write_samples(layout, run, range(10) if run.is_origin else range(5, 20))
+    shown = Retention(kind="retention", table="table2", **OWN)
+    rows = retention.data(layout, shown)
+    assert len(rows) == 5 * len(layout.scale.students)
+    assert {(row["score"], row["retention"], row["origin"]) for row in rows} == {(75, 50, 50)}
+    assert all(row["retention_low"] < 50 < row["retention_high"] for row in rows)
+    assert set(layout.scored(runs)) == set(retention.inputs(layout, shown))
+    with style.context():
+        assert len(retention.draw(rows, shown).axes) == len(layout.scale.students)
+
+
+def test_curve_of_a_scales_own_study_is_drawn_with_its_label(layout):
+    shown = Curve(kind="curve", study="group_size", label="completions", log=True, **OWN)
+    for run in layout.selected_runs(layout.scale.studies["group_size"]):
+        write_samples(layout, run, range(10))
+        write_samples(layout, Run(run.student, "none", "origin", 0), range(10))
+    rows = curve.data(layout, shown)
+    with style.context():
+        axes = curve.draw(rows, shown).axes[0]
+    assert (axes.get_xlabel(), axes.get_xscale()) == ("completions", "log")
+
+
+def test_figure_of_a_scale_is_listed_behind_the_shared_ones_or_in_place_of_one(tmp_path):
+    scale = own_scale(
+        tmp_path, mine={"kind": "retention", "table": "table2", **OWN}, compute={"table": "table2", **OWN}
+    )
+    assert figures.names(scale) == [*figures.names(load_scale("micro")), "mine"]
+    assert settings.known(scale)["compute"].table == "table2"
+    assert figures.drawn(scale, "mine")[1] == {"kind": "retention", "table": "table2", "width": "column", "height": 2}
+    assert numbers.figures(scale)["mine"] == {"title": "T", "caption": "C", "width": "column"}
+
+
+@pytest.mark.parametrize(
+    ("entry", "fields"),
+    [
+        ({"kind": "retentoin", "table": "table2"}, {"key": "figures.mine.kind", "hint": "did you mean 'retention'?"}),
+        ({"table": "table2"}, {"key": "figures.mine.kind", "found": "'mine'", "expected": "'retention'"}),
+        ({"kind": "retention", "table": "tabel2"}, {"key": "figures.mine.table", "hint": "did you mean 'table2'"}),
+        ({"kind": "curve", "study": "g", "label": "G"}, {"key": "figures.mine.study", "found": "'g'"}),
+        ({"kind": "retention", "tabel": "table2"}, {"key": "figures.mine.tabel", "hint": "did you mean 'table'"}),
+        ({"kind": "reward_units", "trainset": "m", "most_units": 5, "bin": 1}, {"key": "figures.mine.trainset"}),
+    ],
+)
+def test_figure_of_a_scale_that_does_not_fit_is_refused(tmp_path, entry, fields):
+    with refused(path=str(tmp_path / "own.yaml"), **fields):
+        own_scale(tmp_path, mine=entry | OWN)
 
 
 def test_reward_over_time_averages_seeds_at_the_same_step(layout):
