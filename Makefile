@@ -35,7 +35,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective lock clean distclean vllm architecture install-test slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective lock clean distclean vllm architecture readme install-test slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -150,6 +150,10 @@ lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 # The pictures and tables of docs/architecture.md; a test fails where they are not what the code is.
 architecture: setup ## docs/architecture.md, drawn from the code
 	python tools/architecture.py
+
+# README's findings and table and the picture docs/overview.svg, from the kept results by docs/readme.yaml.
+readme: setup ## README's findings, table and picture, from the kept results
+	python tools/readme.py
 
 # The wheel, built and installed into a new environment with nothing, with one extra and with all; skipped, saying why, where no
 # package index can be reached. `make test-all` has it among the long tests.
