@@ -52,6 +52,12 @@ def audit(scale: Scale, arguments: Arguments) -> None:
     steps.audit(scale)
 
 
+def power(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report import steps
+
+    steps.power(scale)
+
+
 def published(scale: Scale, arguments: Arguments) -> None:
     from gdpo.report import steps
 
@@ -100,6 +106,7 @@ def add(commands: Commands[Parser]) -> None:
     command.add_argument("--name", default="table2")
     add_command(commands, "claims", "test the paper's claims on a scale's results", claims)
     add_command(commands, "audit", "recompute the published averages", audit)
+    add_command(commands, "power", "what the published comparisons could have shown", power)
     add_command(commands, "published", "put published numbers beside a scale's tables", published)
     add_command(commands, "cost", "add up what a scale's results took", cost)
     add_command(commands, "runs", "list what every trained run took", runs)

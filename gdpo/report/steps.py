@@ -187,6 +187,18 @@ def audit(scale: Scale) -> None:
     display(audits.markdown(rows))
 
 
+def power(scale: Scale) -> None:
+    """Print what the published comparisons could have shown, from item counts alone: results/power, at every scale."""
+    from gdpo.report import power as powers
+    from gdpo.report.published import published as printed
+
+    found, path = powers.comparisons(printed(), powers.item_counts()), Path("results") / "power.csv"
+    with recorded(path, "power", {}):
+        write_csv(path, powers.COLUMNS, powers.csv_rows(found))
+        write_text(path.with_suffix(".md"), powers.markdown(found))
+    display(powers.markdown(found))
+
+
 def published(scale: Scale) -> None:
     """Write the published numbers with this scale's, where models, rows and benchmarks are the same."""
     from gdpo.report import published as beside

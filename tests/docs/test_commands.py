@@ -26,7 +26,6 @@ RUN = ["gdpo doctor --scale micro", "gdpo audit"]
 NOT_RUN = {
     "lm_eval ": "asks a model of 135M; tests/evaluate/test_harness.py runs lm-eval on the same tasks",
     "for ": "shell around what comes back from another machine; its syntax is checked",
-    "export ": "shell; its syntax is checked",
     "snakemake --cores all results/table2.csv --sdm conda": "needs conda",
     "snakemake all --workflow-profile": "needs Slurm; tests/workflow/test_slurm.py runs the profile",
     "snakemake --cores all results/mine/": "needs mine.yaml; tests/docs/test_readme.py loads it",
