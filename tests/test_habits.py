@@ -1,4 +1,4 @@
-"""What a visitor of the repository relies on: changelog, citation, hooks, workflow, templates, Dockerfile, and the site."""
+"""Changelog, citation, hooks, workflow, templates, Dockerfile and the site agree with the code."""
 
 from __future__ import annotations
 
@@ -95,7 +95,9 @@ def test_image_is_of_the_lock():
     (image,) = re.findall(r"^FROM (\S+)$", text, re.MULTILINE)
     assert image.startswith("python:3.11") and not image.endswith("latest")
     assert re.search(r"^USER gdpo$", text, re.MULTILINE)
-    assert all((ROOT / path.rstrip("/")).exists() for path in re.findall(r"^COPY --chown=\S+ (\S+)", text, re.MULTILINE))
+    assert all(
+        (ROOT / path.rstrip("/")).exists() for path in re.findall(r"^COPY --chown=\S+ (\S+)", text, re.MULTILINE)
+    )
 
 
 # --- the site
@@ -156,4 +158,5 @@ def test_site_builds_without_a_warning(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "GDPOTrainer" in (tmp_path / "api.html").read_text()
     html = "".join(path.read_text() for path in tmp_path.rglob("*.html"))
+    assert "iframe-worker.js" in html
     assert re.findall(r'<(?:script|link)[^>]*(?:src|href)="https?://[^"]*"', html) == []

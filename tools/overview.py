@@ -14,7 +14,10 @@ FONT = "Helvetica, Arial, 'DejaVu Sans', sans-serif"
 
 # Each box: its title, and lines of (text, colour); the example is made up.
 BOXES: list[tuple[str, list[tuple[str, str]]]] = [
-    ("Questions", [("math, general, safety", INK), ("", INK), ("What is 17 + 25?", MUTED), ("Who wrote Faust?", MUTED)]),
+    (
+        "Questions",
+        [("math, general, safety", INK), ("", INK), ("What is 17 + 25?", MUTED), ("Who wrote Faust?", MUTED)],
+    ),
     (
         "MetaKL",
         [
@@ -55,7 +58,9 @@ def picture(caption: str, before: float, after: float) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
         f'role="img" aria-label="From questions to a trained student" font-family="{FONT}">',
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="10" fill="white"/>',
-        _text(WIDTH / 2, 36, "Teach a small model to reason, and measure what it forgets", 20, INK, "middle", bold=True),
+        _text(
+            WIDTH / 2, 36, "Teach a small model to reason, and measure what it forgets", 20, INK, "middle", bold=True
+        ),
     ]
     for place, (title, lines) in enumerate(BOXES):
         parts += [*_box(place, title), *_lines(place, lines), _arrow(place)]
@@ -68,7 +73,9 @@ def _left(place: int) -> int:
 
 
 def _box(place: int, title: str) -> list[str]:
-    frame = f'<rect x="{_left(place)}" y="{TOP}" width="{WIDE}" height="{TALL}" rx="8" fill="{PAPER}" stroke="{FRAME}"/>'
+    frame = (
+        f'<rect x="{_left(place)}" y="{TOP}" width="{WIDE}" height="{TALL}" rx="8" fill="{PAPER}" stroke="{FRAME}"/>'
+    )
     return [frame, _text(_left(place) + WIDE / 2, TOP + 30, title, 17, INK, "middle", bold=True)]
 
 
@@ -104,8 +111,7 @@ def _bars(place: int, caption: str, before: float, after: float) -> list[str]:
     return [*parts, _text(middle, floor + 34, f"{first}: {second}", 10.5, MUTED, "middle")]
 
 
-def _text(
-    x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", bold: bool = False
-) -> str:
+def _text(x: float, y: float, text: str, size: float, colour: str, anchor: str = "start", bold: bool = False) -> str:
     weight = ' font-weight="bold"' if bold else ""
-    return f'<text x="{x:g}" y="{y:g}" font-size="{size}" fill="{colour}" text-anchor="{anchor}"{weight}>{escape(text)}</text>'
+    place = f'x="{x:g}" y="{y:g}" text-anchor="{anchor}"'
+    return f'<text {place} font-size="{size}" fill="{colour}"{weight}>{escape(text)}</text>'

@@ -100,7 +100,9 @@ def drawing(content: dict[str, Any], kept: Kept) -> str:
     for end in ("before", "after"):
         row = kept.row(chosen["file"], model=chosen["model"], row=chosen[end])
         if row is None:
-            raise UserError(path=CONTENT, key=f"picture.{end}", found=chosen[end], expected=f"a row of {chosen['file']}")
+            raise UserError(
+                path=CONTENT, key=f"picture.{end}", found=chosen[end], expected=f"a row of {chosen['file']}"
+            )
         ends[end] = float(row[chosen["column"]])
     return picture(f"{chosen['model']}, average of all columns", **ends)
 

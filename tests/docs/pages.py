@@ -9,9 +9,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", ROOT / "examples" / "README.md"]
-    + [ROOT / "benchmarks" / "README.md", ROOT / "results" / "reference" / "README.md"]
-    + list((ROOT / "docs").rglob("*.md"))
+    [
+        *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")),
+        *(ROOT / name for name in ("benchmarks/README.md", "results/reference/README.md")),
+        *(ROOT / "docs").rglob("*.md"),
+    ]
 )
 FENCE = re.compile(r"^( *)(```|~~~)(\S*)")
 LINK = re.compile(r"(?<!\\)!?\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)")

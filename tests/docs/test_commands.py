@@ -1,7 +1,7 @@
 """Every command in the pages is run, dry-run or at least parsed, by what its first word is.
 
 make: `make -n`, so that the target and the variables exist. gdpo: its own parser; the cheap ones run. snakemake: its
-own parser, and among the long tests a dry run. python: the script is there and knows each option. pip: the extras exist.
+own parser, and among the long tests a dry run. python: the script is there and knows each option. pip: extras exist.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_RUN = {
 
 
 def commands() -> list[tuple[str, str]]:
-    """Each command of a console block, with the page's name; where a block has prompts, only what stands behind them."""
+    """Each command of a console block, with its page; where a block has prompts, only what stands behind them."""
     found = {}
     for page in PAGES:
         for block in blocks(page):
@@ -97,9 +97,7 @@ def test_snakemake_command_is_parsed(command):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(
-    "command", [c for c in of("snakemake") if not c.values[0].startswith(tuple(NOT_RUN))]
-)
+@pytest.mark.parametrize("command", [c for c in of("snakemake") if not c.values[0].startswith(tuple(NOT_RUN))])
 def test_snakemake_command_is_dry_run(command, tmp_path):
     arguments = shlex.split(command)[1:]
     done = call("snakemake", "-n", "-q", "-s", str(ROOT / "Snakefile"), "--directory", str(tmp_path), *arguments)
@@ -137,8 +135,12 @@ def test_commands_within_the_text_exist():
     lost = set()
     for page in PAGES:
         text = "\n".join(prose_lines(page))
-        lost |= {f"{page.name}: make {name}" for name in re.findall(r"`make ([a-z][a-z0-9-]*)", text) if name not in targets}
-        lost |= {f"{page.name}: gdpo {name}" for name in re.findall(r"`gdpo ([a-z][a-z0-9-]*)", text) if name not in steps}
+        lost |= {
+            f"{page.name}: make {name}" for name in re.findall(r"`make ([a-z][a-z0-9-]*)", text) if name not in targets
+        }
+        lost |= {
+            f"{page.name}: gdpo {name}" for name in re.findall(r"`gdpo ([a-z][a-z0-9-]*)", text) if name not in steps
+        }
     assert lost == set()
 
 

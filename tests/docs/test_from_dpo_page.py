@@ -25,7 +25,7 @@ def test_pairs_become_groups():
 
 
 def test_loss_of_pairs_is_that_of_dpo():
-    """Log-ratios 0.5 and -1.5 at beta 0.1: -log sigmoid(0.1 * 2) is 0.598139; 0 and 3: -log sigmoid(-0.3) is 0.854355."""
+    """Log-ratios 0.5, -1.5 at beta 0.1: -log sigmoid(0.1 * 2) is 0.598139; 0 and 3: -log sigmoid(-0.3) is 0.854355."""
     log_ratios = torch.tensor([[0.5, -1.5], [0.0, 3.0]])
     rewards = torch.tensor([[1.0, 0.0], [1.0, 0.0]])
     mask = torch.ones(2, 2, dtype=torch.bool)
@@ -44,11 +44,15 @@ def test_defaults_that_differ_are_as_the_page_says():
 
 def test_arguments_of_the_same_name_are_there():
     trl = pytest.importorskip("trl")
-    (sentence,) = re.findall(r"Arguments with the same name and meaning: (.*?)\. Everything", PAGE.read_text(), re.DOTALL)
+    (sentence,) = re.findall(
+        r"Arguments with the same name and meaning: (.*?)\. Everything", PAGE.read_text(), re.DOTALL
+    )
     from inspect import signature
 
     from gdpo import GDPOTrainer
 
     for name in re.findall(r"`(\w+)`", sentence):
         for trainer, config in ((trl.DPOTrainer, trl.DPOConfig), (GDPOTrainer, GDPOConfig)):
-            assert name in signature(trainer.__init__).parameters or name in {f.name for f in dataclasses.fields(config)}
+            assert name in signature(trainer.__init__).parameters or name in {
+                f.name for f in dataclasses.fields(config)
+            }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -14,7 +13,10 @@ from tools import readme
 
 README = ROOT / "README.md"
 CONTENT = {"findings": [{"question": "Q?", "parts": [{"claim": "c", "says": "It is {effect}"}]}]}
-CLAIMS = "id,claimed,effect,low,high,unit,verdict\nc,> 0,1.26,0.31,2.0,points,supported\nd,< 1,0.1449,0.05,0.2,ratio,contradicted\n"
+CLAIMS = """id,claimed,effect,low,high,unit,verdict
+c,> 0,1.26,0.31,2.0,points,supported
+d,< 1,0.1449,0.05,0.2,ratio,contradicted
+"""
 
 
 @pytest.fixture

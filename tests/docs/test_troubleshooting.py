@@ -25,7 +25,7 @@ def sources() -> str:
 
 
 def pieces(sentence: str) -> list[str]:
-    """What a sentence says in the code's own words: without names, and without the words that join an error's fields."""
+    """What a sentence says in the code's own words, without names and the words that join an error's fields."""
     parts = re.split(r"[A-Z]{4,}|'[^']*'|; |(?:, )?expected |found |: | \d+ |\d+ ", sentence)
     return [part.strip(" ,'`") for part in parts if len(part.strip(" ,'`")) >= SHORTEST]
 
