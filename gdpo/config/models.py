@@ -5,14 +5,20 @@ Unknown keys are refused, so that a misspelt one is never silently ignored.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gdpo.config.endpoint import Endpoint
 from gdpo.config.fields import NOT_HASHED, Dtype, Engine, GroupSize, Name, Positive, Rate, Reference, Seed, Share
 from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
+from gdpo.config.trainers import check_options, trainers
 from gdpo.core.records import Domain, Grader
+
+if TYPE_CHECKING:
+    Trainer = str
+else:
+    Trainer = Literal[tuple(trainers())]  # so that a misspelt one is answered as other choices are
 
 
 class Pretrain(Strict):
@@ -185,6 +191,8 @@ class TrainSet(Strict):
     same questions are chosen whoever answers them.
     """
 
+    resolved_keys: ClassVar = ("extends",)
+
     display: str
     select: Literal["metakl", "hardest", "domain", "union", "part", "import"]
     size: Positive
@@ -267,10 +275,15 @@ class Method(Strict):
     which prompts must leave within `max_length`; absent: as many as the longest prompt leaves.
 
     A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
+
+    `trainer` is a module of gdpo/students; `options` is what its `train` takes besides the run.
     """
 
+    resolved_keys: ClassVar = ("extends",)
+
     display: str
-    trainer: Literal["sft", "dpo", "grpo", "gdpo"]
+    trainer: Trainer
+    options: dict[Name, bool | int | float | str] = Field(**omit_if_default({}))
     learning_rate: Rate
     epochs: Rate
     batch_size: Positive
@@ -296,6 +309,7 @@ class Method(Strict):
             raise InvalidSetting("'beta' belongs to trainers dpo and grpo, and only there")
         if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
             raise InvalidSetting("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
+        check_options(self.trainer, self.options)
         return self
 
     @property

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gdpo.cli import preload
 from gdpo.display import estimate, snakemake_compat
+from gdpo.report import unlike_rows
 from gdpo.runtime import parent_watchdog
 from gdpo.config.resources import Launch
 
@@ -96,7 +97,7 @@ def record_awaited():
 
 
 def print_runs():
-    """Say how many runs this call trains, and how many finished ones it reuses."""
+    """Say how many runs this call trains and reuses, and which rows of the tables that it makes are unlike."""
     runs = {to_run: 0 for to_run in (True, False)}
     for job in snakemake_compat.jobs(workflow):
         if job.rule.name in ("train", "train_sweep", "train_extended"):
@@ -105,6 +106,13 @@ def print_runs():
         f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",
         file=sys.stderr,
     )
+    made = {
+        job.wildcards_dict["table"]
+        for job in snakemake_compat.jobs_to_run(workflow)
+        if job.rule.name.startswith("table_")
+    }
+    for sentence in unlike_rows.notes(LAYOUT, [t for t in SCALE.tables if t in made]):
+        print(f"note: {sentence}", file=sys.stderr)
 
 
 def planned_jobs():
