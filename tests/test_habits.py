@@ -13,7 +13,7 @@ import yaml
 
 import gdpo
 from tests.workflow.test_environments import locked
-from tools.site_hooks import without_outer_links
+from tools.site_hooks import CONFIG, options_table, without_outer_links
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,6 +136,13 @@ def test_links_that_leave_the_site_become_paths():
     assert without_outer_links(text, ROOT / "docs") == (
         "[a](other.md#b) kept runs (`results/reference/README.md`) ![x](../README.md) [w](https://x.org)"
     )
+
+
+def test_options_table_has_each_option_with_its_help():
+    lines = options_table(CONFIG.read_text(encoding="utf-8")).splitlines()
+    assert "| `beta` | `float` | `0.1` | Inverse temperature. Paper: 'beta = 0.1'. |" in lines
+    assert len(lines) == 2 + len(re.findall(r"= field\(", CONFIG.read_text(encoding="utf-8")))
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 5 for line in lines)
 
 
 def test_api_names_modules_that_exist():
