@@ -50,6 +50,6 @@ def options_table(source: str) -> str:
                     zip((ast.literal_eval(key) for key in metadata.keys if key), metadata.values, strict=True)
                 )
                 cells = (ast.unparse(node.target), ast.unparse(node.annotation), ast.unparse(default))
-                code = " | ".join(f"`{cell}`".replace("|", "\\|") for cell in cells)
+                code = " | ".join(f"`{cell.replace(' | ', ' or ')}`" for cell in cells)
                 rows.append(f"| {code} | {ast.literal_eval(described['help']).replace('|', chr(92) + '|')} |")
     return "\n".join(rows)
