@@ -88,7 +88,7 @@ class Decontaminate(Strict):
     listed as spared where they are no near duplicates; those that share rare words are compared too. `phrase` words in
     a row that more than `frequent` texts of benchmarks and pool hold are boilerplate. Near duplicates share own words of
     `min_bits` or more, and these weigh at least `overlap` of all that either has; `overlap_with_numbers` suffices where
-    they share `numbers` numbers above 2. Of a text with `contained` of an item's own words, the sentences that hold
+    they share `numbers` numbers of two digits. Formulas share at least `formula` of their numbers and operators. Of a text with `contained` of an item's own words, the sentences that hold
     them are compared. `protect` names sources that are guarded like benchmarks.
     """
 
@@ -99,6 +99,7 @@ class Decontaminate(Strict):
     overlap_with_numbers: Share = Field(**omit_if_default(0.44))
     numbers: Positive = Field(**omit_if_default(2))
     contained: Share = Field(**omit_if_default(0.85))
+    formula: Share = Field(**omit_if_default(0.8))
     min_bits: Positive = Field(**omit_if_default(20))
     protect: list[Name] = Field(default_factory=list)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
@@ -27,6 +27,8 @@ from gdpo.metakl.word_frequencies import UNIT, Frequencies, hashes
 Why = Literal["frequent", "numbers", "choices", "words"]
 LABEL = re.compile(r"\s*\(?[A-Ja-j][).]\s")  # of a choice
 SMALL = frozenset("012")  # numbers that a rewording adds or leaves out: "two of them", "one another"
+BOILERPLATE = 20  # of whose weight less than one part is outside boilerplate, a text is boilerplate
+FORMULA = 3  # operators: fewer are a range, a dash or one equation
 SHOWN = 12  # words of a pair that a report shows
 RARE = 4 * UNIT  # bits: of a word that one text in 16 holds
 
@@ -65,18 +67,23 @@ class _Weighed:
     def __init__(self, words: Words, frequencies: Frequencies, min_bits: int) -> None:
         by_sentence = [[stem(word) for word in sentence] for sentence in words.sentences]
         inside = iter(frequencies.boilerplate([*chain.from_iterable(by_sentence)]))
-        own = [{w for w in sentence if not next(inside) or is_number(w)} for sentence in by_sentence]
+        plain = [[(word, next(inside)) for word in sentence] for sentence in by_sentence]
+        named = [{word for word, _ in sentence if len(word) > 1 or is_number(word)} for sentence in plain]
+        own = [{w for w, often in sentence if w in names and (not often or is_number(w))}
+               for sentence, names in zip(plain, named, strict=True)]  # fmt: skip
+        self.symbols = [Counter(w for w in s if is_number(w) or not w.isalnum()) for s in by_sentence]
         self.choices = [tuple(stem(word) for word in choice) for choice in words.choices]
         of_choices = {word for choice in self.choices for word in choice}
         self.by_sentence = [set(sentence) for sentence in by_sentence]
         everything = set().union(*self.by_sentence)
         bits = frequencies.weight
         # A text that is boilerplate but for a few words has no other words to be known by.
-        if sum(map(bits, set().union(*own))) < max(min_bits, sum(map(bits, everything)) / 4):
-            own = self.by_sentence
-            if sum(map(bits, everything)) < min_bits and self.choices:
-                own = [*own, of_choices]
-                self.by_sentence = [*self.by_sentence, of_choices]
+        if sum(map(bits, set().union(*own))) < sum(map(bits, everything)) / BOILERPLATE:
+            own = named
+        if self.choices and sum(map(bits, set().union(*own))) < min_bits:
+            own = [*own, of_choices]
+            self.by_sentence = [*self.by_sentence, of_choices]
+            self.symbols = [*self.symbols, Counter()]
         self.own_by_sentence = own
         self.own = set().union(*own)
         self.all = everything | of_choices
@@ -164,7 +171,7 @@ class NearDuplicates:
             trimmed = self._overlap(item, text, inner)
             if trimmed[0] > overlap:
                 (overlap, shared, differing), compared = trimmed, inner
-        numbers = {word for word in shared if is_number(word)} - SMALL
+        numbers = {word for word in shared if is_number(word) and len(word) > 1}
         threshold = settings.overlap_with_numbers if len(numbers) >= settings.numbers else settings.overlap
         near = overlap >= threshold and self._bits(shared) >= self._min_bits
         why: Why | None = None
@@ -180,7 +187,12 @@ class NearDuplicates:
         run = _longest_run(self._words[number], words)
         if why == "words" and not set(map(stem, run)) & (item.own & text.own):
             why = "frequent"
-        shown = lambda some: " ".join(sorted(some, key=lambda w: (-self.frequencies.weight(w), w))[:SHOWN])  # noqa: E731
+        written = {stem(word): word for word in chain(self._words[number].all_words(), words.all_words())}
+
+        def shown(stems: Iterable[str]) -> str:
+            rarest = sorted(stems, key=lambda word: (-self.frequencies.weight(word), word))[:SHOWN]
+            return " ".join(written.get(word, word) for word in rarest)
+
         return Pair(why, round(overlap, 2), shown(shared), shown(other), " ".join(run))
 
     def _overlap(self, item: _Weighed, text: _Weighed, compared: Iterable[int]) -> tuple[float, set[str], set[str]]:
@@ -203,7 +215,18 @@ class NearDuplicates:
         of_text = set().union(*(text.by_sentence[i] for i in compared))
         of_item = set().union(*item.by_sentence)
         differing = (of_item - of_text.union(*text.choices)) | (of_text - item.all)
-        return {word for word in differing if is_number(word)} - SMALL
+        numbers = {word for word in differing if is_number(word)} - SMALL
+        return numbers or self._other_formula(item, text, compared)
+
+    def _other_formula(self, item: _Weighed, text: _Weighed, compared: Iterable[int]) -> set[str]:
+        """The numbers and operators of which the two have not as many, where they make up formulas that differ."""
+        of_text = sum((text.symbols[i] for i in compared), Counter[str]())
+        of_item = sum(item.symbols, Counter[str]())
+        operators = max(sum(n for w, n in symbols.items() if not is_number(w)) for symbols in (of_text, of_item))
+        either = (of_text | of_item).total()
+        if operators < FORMULA or (of_text & of_item).total() >= self.settings.formula * either:
+            return set()
+        return set((of_text | of_item) - (of_text & of_item))
 
 
 def _spoken(words: Words) -> list[str]:
