@@ -86,10 +86,11 @@ class Decontaminate(Strict):
 
     `ngram: null` compares whole texts alone. Else two questions that share `ngram` words in a row are compared, and
     listed as spared where they are no near duplicates; those that share rare words are compared too. `phrase` words in
-    a row that more than `frequent` texts of benchmarks and pool hold are boilerplate. Near duplicates share own words of
-    `min_bits` or more, and these weigh at least `overlap` of all that either has; `overlap_with_numbers` suffices where
-    they share `numbers` numbers of two digits. Formulas share at least `formula` of their numbers and operators. Of a text with `contained` of an item's own words, the sentences that hold
-    them are compared. `protect` names sources that are guarded like benchmarks.
+    a row that more than `frequent` texts of benchmarks and pool hold are boilerplate. Near duplicates share own words
+    of `min_bits` or more, and these weigh at least `overlap` of all that either has; `overlap_with_numbers` suffices
+    where they share `numbers` numbers of two digits. Formulas share at least `formula` of their numbers and operators.
+    Of a text with `contained` of an item's own words, the sentences that hold them are compared. `protect` names
+    sources that are guarded like benchmarks.
     """
 
     ngram: Positive | None = 13

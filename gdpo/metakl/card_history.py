@@ -42,8 +42,8 @@ def _decontaminate(scale: Scale) -> str:
     settings = scale.decontaminate
     shared = (
         ", and near duplicates, whose own words, those outside boilerplate, are shared by "
-        f"{settings.overlap:.0%} of their weight ({settings.overlap_with_numbers:.0%} with {settings.numbers} numbers in "
-        "common), and which have the same numbers"
+        f"{settings.overlap:.0%} of their weight ({settings.overlap_with_numbers:.0%} with {settings.numbers} "
+        "numbers in common), and which have the same numbers"
         if settings.ngram
         else ""
     )

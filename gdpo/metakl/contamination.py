@@ -16,7 +16,7 @@ from typing import Literal
 from gdpo.config.data import Decontaminate
 from gdpo.config.scale import Scale
 from gdpo.core.records import HeldoutItem, Question, Record, chat, normalised, read_records
-from gdpo.metakl.near_duplicates import NearDuplicates, Pair, Words, Why
+from gdpo.metakl.near_duplicates import NearDuplicates, Why, Words
 from gdpo.metakl.word_frequencies import Frequencies
 
 LETTERED = re.compile(r"\n(?=A\. )")

@@ -39,7 +39,7 @@ class SparedQuestion(Record):
 
 @dataclass(frozen=True)
 class Decontaminated:
-    """The questions that repeat no benchmark item, in their order; those that do; and those of the first kept with care."""
+    """The questions that repeat no benchmark item, in their order; those that do; and those kept although they share words."""
 
     clean: list[Question]
     dropped: list[Contaminated]

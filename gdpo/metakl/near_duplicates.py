@@ -1,4 +1,4 @@
-"""Which questions are near duplicates of a benchmark item: the same question reworded, respelt, or within a longer text.
+"""Which questions are near duplicates of a benchmark item: the same one reworded, respelt, or within a longer text.
 
 A question's own words are those outside boilerplate. Two questions are near duplicates when the words that they share
 weigh enough against those that only one of them has (a weighted Jaccard index), and when they have the same numbers
@@ -149,7 +149,7 @@ class NearDuplicates:
         return set(np.flatnonzero(likely).tolist())
 
     def _sharing_run(self, words: Words) -> set[int]:
-        """The items that share `ngram` words in a row with `words`; of a run of more than `frequent` items the first."""
+        """The items that share `ngram` words in a row with `words`; of a run of over `frequent` items the first."""
         assert self.settings.ngram
         ids = np.array([self._ids.get(word, -1) for word in _spoken(words)], dtype=np.int64)
         found = np.unique(hashes(ids, self.settings.ngram))

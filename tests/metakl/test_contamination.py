@@ -131,7 +131,7 @@ TAIL = "The answer can be written as m over n, where m and n are relatively prim
 
 def test_boilerplate_of_many_texts_is_no_match() -> None:
     """Of 12 texts that end alike: no two are one question, though nothing but two words tells them apart."""
-    things = "owls bees cats dogs elks frogs goats hens ibises jays koalas lynxes".split()
+    things = ["owls", "bees", "cats", "dogs", "elks", "frogs", "goats", "hens", "ibises", "jays", "koalas", "lynxes"]
     texts = [asks(f"Consider {thing}. {TAIL}", name=thing) for thing in things]
     index = ItemIndex({"b": texts[:3]}, texts=texts[3:])
     assert [index.matches(text) for text in texts[3:]] == [[]] * 9
@@ -145,7 +145,7 @@ def test_frequencies_counted_before_are_used() -> None:
     index = ItemIndex({"b": [asks(BAKER)]}, frequencies=counted)
     assert index.frequencies is counted
     assert counted.weight("loaf") == 664
-    assert counted.boilerplate("how many loaf how".split()) == [True, True, True, False]
+    assert counted.boilerplate(["how", "many", "loaf", "how"]) == [True, True, True, False]
 
 
 SPELLINGS = [
