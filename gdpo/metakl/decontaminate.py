@@ -39,7 +39,7 @@ class SparedQuestion(Record):
 
 @dataclass(frozen=True)
 class Decontaminated:
-    """The questions that repeat no benchmark item, in their order; those that do; and those kept although they share words."""
+    """Questions that repeat no item, in their order; those that do; and kept ones that share a run of words with one."""
 
     clean: list[Question]
     dropped: list[Contaminated]
