@@ -39,7 +39,7 @@ class SparedQuestion(Record):
 
 @dataclass(frozen=True)
 class Decontaminated:
-    """Questions that repeat no item, in their order; those that do; and kept ones that share a run of words with one."""
+    """Questions that repeat no item, in their order; those that do; and kept ones that share a run of words."""
 
     clean: list[Question]
     dropped: list[Contaminated]
