@@ -171,7 +171,7 @@ class ItemIndex:
                         words=pair.words,
                         other=pair.other,
                         run=pair.run,
-                    )  # fmt: skip
+                    )
                 )
         return Found(list(matches.values()), spared)
 
