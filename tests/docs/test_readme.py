@@ -65,10 +65,15 @@ def test_page_without_marks_is_refused():
 
 def test_scale_of_the_extension_example_is_valid(tmp_path):
     (block,) = (block.text for block in blocks(README) if block.language == "yaml")
-    path = tmp_path / "mine.yaml"
+    path = tmp_path / "row.yaml"
     path.write_text(block)
     assert len(block.splitlines()) <= 10
-    assert [row.row for row in load_scale(path).tables["mine"].rows] == ["Origin", "all pairs"]
+    scale = load_scale(path)
+    assert scale.tables["table2"].rows[-1].row == "slow GDPO"
+    assert scale.methods["slow"].learning_rate == 1e-4
+    assert [row.row for row in scale.tables["table2"].rows[:-1]] == [
+        row.row for row in load_scale("micro").tables["table2"].rows
+    ]
 
 
 def test_trainer_snippet_is_valid(tmp_path, monkeypatch):
