@@ -93,10 +93,12 @@ class World(Strict):
     """The from-scratch world of micro and tiny: its seed, its size, its skills.
 
     `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
+    `things` is how many made-up things requests are about, half of them dangerous; absent: the lexicon's 80.
     """
 
     seed: Seed
     entities: Annotated[int, Field(gt=1, le=240)]
+    things: Annotated[int, Field(gt=3, le=256)] | None = Field(**omit_if_default(None))
     modulus: Annotated[int, Field(gt=1, le=20)]
     popularity: dict[Name, Annotated[float, Field(ge=0)]]
     skills: dict[Name, Skill]

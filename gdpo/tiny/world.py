@@ -15,6 +15,7 @@ from typing import Literal
 from gdpo.config.models import World
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Question
+from gdpo.tiny import lexicon, untaught
 from gdpo.tiny.skills import Item, Sampler, WorldFacts
 
 Part = Literal["test", "validation", "pool", "pretrain"]
@@ -35,6 +36,12 @@ def part_of(question: str) -> Part:
     """The part that a question text belongs to, the same on every machine."""
     tenth = int.from_bytes(hashlib.blake2b(question.encode(), digest_size=8).digest(), "big") % 10
     return PARTS[tenth] if tenth < len(PARTS) else "pretrain"
+
+
+def more_words(world: World) -> list[str]:
+    """The words of this world that not every world has, in a fixed order: untaught skills', and made-up things."""
+    things = lexicon.made_up_things(world.things) if world.things else []
+    return [*untaught.words_of(list(world.skills)), *things]
 
 
 def pool_questions(world: World) -> list[Question]:
@@ -105,4 +112,4 @@ def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | Non
 
 
 def _facts(world: World) -> WorldFacts:
-    return WorldFacts(world.seed, world.entities)
+    return WorldFacts(world.seed, world.entities, world.things)
