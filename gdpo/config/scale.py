@@ -17,6 +17,7 @@ from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
 from gdpo.config.learning_rates import learning_rates
 from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
+from gdpo.config.worlds import Worlds
 from gdpo.config.resources import Launch, Needs, Step
 from gdpo.config.strict import Strict, omit_if_default
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
@@ -39,6 +40,7 @@ class Scale(Strict):
     students: Annotated[list[Name], Field(min_length=1)]
     student_sets: dict[Name, list[Name]] = Field(default_factory=dict)
     world: World | None = None
+    worlds: Worlds | None = Field(**omit_if_default(None))  # where a seed draws a world, which seeds there are
     sources: dict[Name, Source] = Field(default_factory=dict)
     mirror: str | None = None  # a directory with a manifest that sources are read from, in place of the Hub
     decontaminate: Decontaminate = Decontaminate()
@@ -82,8 +84,9 @@ class Scale(Strict):
 
     @property
     def name(self) -> str:
-        """The directory under results/: the scale, and its limit where it has one."""
-        return f"{self.scale}-limit{self.limit}" if self.limit else self.scale
+        """The directory under results/: the scale, its limit where it has one, and its world where it has several."""
+        name = f"{self.scale}-limit{self.limit}" if self.limit else self.scale
+        return f"{name}/world-{self.world.seed}" if self.worlds and self.world else name
 
     def model_settings(self, name: str) -> list[Any]:
         """All that a base model's weights depend on: of the world, what its own mix draws and how.
