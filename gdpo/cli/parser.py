@@ -84,7 +84,9 @@ def add_command(
     command.add_argument(
         "--limit", type=whole_number, help="at most this many questions per set and items per benchmark"
     )
-    command.add_argument("--world", type=whole_number, help="the seed of one of the scale's worlds, where it has several")
+    command.add_argument(
+        "--world", type=whole_number, help="the seed of one of the scale's worlds, where it has several"
+    )
     command.add_argument("--mirror", help="read data sets, where the step reads any, from this directory, not the Hub")
     command.add_argument("--log", type=Path, help="send libraries' output to this file instead of the terminal")
     return command

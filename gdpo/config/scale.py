@@ -17,11 +17,11 @@ from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
 from gdpo.config.learning_rates import learning_rates
 from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
-from gdpo.config.worlds import Worlds
 from gdpo.config.resources import Launch, Needs, Step
 from gdpo.config.strict import Strict, omit_if_default
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
 from gdpo.config.validation import check
+from gdpo.config.worlds import Worlds
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Domain
 

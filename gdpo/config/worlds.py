@@ -68,7 +68,12 @@ def _moved(seed: Any, world: int) -> Any:
 
 def _seeds(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
     """Every mapping of a scale with the key of a seed in it, but for the world's own and the bootstrap's."""
-    places = [(raw, "seeds"), (raw.get("sweep"), "seeds"), (raw.get("respond"), "seed"), (raw.get("proficiency"), "seed")]
+    places = [
+        (raw, "seeds"),
+        (raw.get("sweep"), "seeds"),
+        (raw.get("respond"), "seed"),
+        (raw.get("proficiency"), "seed"),
+    ]
     places += [(model.get("pretrain"), "seed") for model in _entries(raw, "models")]
     places += [(entry, "seed") for entry in _entries(raw, "trainsets")]
     places += [(entry.get("respond"), "seed") for entry in _entries(raw, "trainsets")]

@@ -301,7 +301,7 @@ class GDPOTrainer(Parallel):
             log_ratios = log_ratios / inputs["lengths"]
         log_ratios = log_ratios[inputs["index"]]
         rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
-        objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage")}
+        objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage", "pushes")}
         loss = gdpo_loss(log_ratios, rewards, mask, **objective)
         self._measure(log_ratios.detach(), rewards, mask, inputs["tokens"])
         if num_items_in_batch is not None:
