@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from gdpo.config.benchmarks import Benchmark, Judge
+from gdpo.config.benchmarks import Benchmark, Judge, Role
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
@@ -172,9 +172,14 @@ class Scale(Strict):
         return method.model_copy(update={"learning_rate": swept}) if swept else method
 
     def domain_benchmarks(self, domain: Domain) -> list[str]:
-        """Every column of a domain, first the paper's, then those that this project adds."""
-        names = [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
+        """Every taught column of a domain, first the paper's, then those that this project adds."""
+        taught = self.role_benchmarks("taught")
+        names = [name for name in taught if self.benchmarks[name].domain == domain]
         return sorted(names, key=lambda name: self.benchmarks[name].ours)
+
+    def role_benchmarks(self, role: Role) -> list[str]:
+        """The benchmarks of a role, in the configuration's order."""
+        return [name for name, benchmark in self.benchmarks.items() if benchmark.role == role]
 
 
 def _entry(entries: dict[str, Entry], name: str, key: str) -> Entry:

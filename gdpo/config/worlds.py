@@ -61,7 +61,7 @@ def allowed(seed: object, development: list[int], sealed: list[int], path: Path)
         raise UserError(path=path, key="world", found=seed, expected=f"one of the development worlds {listed}")
 
 
-def _moved(seed: Any, world: int) -> Any:
+def _moved(seed: Any, world: Any) -> Any:
     whole = isinstance(seed, int) and not isinstance(seed, bool)
     return (world * SEEDS_OF_A_WORLD + seed) % MOST_SEEDS if whole and seed >= 0 else seed
 
