@@ -15,21 +15,21 @@ from itertools import accumulate
 from gdpo.tiny import lexicon
 from gdpo.tiny.items import Item
 
-# ours: as large as a student half learns each in some thousand examples; with 40 words each it learnt a tenth.
 KNOWN_WORDS = lexicon.RELATIONS["pet"][1]  # 20, which `translate` and `reverse` use
-CIRCLE = lexicon.RELATIONS["job"][1]  # 20, in an order that is drawn
+CIRCLE = (*lexicon.RELATIONS["home"][1], *lexicon.RELATIONS["job"][1])  # 40, in an order that is drawn
 OLD_TONGUE = tuple(f"{first}{second}x" for first in lexicon.SYLLABLES[:4] for second in lexicon.SYLLABLES[8:13])
 COLOURS = ("red", "blue", "green", "yellow", "black", "white", "brown", "pink", "grey", "purple", "golden", "silver")
 TALL = 32  # how many people have a height
 WAYS = ("after", "before")
-REVERSED = (3, 4)  # words of a list
+REVERSED = (2, 3)  # words of a list
+# Two words in one question stand apart: side by side a small model confuses which of its answers comes first.
 TRANSLATE_QUESTIONS = (
-    "say {a} {b} in the old tongue",
-    "how do you say {a} {b} in the old tongue",
-    "old tongue for {a} {b}",
-    "put {a} {b} into the old tongue",
-    "which old words mean {a} {b}",
-    "call {a} {b} by old names",
+    "say {a} and {b} in the old tongue",
+    "how do you say {a} and {b} in the old tongue",
+    "old tongue for {a} and {b}",
+    "put {a} and {b} into the old tongue",
+    "which old words mean {a} and {b}",
+    "call {a} and {b} by old names",
 )
 CIRCLE_QUESTIONS = (
     "what comes {way} {a} and {other} {b}",
@@ -124,7 +124,7 @@ class Untaught:
         return Item(question, f"{self.colour[a]} {self.colour[b]}", ("knowing_colours",), 0.4)
 
     def reverse(self) -> Item:
-        """Three or four words in the other order."""
+        """Two or three words in the other order."""
         words = [self._one(self.words) for _ in range(self.rng.choice(REVERSED))]
         question = self.rng.choice(REVERSE_QUESTIONS).format(words=" ".join(words))
         return Item(question, " ".join(reversed(words)), ("reversing",), 0.4)
