@@ -1,7 +1,7 @@
-"""A world's premises as numbers: columns at Origin, levels of rewards, distances of the teachers (docs/protocol_pilots.md).
+"""A world's premises as numbers: columns at Origin, levels of rewards, distances of the teachers.
 
-Reads what is finished in results/trial/world-N and says what is missing. Exits with 1 where a column of both students is
-out of its bounds: above 97%, or within its chance level.
+Reads what is finished in results/trial/world-N and says what is missing. Exits with 1 where a column is out of its
+bounds for both students: above 97%, or within its chance level. docs/protocol_pilots.md has what pilots gave.
 """
 
 from __future__ import annotations
