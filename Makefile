@@ -35,7 +35,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective lock clean distclean vllm architecture install-test slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective coverage-study lock clean distclean vllm architecture install-test slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -52,7 +52,8 @@ $(VENV)/.installed: $(LOCK) pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@
 
-# vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it (docs/environments.md).
+# vLLM's own environment, on Linux with an NVIDIA GPU: 9 GB. Steps that sample with vLLM find it
+# (docs/running-elsewhere/environments.md).
 vllm: $(VLLM)/.installed ## vLLM's own environment; Linux with an NVIDIA GPU
 
 $(VLLM)/.installed: $(VLLM_LOCK) pyproject.toml
@@ -174,6 +175,9 @@ objective: setup ## the figures of docs/objective.md
 	python docs/objective/cosine.py
 	python docs/objective/policy.py
 	python docs/objective/policy.py --pairs all
+
+coverage-study: setup ## how often intervals of a trial hold the truth, by simulation
+	python docs/protocol/coverage.py
 
 # Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere. vLLM's is resolved
 # for Linux, nothing installed. UPGRADE=1 lets its pins move. Both become conda environments.

@@ -70,6 +70,7 @@ rule all:
         rules.publish_claims.output,
         rules.published.output,
         rules.audit.output,
+        rules.power.output,
         [rules.runs.output, rules.reproduced.output, rules.judge.output]
         if SCALE.sources
         else [],

@@ -13,7 +13,8 @@ import yaml
 ENVS = Path(__file__).resolve().parents[1] / "envs"
 LOCKS = {"gdpo": "cpu.lock", "vllm": "vllm.lock"}  # the environment, and the lock that it wraps
 PYTHON = "3.11"  # the locks are resolved for it
-HEADER = "# From envs/{lock} by tools/environments.py (`make lock`); docs/environments.md says how it is used.\n"
+PAGE = "docs/running-elsewhere/environments.md"
+HEADER = f"# From envs/{{lock}} by tools/environments.py (`make lock`); {PAGE} says how it is used.\n"
 
 
 def pins(lock: str) -> list[str]:

@@ -73,4 +73,4 @@ def add_plan_options(command: Parser) -> None:
         "--workers", type=whole_number, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
     )
     command.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
-    command.add_argument("--docs", action="store_true", help="put the plan into docs/paper_scale.md")
+    command.add_argument("--docs", action="store_true", help="put the plan into docs/scale-paper.md")

@@ -52,6 +52,12 @@ def audit(scale: Scale, arguments: Arguments) -> None:
     steps.audit(scale)
 
 
+def power(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report import steps
+
+    steps.power(scale)
+
+
 def published(scale: Scale, arguments: Arguments) -> None:
     from gdpo.report import steps
 
@@ -100,12 +106,13 @@ def add(commands: Commands[Parser]) -> None:
     command.add_argument("--name", default="table2")
     add_command(commands, "claims", "test the paper's claims on a scale's results", claims)
     add_command(commands, "audit", "recompute the published averages", audit)
+    add_command(commands, "power", "what the published comparisons could have shown", power)
     add_command(commands, "published", "put published numbers beside a scale's tables", published)
     add_command(commands, "cost", "add up what a scale's results took", cost)
     add_command(commands, "runs", "list what every trained run took", runs)
     command = add_command(
         commands, "reproduced", "put the paper's numbers and ours side by side, cell by cell", reproduced
     )
-    command.add_argument("--docs", action="store_true", help="put the kept cells of the scale into docs/reproducing.md")
+    command.add_argument("--docs", action="store_true", help="put the scale's kept cells into docs/numbers/SCALE.md")
     add_command(commands, "numbers", "gather what the report quotes", numbers)
     add_command(commands, "paper", "compile the report of a scale's results", paper)

@@ -20,7 +20,7 @@ VERSION = {
     "model": 1, "benchmark": 1, "sources": 3, "decontaminate": 2, "annotate": 2, "quality": 1, "merge": 1,
     "answer": 3, "proficiency": 1, "select": 1, "card": 1, "export": 1,
     "respond": 1, "reward": 2, "import": 5, "part": 1, "train": 3, "noise": 1, "evaluate": 2, "drift": 1, "judge": 2,
-    "table": 2, "figure": 2, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "published": 1,
+    "table": 2, "figure": 2, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "power": 1, "published": 1,
     "runs": 1, "reproduced": 1,
 }  # fmt: skip
 

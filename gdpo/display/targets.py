@@ -35,7 +35,7 @@ def check(targets: Iterable[str], rules: Sequence[Rule], names: Iterable[str], s
     for target in targets:
         if not _is_made(target, rules) and not Path(target).exists():
             close = closest(target, rules, names)
-            hint = f"did you mean '{close}'?" if close else "docs/reproducing.md lists what is"
+            hint = f"did you mean '{close}'?" if close else "docs/reference.md lists what is"
             raise UserError(f"not made at scale {scale}", path=target, hint=hint)
 
 

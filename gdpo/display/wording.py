@@ -53,6 +53,7 @@ WORDS = {
     "paper": "compiling the report",
     "published": "putting published numbers beside ours",
     "audit": "auditing the published averages",
+    "power": "computing what the published comparisons could have shown",
     "sweep": "choosing learning rates",
 }
 FAMILIES = {"table_": "making {table}", "publish_": "publishing {table}"}  # rules of which each kind of table has one

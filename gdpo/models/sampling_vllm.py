@@ -24,7 +24,7 @@ def vllm_package() -> Any:
         raise UserError(
             key="engine vllm",
             found=f"no package vllm ({error})",
-            expected="vLLM's environment, which `make vllm` makes (docs/environments.md)",
+            expected="vLLM's environment, which `make vllm` makes (docs/running-elsewhere/environments.md)",
         ) from None
     return vllm
 

@@ -15,7 +15,7 @@ from gdpo.config.layout import Layout
 from gdpo.core.errors import UserError
 from gdpo.core.files import replacing, write_csv
 from gdpo.core.project import PROJECT, require_checkout
-from gdpo.report import audit, published, tables
+from gdpo.report import audit, power, published, tables
 
 SOURCE = PROJECT / "paper"
 SOURCES = ("*.typ", "*.yaml", "*.bib")
@@ -87,6 +87,7 @@ def gather(layout: Layout) -> None:
         printed = published.published()
         write_csv(data / "audit.csv", audit.COLUMNS, audit.csv_rows(audit.averages(printed)))
         write_csv(data / "disagreements.csv", ["model", "row", "column", "tables", "printed"], _differing(printed))
+        write_csv(data / "power.csv", power.COLUMNS, power.csv_rows(power.comparisons(printed, power.item_counts())))
         write_csv(data / "beside.csv", published.COLUMNS, published.rows(published.compare_all(layout)))
 
 

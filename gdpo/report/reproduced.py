@@ -149,13 +149,15 @@ def markdown(scale: Scale, found: Sequence[CsvRow]) -> str:
 
 
 def section(found: Sequence[CsvRow]) -> str:
-    """The tables of cells, as they stand in docs/reproducing.md; one sentence where there are none."""
+    """The tables of cells, as a page of docs/numbers has them; one sentence where there are none."""
     if not found:
         return NOTHING
     blocks = [
-        "Percent; ours with its 95% interval. paper: as the appendix prints it, of "
-        f"{PAPER_MODEL}; where ours is another model, neither checks the other. n: items, of an average those of "
-        "all its columns. time: training and scoring of the row's runs, all columns together.\n"
+        "Scores are in percent; ours has its 95% interval.\n\n"
+        f"- paper: as the appendix prints it, of {PAPER_MODEL}. Where ours is another model, neither number\n"
+        "  checks the other.\n"
+        "- n: items; of an average, the items of all its columns.\n"
+        "- time: training and scoring of the row's runs, all columns together.\n"
     ]
     for (table, command), cells in groupby(found, lambda row: (row["table"], row["command"])):
         title = table.replace("table", "Table ")

@@ -187,6 +187,18 @@ def audit(scale: Scale) -> None:
     display(audits.markdown(rows))
 
 
+def power(scale: Scale) -> None:
+    """Print what the published comparisons could have shown, from item counts alone: results/power, at every scale."""
+    from gdpo.report import power as powers
+    from gdpo.report.published import published as printed
+
+    found, path = powers.comparisons(printed(), powers.item_counts()), Path("results") / "power.csv"
+    with recorded(path, "power", {}):
+        write_csv(path, powers.COLUMNS, powers.csv_rows(found))
+        write_text(path.with_suffix(".md"), powers.markdown(found))
+    display(powers.markdown(found))
+
+
 def published(scale: Scale) -> None:
     """Write the published numbers with this scale's, where models, rows and benchmarks are the same."""
     from gdpo.report import published as beside
@@ -239,11 +251,12 @@ def runs(scale: Scale) -> None:
 
 
 def reproduced(scale: Scale, docs: bool = False) -> None:
-    """Write the paper's numbers and this scale's, cell by cell; with `docs`, fill docs/reproducing.md."""
+    """Write the paper's numbers and this scale's, cell by cell; with `docs`, fill docs/numbers/SCALE.md."""
     from gdpo.report import reproduced as cells
 
     if docs:
-        page, kept = Path("docs/reproducing.md"), Path("results/reference") / scale.scale / "reproduced.csv"
+        page = Path("docs/numbers") / f"{scale.scale}.md"
+        kept = Path("results/reference") / scale.scale / "reproduced.csv"
         write_text(page, cells.filled(_text(page), scale.scale, read_csv(kept)))
         say(f"reproduced {page}: the cells of {kept}")
         return

@@ -1,6 +1,7 @@
 """`gdpo pretrain` and `gdpo bases`: base models pretrained again and compared with the shipped ones.
 
-Base models are data, since another processor pretrains others from the same seed (docs/determinism.md). After a change
+Base models are data, since another processor pretrains others from the same seed (docs/guarantees/determinism.md).
+After a change
 of the world or of the pretraining they are pretrained again, and `gdpo bases` shows what changed.
 """
 

@@ -50,7 +50,7 @@ def test_a_file_that_is_there_passes(tmp_path):
         ("tabels", "did you mean 'tables'?"),
         ("groups/metalk.jsonl", "did you mean 'groups/metakl.jsonl'?"),
         ("results/tabel2.csv", "did you mean 'results/table2.csv'?"),
-        ("xyzzy", "docs/reproducing.md lists what is"),
+        ("xyzzy", "docs/reference.md lists what is"),
     ],
 )
 def test_an_unmade_target_is_refused_with_the_closest(target, hint):

@@ -130,7 +130,7 @@ def test_tile_is_the_one_of_trl() -> None:
 
 
 def test_methods_that_fit_two_cards_of_80_gb() -> None:
-    """As docs/paper_scale.md has it: all but grpo on two; not gdpo if a group's activations all stay, nor on one."""
+    """As docs/scale-paper.md has it: all but grpo on two; not gdpo if a group's activations all stay, nor on one."""
     scale, shape = load_scale("paper"), published()["Qwen/Qwen3-8B"]
     room = scale.expected.card.memory_gib * GIB
 

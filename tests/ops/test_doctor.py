@@ -78,7 +78,7 @@ def test_keys_are_checked_and_never_shown(monkeypatch, paper):
     ("printed", "level", "fix"),
     [
         ("2.13.0 2", "ok", ""),
-        ("2.13.0 1", "missing", "docs/cluster.md"),
+        ("2.13.0 1", "missing", "docs/running-elsewhere/cluster.md"),
         ("2.13.0+cpu 0", "missing", "CUDA build"),
         ("", "missing", "make setup"),
     ],

@@ -108,13 +108,14 @@ def test_the_step_writes_both_files_and_with_docs_the_page(layout, tmp_path):
     kept = Path("results/reference/paper/reproduced.csv")
     kept.parent.mkdir(parents=True)
     kept.write_bytes(layout.reproduced.read_bytes())
-    Path("docs").mkdir()
-    Path("docs/reproducing.md").write_text(MARKED)
+    page = Path("docs/numbers/paper.md")
+    page.parent.mkdir(parents=True)
+    page.write_text(MARKED)
     steps.reproduced(layout.scale, docs=True)
-    page = Path("docs/reproducing.md").read_text()
-    assert page == f"before\n<!-- reproduced:paper -->\n{section(written)}<!-- /reproduced -->\nafter\n"
+    filled_page = page.read_text()
+    assert filled_page == f"before\n<!-- reproduced:paper -->\n{section(written)}<!-- /reproduced -->\nafter\n"
     steps.reproduced(layout.scale, docs=True)
-    assert Path("docs/reproducing.md").read_text() == page
+    assert page.read_text() == filled_page
 
 
 def test_page_without_marks_is_refused():
@@ -122,7 +123,7 @@ def test_page_without_marks_is_refused():
         filled(MARKED, "smol", [])
 
 
-def test_reproducing_page_matches_the_reference_results():
+def test_numbers_page_matches_the_reference_results():
     kept = HOME / "results" / "reference" / "smol" / "reproduced.csv"
-    page = (HOME / "docs" / "reproducing.md").read_text()
+    page = (HOME / "docs" / "numbers" / "smol.md").read_text()
     assert filled(page, "smol", read_csv(kept) if kept.exists() else []) == page

@@ -20,7 +20,7 @@ from gdpo.core.files import read_csv, write_csv
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "results" / "reference" / "robustness"
-PAGE = ROOT / "docs" / "robustness.md"
+PAGE = ROOT / "docs" / "guarantees" / "robustness.md"
 COLUMNS = ["holds", "case", "outcome", "said"]
 LONGEST = 300  # ours: characters of a sentence that are kept; some quote a whole list of what is known
 TITLES = {"malformed": "malformed inputs", "hostile": "hostile cases", "faults": "faults injected", "canary": "keys"}

@@ -190,7 +190,7 @@ def said_last(done: subprocess.CompletedProcess[str], says: str) -> str:
             "results/micro/groups/metalk.jsonl --config scale=micro",
             r"^gdpo: .*did you mean 'results/micro/groups/metakl\.jsonl'",
         ),
-        ("xyzzy --config scale=micro", r"^gdpo: xyzzy: not made at scale micro; docs/reproducing\.md lists what is$"),
+        ("xyzzy --config scale=micro", r"^gdpo: xyzzy: not made at scale micro; docs/reference\.md lists what is$"),
         ("all --config scale=mirco", r"^gdpo: .*mirco\.yaml: no such scale; did you mean 'micro'"),
         ("all --config scale=", r"^gdpo: --config scale=: found nothing, expected a value$"),
         ("all --config limit=x", r"^gdpo: limit: found x, expected a whole number above 0$"),

@@ -113,7 +113,7 @@ def test_imported_prompts_stay_as_given_unless_asked_for(tmp_path):
 
 
 def test_the_documented_script_makes_groups_of_labelled_pairs(tmp_path):
-    script = re.findall(r"```python\n(.*?)```", (ROOT / "docs/metakl.md").read_text(), re.DOTALL)[-1]
+    script = re.findall(r"```python\n(.*?)```", (ROOT / "docs/data.md").read_text(), re.DOTALL)[-1]
     (tmp_path / "prompts.jsonl").write_text('{"context": "Two twos.", "ask": "The sum?"}\n')
     (tmp_path / "pairs.jsonl").write_text('{"prompt_id": 0, "one": "4", "two": "5", "label": "A>B"}\n')
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)

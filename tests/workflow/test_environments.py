@@ -161,7 +161,7 @@ def test_every_room_has_its_extra():
 
 @pytest.mark.parametrize("room", [*extras.ROOMS, "trainer"])
 def test_imports_of_a_room_are_declared(room):
-    """vLLM has an environment of its own; docs/environments.md says why it is in no extra."""
+    """vLLM has an environment of its own; docs/running-elsewhere/environments.md says why it is in no extra."""
     have = distributions(*([extras.ROOMS[room]] if room in extras.ROOMS else []))
     undeclared = {
         f"{path.relative_to(ROOT)}: {package}"

@@ -1,4 +1,4 @@
-"""The first half hour on a GPU, in the order of what only a GPU can show, rehearsed on a CPU (docs/gpu.md).
+"""The first half hour on a GPU, in the order of what only a GPU can show (docs/running-elsewhere/gpu.md).
 
 `pack` runs at home; `run`, `status` and `collect` on the GPU machine, below what `carry.py unpack` laid out.
 """

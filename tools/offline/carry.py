@@ -1,6 +1,7 @@
 """Carry a scale to a machine with a GPU and no network, run it there in bounded calls, and bring its results back.
 
-`pack` runs here; `unpack`, `run` and `collect` run there, on the standard library. docs/gpu.md has the calls in order.
+`pack` runs here; `unpack`, `run` and `collect` run there, on the standard library. The calls in order:
+docs/running-elsewhere/gpu.md.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Prints what of its results differs from the first run's, and from what `--record` kept of another machine's. The steps,
 in the order of Snakemake's plan, are forks of one process that has imported the libraries: imports take most of a small
-scale's time. docs/determinism.md says what was measured.
+scale's time. docs/guarantees/determinism.md says what was measured.
 """
 
 from __future__ import annotations

@@ -279,6 +279,19 @@ rule audit:
         "gdpo audit {SCALE_ARGS} --log {log}"
 
 
+rule power:
+    output:
+        expand("results/power.{end}", end=["csv", "md"]),
+    log:
+        f"{ROOT}/logs/power.log",
+    conda:
+        ENVIRONMENT
+    params:
+        settings=VERSION["power"],
+    shell:
+        "gdpo power {SCALE_ARGS} --log {log}"
+
+
 # The learning-rate sweep of the scale; its outcome is data kept under workflow/config/sweep/.
 rule sweep:
     input:

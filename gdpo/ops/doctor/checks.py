@@ -125,8 +125,9 @@ def gpus(scale: Scale) -> Iterator[Check]:
     if int(count) >= needed:
         yield Check("ok", "GPU", seen)
     else:
-        install = "install a CUDA build of torch (docs/environments.md), or " if torch_version.endswith("+cpu") else ""
-        fix = f"{install}submit to a cluster's nodes (docs/cluster.md)"
+        build = "install a CUDA build of torch (docs/running-elsewhere/environments.md), or "
+        install = build if torch_version.endswith("+cpu") else ""
+        fix = f"{install}submit to a cluster's nodes (docs/running-elsewhere/cluster.md)"
         required = scale.launch.processes > 1 or any(model.engine == "vllm" for model in scale.models.values())
         level: Level = "missing" if required else "warning"
         yield Check(level, "GPU", seen, fix + ("" if required else "; on the CPU it takes very much longer"))
@@ -137,7 +138,7 @@ def memory(scale: Scale) -> Iterator[Check]:
     installed = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     compared = f"{installed:.0f} GiB" + (f", of {needed:.0f} that a job asks for" if needed else "")
     if installed < needed:
-        fix = "run it on a larger machine, or submit to one (docs/cluster.md)"
+        fix = "run it on a larger machine, or submit to one (docs/running-elsewhere/cluster.md)"
         yield Check("missing", "memory", compared, fix)
     else:
         yield Check("ok", "memory", compared)
@@ -268,7 +269,7 @@ def slurm(scale: Scale) -> Iterator[Check]:
     if not find_spec("snakemake_executor_plugin_slurm"):
         missing.append("snakemake-executor-plugin-slurm")
     if missing:
-        fix = "call it on a submit host; `pip install 'gdpo[cluster]'` (docs/cluster.md)"
+        fix = "call it on a submit host; `pip install 'gdpo[cluster]'` (docs/running-elsewhere/cluster.md)"
         yield Check("missing", "Slurm", f"not found: {', '.join(missing)}", fix)
     else:
         yield Check("ok", "Slurm", "its commands and Snakemake's plugin are here")

@@ -1,4 +1,4 @@
-"""What each job has to do, in tokens that are trained on, sampled, scored or paid for (docs/paper_scale.md).
+"""What each job has to do, in tokens that are trained on, sampled, scored or paid for (docs/scale-paper.md).
 
 The reference's forward pass of dpo and gdpo is counted as a third of a trained token. In transformers a batch of rows
 is sampled until its longest ends, so that every row is charged `max_new_tokens`.

@@ -188,7 +188,7 @@ def _origins(plan: Plan) -> str:
         "read: prompts that are sampled from, and what is scored without sampling",
     ]
     if any(prediction.memory for prediction in plan.predictions):
-        lines.append("memory: of each GPU, by arithmetic at a method's longest sequences (docs/paper_scale.md)")
+        lines.append("memory: of each GPU, by arithmetic at a method's longest sequences (docs/scale-paper.md)")
     if totals(plan.predictions)["money"]:
         lines.append("money: those tokens by the `price` of each endpoint in the scale's file, in its currency")
     return "\n".join(["## Where the numbers come from", "", *(f"- {line}" for line in lines)])
@@ -216,6 +216,6 @@ def filled(page: str, scale: str, text: str) -> str:
     marks = re.compile(rf"(<!-- plan:{re.escape(scale)} -->\n).*?(<!-- /plan -->)", re.DOTALL)
     if not marks.search(page):
         expected = f"the marks <!-- plan:{scale} --> and <!-- /plan -->"
-        raise UserError(path="docs/paper_scale.md", found="none", expected=expected)
+        raise UserError(path="docs/scale-paper.md", found="none", expected=expected)
     deeper = re.sub(r"^(#+) ", r"##\1 ", text, flags=re.MULTILINE)
     return marks.sub(lambda match: f"{match[1]}{deeper}{match[2]}", page)

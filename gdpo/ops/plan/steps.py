@@ -11,7 +11,7 @@ from gdpo.core.provenance import recorded
 from gdpo.core.terminal import display, say
 from gdpo.ops.plan.rates import throughput, throughput_path
 
-PAGE = Path("docs/paper_scale.md")
+PAGE = Path("docs/scale-paper.md")
 
 
 def calibrate(scale: Scale) -> None:
@@ -30,7 +30,7 @@ def calibrate(scale: Scale) -> None:
 def plan(scale: Scale, source: str, targets: list[str], workers: int | None, out: Path | None, docs: bool) -> None:
     """Print what `targets` take, of the scale that --scale calls `source`.
 
-    With `out`, plan.csv and plan.md are written there. With `docs`, the plan goes into docs/paper_scale.md: its total
+    With `out`, plan.csv and plan.md are written there. With `docs`, the plan goes into docs/scale-paper.md: its total
     and what was measured, if all jobs are done. Raises UserError for less than one worker, and without that page.
     """
     from gdpo.ops.plan import report

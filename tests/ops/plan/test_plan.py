@@ -113,7 +113,7 @@ def test_plan_of_paper_without_results() -> None:
     steps = {row["step"]: row for row in report.rows(plan)}
     assert steps["train gdpo"]["from"] == "assumed"
     assert float(steps["respond"]["money"]) < load_scale("paper").model("deepseek-r1").endpoint.budget.money
-    page = (SNAKEFILE.parent / "docs" / "paper_scale.md").read_text(encoding="utf-8")
+    page = (SNAKEFILE.parent / "docs" / "scale-paper.md").read_text(encoding="utf-8")
     assert report.filled(page, "paper", text) == page, "gdpo plan --scale paper --docs writes the page anew"
 
 
@@ -195,7 +195,7 @@ def test_finished_job_gives_the_rate_of_others() -> None:
     ("options", "fields"),
     [
         ({"workers": 0}, {"key": "--workers", "found": 0, "expected": "a whole number above 0"}),
-        ({"docs": True}, {"path": "docs/paper_scale.md", "expected": "--docs in a checkout's root"}),
+        ({"docs": True}, {"path": "docs/scale-paper.md", "expected": "--docs in a checkout's root"}),
     ],
 )
 def test_options_are_refused_before_planning(options, fields) -> None:
@@ -213,7 +213,7 @@ def test_rate_through_two_measurements() -> None:
 def test_page_is_filled_between_its_marks() -> None:
     page = "a\n<!-- plan:paper -->\nold\n<!-- /plan -->\nb\n"
     assert report.filled(page, "paper", "# P\n") == "a\n<!-- plan:paper -->\n### P\n<!-- /plan -->\nb\n"
-    with refused(path="docs/paper_scale.md", expected="the marks <!-- plan:tiny -->"):
+    with refused(path="docs/scale-paper.md", expected="the marks <!-- plan:tiny -->"):
         report.filled(page, "tiny", "")
 
 
