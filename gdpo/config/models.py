@@ -147,7 +147,7 @@ class Reward(Strict):
         if not self.knee < self.limit:
             raise InvalidSetting(found=f"knee {self.knee} and limit {self.limit}", expected="knee < limit")
         if abs(self.correctness + self.partial + self.format + self.length - 2.0) > 1e-9:
-            parts = "correctness + partial + format + length"
+            parts = f"correctness +{' partial +' if self.partial else ''} format + length"
             raise InvalidSetting(expected=f"{parts} = 2 (the paper's rewards lie in [0, 2])")
         return self
 
