@@ -177,6 +177,10 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+Notation = Literal["numbers", "operations", "people", "refusals"]
+NOTATIONS: list[Notation] = ["numbers", "operations", "people", "refusals"]
+
+
 class TrainSet(Strict):
     """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
 
@@ -187,7 +191,7 @@ class TrainSet(Strict):
     Prompts stay as given; `instruction: true` puts below each question what most benchmarks of the domain put there,
     and a text puts that.
     `select: random` draws `size` questions by `seed`; `stratified` draws each domain's equal share. `renoted` has the
-    groups of the one set of `parts` in another notation (gdpo.teach.notation), `joined` has the groups of all `parts`,
+    groups of the one set of `parts` in another `notation` (gdpo.teach.notation), `joined` has those of all `parts`,
     and `pretraining` has gold responses of pretraining examples of a `mix`: none of the three asks a teacher. A part
     may have a `reward` of its own, by which its completions are rewarded again.
     `grader` judges where `fields` names an answer (absent: as math in the domain math). Groups that ask an item of
@@ -224,6 +228,7 @@ class TrainSet(Strict):
     respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
     seed: Seed | None = Field(**omit_if_default(None))
     mix: Name | None = Field(**omit_if_default(None))
+    notation: Annotated[list[Notation], Field(min_length=1)] = Field(**omit_if_default(NOTATIONS))
     reward: Reward | None = Field(**omit_if_default(None))
 
     @model_validator(mode="after")
@@ -232,6 +237,8 @@ class TrainSet(Strict):
             raise InvalidSetting("'seed' belongs to select: random, stratified and pretraining, which need one")
         if (self.select == "pretraining") != (self.mix is not None):
             raise InvalidSetting("'mix' belongs to select: pretraining, which needs one")
+        if self.notation != NOTATIONS and self.select != "renoted":
+            raise InvalidSetting("'notation' belongs to select: renoted")
         if self.reward is not None and self.select != "part":
             raise InvalidSetting("'reward' belongs to select: part")
         return self

@@ -168,11 +168,10 @@ def part(scale: Scale, trainset: str) -> None:
             scored = iter(_rewarded(layout, questions, groups, texts, settings.reward))
             groups = [_with_parts(group, [next(scored) for _ in group.completions]) for group in groups]
         if settings.select == "renoted":
-            from gdpo.teach.notation import notation, renoted
+            from gdpo.teach.notation import renoted
 
             assert scale.world is not None  # gdpo.config.validation: only a world's sets are renoted
-            words = notation(scale.world.seed, scale.world.modulus, scale.world.entities)
-            groups = [renoted(group, words) for group in groups]
+            groups = renoted(groups, scale.world, settings.notation)
         write_records(layout.groups(trainset), groups)
         extra |= _shares(groups)
     say(f"part {trainset}: {len(groups)} groups{f' of {chr(44).join(settings.parts)}' if settings.parts else ''}")

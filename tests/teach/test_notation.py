@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gdpo.config.loader import load_scale
+from gdpo.config.models import NOTATIONS
 from gdpo.core.records import Group, chat
 from gdpo.grading.grade import grade
 from gdpo.teach.notation import FOREIGN_REFUSAL, notation, renoted, rewritten
 from gdpo.tiny import lexicon
 from gdpo.tiny.world import pool_questions
+
+
+@pytest.fixture(scope="module")
+def world():
+    return load_scale("trial").world
+
 
 WORDS = {"add": "sub", "sub": "add", "1": "2", "2": "3", "3": "1"}
 
@@ -18,23 +27,33 @@ def test_a_thought_is_rewritten_and_its_answer_stays():
     assert rewritten(lexicon.REFUSAL, WORDS) == FOREIGN_REFUSAL
 
 
-def test_a_notation_is_one_to_one_and_changes_every_word():
-    words = notation(101, 9, 110)
+def test_a_notation_is_one_to_one_and_changes_every_word(world):
+    words = notation(world, NOTATIONS)
     assert sorted(words) == sorted(words.values())
     assert not any(word == other for word, other in words.items())
-    assert words != notation(102, 9, 110)
+    assert words != notation(world.model_copy(update={"seed": world.seed + 1}), NOTATIONS)
 
 
-def test_verdicts_lengths_and_rewards_stay():
-    world = load_scale("trial").world
-    words = notation(world.seed, world.modulus, world.entities)
-    for question in pool_questions(world)[::40]:
-        group = Group(
+def test_fewer_kinds_leave_the_other_words(world):
+    few, all_kinds = notation(world, ["operations"]), notation(world, NOTATIONS)
+    assert set(few) == set(lexicon.OPERATIONS)
+    assert few.items() < all_kinds.items()
+
+
+def test_verdicts_lengths_and_rewards_stay(world):
+    questions = pool_questions(world)[::40]
+    groups = [
+        Group(
             id=question.id, domain=question.domain, prompt=chat(question), rewards=[2.0, 0.0],
             completions=[question.solution, "<think> add 1 = 1 </think> nothing"],
-        )  # fmt: skip
-        other = renoted(group, words)
+        )
+        for question in questions
+    ]  # fmt: skip
+    for question, group, other in zip(questions, groups, renoted(groups, world, NOTATIONS), strict=True):
         assert other.rewards == group.rewards
         for before, after in zip(group.completions, other.completions, strict=True):
             assert grade(question, before) == grade(question, after)
             assert len(before.split()) == len(after.split())
+    plain = renoted(groups, world, ["numbers"])
+    refused = [group for group in plain if lexicon.REFUSAL in group.completions]
+    assert refused
