@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 LOCK := envs/cpu.lock
 VLLM := .venv-vllm
 VLLM_LOCK := envs/vllm.lock
+DOCS := .venv-docs
+DOCS_LOCK := envs/docs.lock
 SCALE ?= tiny
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Snakemake and others keep caches there; some containers name a home that is not there.
@@ -35,7 +37,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective coverage-study lock clean distclean vllm architecture install-test slurm-test slurm-packages chaos determinism
+.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective coverage-study lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -142,7 +144,7 @@ PYTHON_FILES := gdpo snakemake_logger_plugin_gdpo tests benchmarks docs examples
 lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 	ruff check $(PYTHON_FILES)
 	ruff format --check $(PYTHON_FILES)
-	snakefmt --check Snakefile workflow/rules
+	snakefmt --check Snakefile workflow/Snakefile workflow/rules
 	mypy
 	lint-imports
 	python tools/snakemake_lint.py
@@ -150,6 +152,23 @@ lint: setup ## ruff, snakefmt, mypy, the rooms' arrows and Snakemake's own lints
 # The pictures and tables of docs/architecture.md; a test fails where they are not what the code is.
 architecture: setup ## docs/architecture.md, drawn from the code
 	python tools/architecture.py
+
+# What editors check a scale's file by; a test fails where it is not what the models of gdpo/config are.
+schema: setup ## workflow/schemas/scale.schema.json, drawn from the code
+	gdpo schema > workflow/schemas/scale.schema.json
+
+# README's findings and table and the picture docs/overview.svg, from the kept results by docs/readme.yaml.
+readme: setup ## README's findings, table and picture, from the kept results
+	python tools/readme.py
+
+# The site of docs/, in an environment of its own: site/index.html. Without a network once that is there; broken links fail.
+docs: $(DOCS)/.installed ## the site of docs/: site/index.html
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet
+
+$(DOCS)/.installed: $(DOCS_LOCK)
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --disable-pip-version-check -r $(DOCS_LOCK)
+	@touch $@
 
 # The wheel, built and installed into a new environment with nothing, with one extra and with all; skipped, saying why, where no
 # package index can be reached. `make test-all` has it among the long tests.
@@ -175,23 +194,34 @@ objective: setup ## the figures of docs/objective.md
 	python docs/objective/cosine.py
 	python docs/objective/policy.py
 	python docs/objective/policy.py --pairs all
+	python docs/objective/default.py
+
+# What `objective` keeps of language models, measured anew: an hour of one core, and again where it stopped.
+# CHECKPOINT is the SmolLM2 of scale smol (results/smol/models/...), MIRROR its mirror; the tiny groups are made first.
+objective-models: setup ## the trainings behind the objective's default; with CHECKPOINT and MIRROR of scale smol
+	$(call snakemake,results/tiny/groups/metakl.jsonl)
+	python docs/objective/default_models.py tiny
+	python docs/objective/default_models.py smollm2 '$(CHECKPOINT)' '$(MIRROR)'
+	python docs/objective/default.py --keep-exact
 
 coverage-study: setup ## how often intervals of a trial hold the truth, by simulation
 	python docs/protocol/coverage.py
 
-# Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere. vLLM's is resolved
-# for Linux, nothing installed. UPGRADE=1 lets its pins move. Both become conda environments.
+# Pin what this environment has: `torch==X` without a local tag, so that the lock installs everywhere. vLLM's and that of
+# the site are resolved for Linux, nothing installed. UPGRADE=1 lets their pins move. The first two become conda environments.
+resolve = .cache/uv/bin/uv pip compile --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) \
+  --python-version 3.11 --python-platform x86_64-manylinux_2_28
 lock: setup ## pin what this environment has
 	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//' > $(LOCK)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade --target .cache/uv uv
-	.cache/uv/bin/uv pip compile --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) --python-version 3.11 \
-	  --python-platform x86_64-manylinux_2_28 --output-file $(VLLM_LOCK) envs/vllm.in
+	$(resolve) --output-file $(VLLM_LOCK) envs/vllm.in
+	$(resolve) --output-file $(DOCS_LOCK) envs/docs.in
 	$(BIN)/python tools/environments.py
 
 # What minutes make anew. Results of other scales may have taken days or money: only a user's own rm deletes them.
 MADE := results/micro results/micro-limit* results/tiny results/tiny-limit* results/*.csv results/*.md results/*.tex \
-  results/*.json paper/data paper/figures paper/tables paper/report.pdf* .snakemake
-ENVIRONMENTS := $(VENV) $(VLLM) .cache
+  results/*.json paper/data paper/figures paper/tables paper/report.pdf* site .snakemake
+ENVIRONMENTS := $(VENV) $(VLLM) $(DOCS) .cache
 
 clean: ## delete what micro and tiny made; it says what goes and what stays
 	@echo "deletes: $(MADE)"

@@ -3,7 +3,7 @@ import shlex
 import sys
 import time
 
-from gdpo.display import estimate, wording
+from gdpo.display import estimate, snakemake_compat, wording
 from gdpo.config.loader import load_scale
 from gdpo.core.hashing import fingerprint
 from gdpo.core.errors import UserError, suggest
@@ -28,6 +28,7 @@ except UserError as error:
 wording.use(SCALE)
 LAYOUT = Layout(SCALE)
 ROOT = LAYOUT.root.as_posix()
+CHECKOUT = snakemake_compat.directory(workflow)
 # Arguments of every call of gdpo; text, not params, so that a mirror's path never makes a result stale.
 SCALE_ARGS = " ".join(
     f"--{key} {shlex.quote(str(config[key]))}"
@@ -38,6 +39,9 @@ MIRROR_ARGS = (
     f"--mirror {shlex.quote(str(config['mirror']))}" if "mirror" in config else ""
 )
 STARTED = time.time()
+snakemake_compat.show_in_commands(
+    workflow, SCALE_ARGS=SCALE_ARGS, MIRROR_ARGS=MIRROR_ARGS
+)
 
 
 report: "workflow/report/workflow.rst"

@@ -225,6 +225,18 @@ def named(part: str, scale: Scale) -> str:
     return f"{{seed}}{dot}{end}" if stem.isdigit() else part
 
 
+def rule_graph() -> Graph:
+    """Each rule that `all` of scale micro takes, with the rules whose files it reads, as Snakemake has them."""
+    with tempfile.TemporaryDirectory() as empty:
+        text = dry_run("micro", None, ["all"], "--rulegraph", "mermaid-js", "--directory", empty)
+    names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]$", text, re.MULTILINE))
+    graph: Graph = {name: set() for name in names.values()}
+    for first, then in re.findall(r"^\s*(id\d+) --> (id\d+)$", text, re.MULTILINE):
+        if first != then:  # `select` joins sets that it has chosen
+            graph[names[then]].add(names[first])
+    return graph
+
+
 def rule_files(found: dict[str, Step]) -> dict[str, str]:
     """Each step's file of rules, in the order in which the Snakefile includes the files and these have the steps."""
     snakefile = (ROOT / "Snakefile").read_text(encoding="utf-8")
@@ -277,6 +289,14 @@ def flow_picture(found: dict[str, Step]) -> str:
         lines += [f"  {numbers[path]} --> {numbers[name]}" for path in sorted(found[name].reads & files)]
         lines += [f"  {numbers[name]} --> {numbers[path]}" for path in sorted(found[name].writes & files)]
     return block(lines)
+
+
+def rules_picture(graph: Graph) -> str:
+    """Mermaid: a box for each rule, an arrow from each to those that read its files and no other arrow says so."""
+    arrows = reduced(graph)
+    return block(
+        ["flowchart LR", *(f"  {below} --> {name}" for name in sorted(arrows) for below in sorted(arrows[name]))]
+    )
 
 
 def behind(last: str, found: dict[str, Step]) -> list[str]:
@@ -336,6 +356,7 @@ def drawn(page: str) -> str:
     parts = {
         "rooms": rooms_picture(found, layers),
         "rooms-table": rooms_table(found, layers),
+        "rules": rules_picture(rule_graph()),
         "flow": flow_picture(every),
         "steps": steps_table(every),
     }

@@ -18,7 +18,7 @@ from gdpo.config import yaml_loader
 from gdpo.core.errors import Unreachable, UserError, last_line
 
 ROOT = Path(__file__).resolve().parents[1]
-LOCKS = [ROOT / "envs" / "cpu.lock", ROOT / "envs" / "vllm.lock"]
+LOCKS = [ROOT / "envs" / f"{name}.lock" for name in ("cpu", "vllm", "docs")]
 ACCEPTED = ROOT / "envs" / "accepted.yaml"
 TOOL = "pip-audit>=2.10,<3"
 KNOWN = "idna==3.6"  # has CVE-2024-3651

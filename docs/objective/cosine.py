@@ -3,7 +3,7 @@
     python docs/objective/cosine.py [--model NAME DIR GROUPS]...
 
 Writes three files and draws `cosine.png` from the first two. `cosine.csv` is about log-ratio space: the formulas of
-docs/objective.md and the gradients of `gdpo_loss`. `cosine_models.csv` is about the parameters of real models, through
+derivations.md and the gradients of `gdpo_loss`. `cosine_models.csv` is about the parameters of real models, through
 the Gram matrix of their completions' gradients. `grpo.csv` has each reading's cosine with GRPO's direction. GROUPS is a
 JSONL file of rows with `prompt` and, unless the model shall sample them, `completions` and `rewards`. Rows of models
 that are not measured in this run are kept.

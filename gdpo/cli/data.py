@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gdpo.cli.arguments import mirror
-from gdpo.cli.parser import Arguments, Commands, Parser, add_command
+from gdpo.cli.parser import Arguments, Commands, Parser, add_command, add_group, add_trainset_option
 
 if TYPE_CHECKING:
     from gdpo.config.scale import Scale
@@ -84,18 +84,39 @@ def export(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
-    add_command(commands, "benchmark", "write the benchmarks' items, and all that are guarded", benchmark)
-    room = commands.add_parser("metakl", help="the training data: pool to training sets")
-    steps = room.add_subparsers(dest="substep", required=True, metavar="STEP")
-    add_command(steps, "sources", "write the question pool from its sources", sources)
-    add_command(steps, "decontaminate", "drop what a benchmark asks", decontaminate)
-    add_command(steps, "annotate", "name the skills that each question needs", annotate)
-    add_command(steps, "quality", "measure the taxonomy against what sources say", quality)
-    add_command(steps, "merge", "merge skills into knowledge units", merge)
-    command = add_command(steps, "answer", "let a base model answer the pool", answer, prepare=enter_vllm)
-    command.add_argument("--model", required=True)
-    add_command(steps, "proficiency", "join answers into proficiencies", proficiency)
-    add_command(steps, "select", "choose a training set", select).add_argument("--trainset", required=True)
-    add_command(steps, "card", "write a training set's data card", card).add_argument("--trainset", default="metakl")
-    command = add_command(steps, "export", "write a training set as a Hugging Face data set", export)
-    command.add_argument("--trainset", default="metakl")
+    add_command(
+        commands, "benchmark", "write the benchmarks' items, and all that are guarded", benchmark,
+        examples=["gdpo benchmark --scale micro", "gdpo benchmark --scale smol --mirror DIR"],
+    )  # fmt: skip
+    steps = add_group(commands, "metakl", "make the training data, from the pool to training sets")
+    add_command(
+        steps, "sources", "write the question pool from its sources", sources,
+        examples=["gdpo metakl sources --scale micro", "gdpo metakl sources --scale smol --mirror DIR"],
+    )  # fmt: skip
+    for name, does, run in (
+        ("decontaminate", "drop the questions of the pool that a benchmark asks", decontaminate),
+        ("annotate", "name the skills that each question needs", annotate),
+        ("quality", "measure the taxonomy's skills against what sources say of their questions", quality),
+        ("merge", "merge skills into knowledge units", merge),
+    ):
+        add_command(steps, name, does, run, examples=[f"gdpo metakl {name} --scale micro"])
+    command = add_command(
+        steps, "answer", "let a base model answer the pool", answer, prepare=enter_vllm,
+        examples=["gdpo metakl answer --scale micro --model tiny-s"],
+    )  # fmt: skip
+    command.add_argument("--model", required=True, metavar="MODEL", help="a model of the scale's proficiency.models")
+    add_command(
+        steps, "proficiency", "join the base models' answers into proficiencies", proficiency,
+        examples=["gdpo metakl proficiency --scale micro"],
+    )  # fmt: skip
+    command = add_command(
+        steps, "select", "choose a training set from the pool (paper, Algorithm 1)", select,
+        examples=["gdpo metakl select --scale micro --trainset metakl"],
+    )  # fmt: skip
+    add_trainset_option(command)
+    for name, does, run in (
+        ("card", "write a training set's data card", card),
+        ("export", "write a training set and its groups as a Hugging Face data set", export),
+    ):
+        command = add_command(steps, name, does, run, examples=[f"gdpo metakl {name} --scale micro"])
+        add_trainset_option(command, default="metakl")

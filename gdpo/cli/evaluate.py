@@ -30,7 +30,18 @@ def judge(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
-    command = add_command(commands, "evaluate", "score runs and keep every item", evaluate, prepare=enter_vllm)
+    trained = "--student tiny-s --trainset metakl --method gdpo --seeds 0"
+    untrained = "--student tiny-s --trainset none --method origin --seeds 0"
+    command = add_command(
+        commands, "evaluate", "score runs, and keep the output and verdict of every item", evaluate,
+        prepare=enter_vllm,
+        examples=[f"gdpo evaluate --scale micro {trained}", f"gdpo evaluate --scale micro {untrained}"],
+    )  # fmt: skip
     add_cell_options(command)
-    command.add_argument("--split", choices=["test", "validation"], default="test")
-    add_command(commands, "judge", "measure the safety judges on answers known to be safe", judge)
+    command.add_argument(
+        "--split", choices=["test", "validation"], default="test", help="the items: tables show test's"
+    )
+    add_command(
+        commands, "judge", "measure the safety judges on answers known to be safe", judge,
+        examples=["gdpo judge --scale smol --mirror DIR"],
+    )  # fmt: skip

@@ -29,8 +29,18 @@ def bases(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
-    add_command(commands, "model", "make a base model or teacher", model).add_argument("--name", required=True)
-    command = add_command(commands, "pretrain", "pretrain a shipped base model anew", pretrain)
-    command.add_argument("--name", required=True)
-    command = add_command(commands, "bases", "compare base models made anew with the shipped ones", bases)
+    command = add_command(
+        commands, "model", "make a base model or teacher: fetch it, or pretrain or tune it here", model,
+        examples=["gdpo model --scale tiny --name tiny-s"],
+    )  # fmt: skip
+    command.add_argument("--name", required=True, metavar="MODEL", help="a model of the scale")
+    command = add_command(
+        commands, "pretrain", "pretrain a shipped base model anew", pretrain,
+        examples=["gdpo pretrain --scale tiny --name tiny-s"],
+    )  # fmt: skip
+    command.add_argument("--name", required=True, metavar="MODEL", help="a model of the scale with a 'pretrain'")
+    command = add_command(
+        commands, "bases", "compare base models made anew with the shipped ones", bases,
+        examples=["gdpo bases --scale tiny", "gdpo bases --scale tiny --ship"],
+    )  # fmt: skip
     command.add_argument("--ship", action="store_true", help="put those that differ in the shipped ones' place")

@@ -53,24 +53,43 @@ def summary(scale: Scale, arguments: Arguments) -> None:
 
 def add(commands: Commands[Parser]) -> None:
     command = add_command(
-        commands, "verify", "make a table anew from stored outputs and compare", verify, load=scale_of_result
-    )
-    command.add_argument("result", type=Path, metavar="TABLE", help="such as results/table2.csv")
+        commands, "verify", "make a table anew from stored outputs and compare", verify, load=scale_of_result,
+        examples=["gdpo verify results/table2.csv", "gdpo verify results/micro/tables/table2.csv --scale micro"],
+    )  # fmt: skip
+    command.add_argument("result", type=Path, metavar="TABLE", help="a table's file, such as results/table2.csv")
     command.set_defaults(scale=None)
-    command = add_command(commands, "doctor", "say what is missing or off on this machine", doctor)
+    command.options()["--scale"].help = "the table's scale; absent: the one that the table's provenance names"
+    command = add_command(
+        commands, "doctor", "say what is missing or off on this machine", doctor,
+        examples=["gdpo doctor --scale tiny", "gdpo doctor --scale paper --slurm"],
+    )  # fmt: skip
     command.add_argument("--slurm", action="store_true", help="look for Slurm's commands, too")
-    add_plan_options(add_command(commands, "plan", "say what a scale would take, before anything is spent", plan))
-    add_command(commands, "calibrate", "measure this machine's throughput for `gdpo plan`", calibrate)
-    command = add_command(commands, "summary", "print the time each step took", summary)
-    command.add_argument("--since", type=float, default=0.0, help="only what finished since, in epoch seconds")
+    command = add_command(
+        commands, "plan", "say what a scale would take, before anything is spent", plan,
+        examples=["gdpo plan --scale smol", "gdpo plan --scale paper --target table2 --workers 8 --out plan"],
+    )  # fmt: skip
+    add_plan_options(command)
+    add_command(
+        commands, "calibrate", "measure this machine's throughput for `gdpo plan`", calibrate,
+        examples=["gdpo calibrate --scale smol"],
+    )  # fmt: skip
+    command = add_command(
+        commands, "summary", "print the time each step took", summary, examples=["gdpo summary --scale micro"]
+    )
+    command.add_argument(
+        "--since", type=float, default=0.0, metavar="TIME", help="only what finished since, in seconds since 1970"
+    )
 
 
 def add_plan_options(command: Parser) -> None:
     command.add_argument(
-        "--target", nargs="+", default=["all"], dest="targets", help="tables and files to plan for; absent: all"
+        "--target", nargs="+", default=["all"], dest="targets", metavar="NAME", help="tables and files to plan for"
     )
     command.add_argument(
-        "--workers", type=whole_number, help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8"
+        "--workers", type=whole_number, metavar="N",
+        help="jobs at once, absent: CPUs; where jobs need GPUs, GPUs at once, absent: 8",
+    )  # fmt: skip
+    command.add_argument(
+        "--out", type=Path, metavar="DIR", help="where plan.csv and plan.md are written; absent: nowhere"
     )
-    command.add_argument("--out", type=Path, help="write plan.csv and plan.md to this directory")
     command.add_argument("--docs", action="store_true", help="put the plan into docs/scale-paper.md")

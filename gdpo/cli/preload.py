@@ -24,9 +24,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from gdpo.cli import SOCKET as SOCKET
 from gdpo.runtime import single_thread
 
-SOCKET = "GDPO_PRELOADED"  # the address of the preloaded parent, in the environment of a workflow's jobs
 SETTING = "GDPO_PRELOAD"  # in the environment; "no": a workflow starts no parent
 FEWEST_JOBS = 4  # ours: importing for all steps takes as long as importing for four
 

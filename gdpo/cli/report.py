@@ -95,24 +95,35 @@ def paper(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
-    for command in (
-        add_command(commands, "table", "write a table from samples", table),
-        add_command(commands, "figure", "draw a figure from finished results", figure),
-        add_command(commands, "publish", "make a table, figure or the claims the active scale's", publish),
-    ):
-        command.add_argument("--name", required=True)
-    add_command(commands, "sweep", "choose learning rates from validation scores", sweep)
-    command = add_command(commands, "show", "print a table of results/ and its retention", show)
-    command.add_argument("--name", default="table2")
-    add_command(commands, "claims", "test the paper's claims on a scale's results", claims)
-    add_command(commands, "audit", "recompute the published averages", audit)
-    add_command(commands, "power", "what the published comparisons could have shown", power)
-    add_command(commands, "published", "put published numbers beside a scale's tables", published)
-    add_command(commands, "cost", "add up what a scale's results took", cost)
-    add_command(commands, "runs", "list what every trained run took", runs)
+    for name, does, run, example, what in (
+        ("table", "write a table from stored samples", table, "table2", "a table of the scale"),
+        ("figure", "draw a figure from finished results", figure, "proficiency", "a figure of the scale"),
+        (
+            "publish", "copy a table, figure or the claims of this scale to results/ and paper/", publish, "table2",
+            "a table or figure of the scale, or claims",
+        ),
+    ):  # fmt: skip
+        command = add_command(commands, name, does, run, examples=[f"gdpo {name} --scale micro --name {example}"])
+        command.add_argument("--name", required=True, metavar="NAME", help=what)
     command = add_command(
-        commands, "reproduced", "put the paper's numbers and ours side by side, cell by cell", reproduced
-    )
+        commands, "show", "print a table of results/, with its retention and forgetting", show,
+        examples=["gdpo show --scale micro", "gdpo show --scale tiny --name tableA7"],
+    )  # fmt: skip
+    command.add_argument("--name", default="table2", metavar="TABLE", help="a table of the scale")
+    command = add_command(
+        commands, "reproduced", "put the paper's numbers and ours side by side, cell by cell", reproduced,
+        examples=["gdpo reproduced --scale smol"],
+    )  # fmt: skip
     command.add_argument("--docs", action="store_true", help="put the scale's kept cells into docs/numbers/SCALE.md")
-    add_command(commands, "numbers", "gather what the report quotes", numbers)
-    add_command(commands, "paper", "compile the report of a scale's results", paper)
+    for name, does, run in (
+        ("sweep", "choose learning rates from validation scores", sweep),
+        ("claims", "test the paper's claims on a scale's results", claims),
+        ("audit", "recompute the published averages", audit),
+        ("power", "say what the published comparisons could have shown", power),
+        ("published", "put published numbers beside a scale's tables", published),
+        ("cost", "add up what a scale's results took", cost),
+        ("runs", "list what every trained run took", runs),
+        ("numbers", "gather what the report quotes", numbers),
+        ("paper", "compile the report of a scale's results", paper),
+    ):
+        add_command(commands, name, does, run, examples=[f"gdpo {name} --scale micro"])

@@ -38,9 +38,19 @@ def drift(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
+    cell = "--scale micro --student tiny-s --trainset metakl --method"
     for command in (
-        add_command(commands, "train", "train a student by a method, one run a seed", train, prepare=launch_processes),
-        add_command(commands, "noise", "measure how a method's gradient differs between batches", noise),
-        add_command(commands, "drift", "measure how far runs have moved from their student", drift),
-    ):
+        add_command(
+            commands, "train", "train a student by a method, one run a seed", train, prepare=launch_processes,
+            examples=[f"gdpo train {cell} gdpo --seeds 0", f"gdpo train {cell} sft~1e-4 sft~3e-4 --seeds 0 1"],
+        ),
+        add_command(
+            commands, "noise", "measure how much a method's gradient differs between mini-batches", noise,
+            examples=[f"gdpo noise {cell} gdpo --seeds 0"],
+        ),
+        add_command(
+            commands, "drift", "measure how far runs have moved from their student", drift,
+            examples=[f"gdpo drift {cell} gdpo --seeds 0"],
+        ),
+    ):  # fmt: skip
         add_cell_options(command)

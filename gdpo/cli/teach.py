@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gdpo.cli.arguments import mirror
-from gdpo.cli.parser import Arguments, Commands, Parser, add_command
+from gdpo.cli.parser import Arguments, Commands, Parser, add_command, add_group, add_trainset_option
 
 if TYPE_CHECKING:
     from gdpo.config.scale import Scale
@@ -42,12 +42,19 @@ def reward(scale: Scale, arguments: Arguments) -> None:
 
 
 def add(commands: Commands[Parser]) -> None:
-    room = commands.add_parser("teach", help="the teacher's responses and their rewards")
-    steps = room.add_subparsers(dest="substep", required=True, metavar="STEP")
+    steps = add_group(commands, "teach", "make the teacher's completions and their rewards")
+    part_example = "gdpo teach part --scale tiny --trainset metakl-half"
+    import_example = "gdpo teach import --scale examples/import.yaml --trainset math-cot8 --mirror DIR"
     for command in (
-        add_command(steps, "respond", "sample each question's group", respond, prepare=enter_vllm),
-        add_command(steps, "import", "take groups from a file", import_groups),
-        add_command(steps, "part", "take a part's groups from the whole set's", part),
-        add_command(steps, "reward", "grade and reward the groups", reward),
-    ):
-        command.add_argument("--trainset", required=True)
+        add_command(
+            steps, "respond", "let the teacher sample a group of completions for each question", respond,
+            prepare=enter_vllm, examples=["gdpo teach respond --scale micro --trainset metakl"],
+        ),
+        add_command(
+            steps, "reward", "grade each completion into a reward in [0, 2]", reward,
+            examples=["gdpo teach reward --scale micro --trainset metakl"],
+        ),
+        add_command(steps, "import", "take groups from files", import_groups, examples=[import_example]),
+        add_command(steps, "part", "take a part's groups from the whole set's", part, examples=[part_example]),
+    ):  # fmt: skip
+        add_trainset_option(command)

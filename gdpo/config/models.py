@@ -5,14 +5,20 @@ Unknown keys are refused, so that a misspelt one is never silently ignored.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from gdpo.config.endpoint import Endpoint
 from gdpo.config.fields import NOT_HASHED, Dtype, Engine, GroupSize, Name, Positive, Rate, Reference, Seed, Share
 from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
+from gdpo.config.trainers import check_options, trainers
 from gdpo.core.records import Domain, Grader
+
+if TYPE_CHECKING:
+    Trainer = str
+else:
+    Trainer = Literal[tuple(trainers())]  # so that a misspelt one is answered as other choices are
 
 
 class Pretrain(Strict):
@@ -200,6 +206,8 @@ class TrainSet(Strict):
     same questions are chosen whoever answers them.
     """
 
+    resolved_keys: ClassVar = ("extends",)
+
     display: str
     select: Literal[
         "metakl",
@@ -220,7 +228,7 @@ class TrainSet(Strict):
     parts: list[Name] = Field(default_factory=list)
     sources: list[Name] = Field(default_factory=list)
     paths: list[str] = Field(default_factory=list)
-    fields: Annotated[list[Import], BeforeValidator(_listed)] = Field(
+    fields: Annotated[list[Import], BeforeValidator(_listed, json_schema_input_type=list[Import] | Import)] = Field(
         default_factory=lambda: [Import(rewards="rewards")]
     )
     instruction: str | bool = Field(**omit_if_default(False))
@@ -319,10 +327,15 @@ class Method(Strict):
     `right_only` leaves sft the right completions alone. `shuffled_rewards` deals each group's rewards out anew, a
     control. `kept_change` is the share of the change of weights that is kept, from the base to the trained student
     (WiSE-FT, 2109.01903).
+
+    `trainer` is a module of gdpo/students; `options` is what its `train` takes besides the run.
     """
 
+    resolved_keys: ClassVar = ("extends",)
+
     display: str
-    trainer: Literal["sft", "dpo", "grpo", "gdpo"]
+    trainer: Trainer
+    options: dict[Name, bool | int | float | str] = Field(**omit_if_default({}))
     learning_rate: Rate
     epochs: Rate
     batch_size: Positive
@@ -356,6 +369,7 @@ class Method(Strict):
             raise InvalidSetting("'shuffled_rewards' belongs to trainers that learn from given groups, not to grpo")
         if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
             raise InvalidSetting("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
+        check_options(self.trainer, self.options)
         return self
 
     @property

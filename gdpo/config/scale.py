@@ -15,6 +15,7 @@ from gdpo.config.benchmarks import Benchmark, Judge, Role
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
+from gdpo.config.figures import Figures
 from gdpo.config.learning_rates import learning_rates
 from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
 from gdpo.config.resources import Launch, Needs, Step
@@ -68,6 +69,7 @@ class Scale(Strict):
     sweep: Sweep
     tables: dict[Name, Table]
     studies: dict[Name, Study] = Field(default_factory=dict)
+    figures: Figures = Field(**omit_if_default({}))  # beside those of figures.yaml
     mastered_threshold: Annotated[float, Field(ge=0, le=1)]
     limit: Positive | None = None
     limited: dict[str, Any] | None = Field(default_factory=dict)
@@ -78,9 +80,10 @@ class Scale(Strict):
         return self
 
     def cells(self) -> list[tuple[str, Cell]]:
-        """Every row of a table, a study and the sweep, with the key that it is below."""
-        cells = [(key, cell) for key, selection in self.selections.items() for cell in selection.rows]
-        return cells + [("sweep.extra", cell) for cell in self.sweep.extra]
+        """Every row of a table, a study and the sweep, with its key."""
+        rows = {f"{key}.rows": selection.rows for key, selection in self.selections.items()}
+        rows["sweep.extra"] = self.sweep.extra
+        return [(f"{key}.{number}", cell) for key, cells in rows.items() for number, cell in enumerate(cells)]
 
     @property
     def name(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -23,8 +23,11 @@ class Cell(Strict):
 class Table(Strict):
     """A table of the paper: scores of a selection of runs, or what `kind` says it is instead.
 
-    `students` names one of the scale's student sets (`main`: its `students`).
+    `students` names one of the scale's student sets (`main`: its `students`). A scale that writes `rows` replaces those
+    of the scale that it extends, or of tables.yaml; `add_rows` is put behind them.
     """
+
+    resolved_keys: ClassVar = ("add_rows",)
 
     title: str
     kind: Literal["scores", "comparison", "sources", "cases"] = "scores"
@@ -51,7 +54,9 @@ class Watch(Strict):
 
 class Study(Strict):
     """A selection of runs that a figure reads: rows as in a table, at their own rates or, with `grid`, at each rate
-    of the sweep's grid and scored on validation items."""
+    of the sweep's grid and scored on validation items. `add_rows` is as in a table."""
+
+    resolved_keys: ClassVar = ("add_rows",)
 
     students: Name = "study"
     grid: bool = False

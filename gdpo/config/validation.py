@@ -21,7 +21,7 @@ def check(scale: Scale) -> None:
     """Raises InvalidSetting at the first check that a scale does not pass."""
     for one in (
         _one_origin, _references, _weights, _keeps_what_validation_needs, _tuned_once, _one_gpu_a_process, _parts_end,
-        _made_up, _listed_once, _encoder,
+        _made_up, _listed_once, _rows_once, _encoder,
     ):  # fmt: skip
         one(scale)
 
@@ -75,6 +75,12 @@ def _uses(scale: Scale) -> Iterator[Uses]:
     for name, trainset in scale.trainsets.items():
         yield f"trainsets.{name}.sources", trainset.sources, origins
     yield "decontaminate.protect", scale.decontaminate.protect, origins
+    for name, figure in scale.figures.items():
+        known: dict[str, Collection[str]] = {
+            "table": scale.tables, "study": scale.studies, "trainset": scale.trainsets,
+        }  # fmt: skip
+        for key, entries in known.items():
+            yield f"figures.{name}.{key}", [getattr(figure, key)] if hasattr(figure, key) else [], entries
     for key, cell in scale.cells():
         yield f"{key}.trainset", [cell.trainset], {"none", *scale.trainsets}
         yield f"{key}.method", [cell.method], {"origin", *scale.methods}
@@ -145,6 +151,18 @@ def _listed_once(scale: Scale) -> None:
     for key, entries in listed:
         if twice := [entry for i, entry in enumerate(entries) if entry in entries[:i]]:
             raise InvalidSetting(key=key, found=f"{twice[0]!r} a second time", expected="each once")
+
+
+def _rows_once(scale: Scale) -> None:
+    """Tables and figures tell rows apart by their titles."""
+    for key, selection in scale.selections.items():
+        titles = [cell.row for cell in selection.rows]
+        for number, title in enumerate(titles):
+            if title in titles[:number]:
+                expected = "each title once"
+                raise InvalidSetting(
+                    key=f"{key}.rows.{number}.row", found=f"'{title}' a second time", expected=expected
+                )
 
 
 def _encoder(scale: Scale) -> None:

@@ -15,6 +15,7 @@ from pydantic import Field
 
 from gdpo.config.fields import MOST_SEEDS, Seed
 from gdpo.config.strict import Strict
+from gdpo.config.written import replaced
 from gdpo.core.errors import UserError
 
 SEEDS_OF_A_WORLD = 1000
@@ -42,8 +43,9 @@ def in_world(raw: dict[str, Any], world: int | None, path: Path) -> dict[str, An
     seed = settings.get("seed") if world is None else world
     known = {name: worlds[name] for name in ("development", "sealed") if isinstance(worlds.get(name), list)}
     allowed(seed, known.get("development", []), known.get("sealed", []), path)
-    raw = {**raw, "world": {**settings, "seed": seed}}
-    for holder, key in list(_seeds(raw)):
+    raw = replaced(raw, {"world": replaced(settings, {"seed": seed})})
+    # A mapping that an alias repeats is one object, and moves once.
+    for holder, key in {(id(holder), key): (holder, key) for holder, key in _seeds(raw)}.values():
         value = holder[key]
         holder[key] = [_moved(one, seed) for one in value] if isinstance(value, list) else _moved(value, seed)
     return raw

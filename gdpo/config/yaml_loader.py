@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 
 from gdpo.config.strict import InvalidSetting, Problem
+from gdpo.config.written import type_name
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.key_map import RENAMED_KEYS, SINCE
 
@@ -96,10 +97,16 @@ def first_problem(error: ValidationError, kind: type[BaseModel], below: str = ""
     parts = [below, *(str(part) for part in place if part != "[key]")]
     key = ".".join(part if part.isprintable() else repr(part) for part in parts if part) or None
     if first["type"] == "extra_forbidden":
-        known = sorted({name for model in _models(kind, place[:-1]) for name in model.model_fields})
+        models = list(_models(kind, place[:-1]))
+        known = sorted({name for m in models for name in (*m.model_fields, *getattr(m, "resolved_keys", ()))})
         if new := next((each.new for each in RENAMED_KEYS if each.old == place[-1] and each.new in known), None):
             return Problem(key=key, problem=f"'{place[-1]}' is called '{new}' since {SINCE}")
         return Problem(key=key, problem="unknown key", hint=suggest(str(place[-1]), known))
+    if first["type"] == "union_tag_invalid":
+        chosen, tags = first["ctx"]["discriminator"].strip("'"), first["ctx"]["expected_tags"]
+        close = get_close_matches(first["ctx"]["tag"], re.findall(r"'([^']*)'", tags), n=1)
+        hint = f"did you mean '{close[0]}'?" if close else None
+        return Problem(key=f"{key}.{chosen}", found=f"'{first['ctx']['tag']}'", expected=f"one of {tags}", hint=hint)
     if first["type"] == "value_error":
         return _raised(first, key)
     if place[-1:] == ("key",):
@@ -150,7 +157,7 @@ def _choices(problem: Any) -> list[str]:
 def _shown(problem: Any) -> str:
     """What was found; of a list or a mapping, below which a key may stand, its type alone."""
     found = problem["input"]
-    return f"a {type(found).__name__}" if isinstance(found, dict | list) else repr(found)
+    return f"a {type_name(found)}" if isinstance(found, dict | list) else repr(found)
 
 
 def _models(kind: Any, place: tuple[int | str, ...]) -> Iterator[type[BaseModel]]:

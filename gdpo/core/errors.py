@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-from gdpo.core.redaction import scrubbed
 
 FIELDS = ("problem", "path", "line", "key", "found", "expected", "hint")
 
@@ -126,16 +123,22 @@ def disk_error(error: Exception, path: Path | str = "a file") -> UserError | Non
 
 def first_line(error: Exception) -> str:
     """The first line of another library's error."""
+    from gdpo.core.redaction import scrubbed
+
     return next(iter(scrubbed(str(error)).strip().splitlines()), type(error).__name__)
 
 
 def last_line(output: str) -> str:
     """The last line that a failed command wrote, to quote in a sentence."""
+    from gdpo.core.redaction import scrubbed
+
     return next(iter(reversed(scrubbed(output).strip().splitlines())), "nothing")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """A hint for a misspelt `name`: the closest of `known`, where one is close, and all of `known`."""
+    import difflib  # which alone takes as long to import as this module
+
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean '{close[0]}'? " if close else ""

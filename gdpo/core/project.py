@@ -15,6 +15,8 @@ PROJECT = PACKAGE.parent  # the checkout's root, if IN_CHECKOUT
 IN_CHECKOUT = (PROJECT / "workflow" / "config").is_dir()
 CONFIG = PROJECT / "workflow" / "config" if IN_CHECKOUT else PACKAGE / "_config"  # scales, tables, studies, sources ...
 
+SHARED = ("tables", "studies", "claims", "figures", "sources")  # files beside the scales' that all scales share
+
 
 def require_checkout(what: str) -> None:
     """Raises UserError, naming `what`, where the package is installed without its repository."""
@@ -25,3 +27,8 @@ def require_checkout(what: str) -> None:
             expected="a checkout, which alone has it",
             hint="clone the repository and run `make setup` there",
         )
+
+
+def scale_names() -> list[str]:
+    """The names of this project's scales."""
+    return sorted(path.stem for path in CONFIG.glob("*.yaml") if path.stem not in SHARED)

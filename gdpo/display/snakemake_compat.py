@@ -6,9 +6,13 @@ tests/display/test_snakemake_compat.py names each attribute and signature, and s
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from gdpo.core.project import PROJECT
 
 if TYPE_CHECKING:
     from snakemake.jobs import Job
@@ -25,6 +29,52 @@ def command_line_targets(words: Sequence[str]) -> list[str]:
     from snakemake.cli import get_argument_parser
 
     return sorted(get_argument_parser().parse_args(list(words)).targets)
+
+
+def directory(workflow: Workflow) -> Path:
+    """The directory of the Snakefile that is being read, whichever workflow imports or includes it.
+
+    Of a Snakefile that Snakemake reads from a repository elsewhere, that of the checkout which gdpo is imported from.
+    """
+    here = Path(str(workflow.current_basedir))
+    return Path(os.path.normpath(here)) if here.is_dir() else PROJECT
+
+
+def is_module(workflow: Workflow) -> bool:
+    """Whether the Snakefile that is being read is imported by another workflow, as a `module`."""
+    return not workflow.modifier.is_main_snakefile()
+
+
+def show_in_commands(workflow: Workflow, **names: str) -> None:
+    """Let commands that Snakemake prints use names of a Snakefile that is imported as a module.
+
+    A job's command runs with the names of its own Snakefile. To print it, Snakemake looks them up in the outermost one,
+    and stops where they are missing. Of two imports at several scales the first one's names are printed.
+    """
+    modifier = workflow.modifier
+    while modifier is not None and not modifier.is_main_snakefile():
+        modifier = modifier.parent_modifier
+        if modifier is not None:
+            for name, value in names.items():
+                modifier.globals.setdefault(name, value)
+
+
+def rules(workflow: Workflow) -> list[Rule]:
+    """Every rule that has been read so far."""
+    return list(workflow.rules)
+
+
+def rule_name(job: Job) -> str:
+    """The name of a job's rule."""
+    return str(job.rule.name)
+
+
+def outputs(job: Job) -> list[str]:
+    return [str(path) for path in job.output]
+
+
+def wildcards(job: Job) -> dict[str, str]:
+    return {name: str(value) for name, value in job.wildcards_dict.items()}
 
 
 def jobs(workflow: Workflow) -> list[Job]:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device, to_device
+from gdpo.models.checkpoints import tokenizer_of
 from gdpo.models.dtypes import weights_dtype
 from gdpo.trainer.chat_template import rendered, strip_open_think
 from gdpo.trainer.packing import batch_by_length
@@ -34,7 +35,7 @@ class Drift:
 
     def __init__(self, reference: Path, dtype: Dtype):
         self.dtype = getattr(torch, weights_dtype(dtype))
-        self.tokenizer = AutoTokenizer.from_pretrained(reference)
+        self.tokenizer = tokenizer_of(reference)
         self.reference = self._load(reference)
 
     def _load(self, path: Path) -> PreTrainedModel:

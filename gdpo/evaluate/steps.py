@@ -71,7 +71,8 @@ def _weights_hash(layout: Layout, run: Run) -> str:
 
 
 def _no_weights(path: Path) -> UserError:
-    return UserError(path=path, found="no weights", expected="a model", hint="delete it to train it again")
+    hint = "delete it to train it again" if path.exists() else None
+    return UserError(path=path, found="no weights", expected="a model", hint=hint)
 
 
 def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:

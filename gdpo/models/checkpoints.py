@@ -356,6 +356,8 @@ def tokenizer_of(directory: Path, **options: Any) -> PreTrainedTokenizerBase:
     """The tokenizer of a checkpoint. Raises UserError where transformers cannot read it."""
     from transformers import AutoTokenizer
 
+    if not directory.is_dir():  # transformers would take its path for a name on the Hub
+        raise UserError("no such directory", path=directory, expected="a model")
     try:
         return AutoTokenizer.from_pretrained(directory, **options)
     except Exception as error:  # the tokenizers library raises no other kind

@@ -144,7 +144,7 @@ def _tokens(shape: Shape, method: Method, group: int) -> tuple[int, int, float]:
         again = min(forward, whole - kept)
         # Logits, their softmax and its gradient, in float32.
         return kept, again, 3 * SAVED * float((given and given.max_logits) or LOGITS)
-    sequences = {"sft": 1, "dpo": 2, "grpo": group}[method.trainer]
+    sequences = {"sft": 1, "dpo": 2}.get(method.trainer, group)  # of another trainer, at most the whole group
     tokens = micro * sequences * method.max_length
     # TRL multiplies with the head tile by tile, and sums up the gradient of its input in float32.
     return tokens, 0, float((SAVED + LOW) * TRL_TILE + SAVED * tokens * shape.hidden)

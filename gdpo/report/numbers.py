@@ -71,9 +71,8 @@ def numbers(layout: Layout) -> dict[str, Any]:
 
 def figures(scale: Scale) -> dict[str, dict[str, str]]:
     """Title, caption and width of each figure that the scale can have, by name, in order."""
-    known = figure_settings.load().figures
-    kept = {"title", "caption", "width"}
-    return {name: getattr(known, name).model_dump(include=kept) for name in drawable(scale)}
+    known = figure_settings.known(scale)
+    return {name: known[name].model_dump(include={"title", "caption", "width"}) for name in drawable(scale)}
 
 
 def _cells(layout: Layout) -> list[tuple[str, str, str]]:

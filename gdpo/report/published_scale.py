@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gdpo.config.loader import SHARED
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.files import read_json
-from gdpo.core.project import CONFIG
+from gdpo.core.project import scale_names
 from gdpo.core.provenance import provenance_path
 from gdpo.report import tables
 
@@ -37,7 +36,7 @@ def scale_of(result: Path) -> tuple[str, int | None]:
 
     Raises UserError where its provenance does not name them, or names an unknown scale.
     """
-    known = {file.stem for file in CONFIG.glob("*.yaml")} - set(SHARED)
+    known = scale_names()
     name, limit = directory_of(result), None
     if name not in known and name.rpartition("-limit")[2].isdecimal():
         name, _, digits = name.rpartition("-limit")

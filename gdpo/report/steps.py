@@ -15,7 +15,7 @@ from gdpo.core.project import require_checkout
 from gdpo.core.provenance import provenance_below, provenance_path, recorded
 from gdpo.core.result_files import Provenance, RunScores, read_stored
 from gdpo.core.terminal import display, say
-from gdpo.report import score_display, tables
+from gdpo.report import score_display, tables, unlike_rows
 from gdpo.report.columns import averaged_columns
 from gdpo.report.published_scale import directory_of, scale_of
 from gdpo.report.scores import Scores
@@ -38,6 +38,8 @@ def table(scale: Scale, name: str) -> None:
                 write_text(path.with_suffix(end), text)
             extra["runs"] = [str(run) for run in runs]
         say(f"table {path}")
+    for sentence in unlike_rows.notes(layout, [name]):
+        say(f"note: {sentence}")
 
 
 def figure(scale: Scale, name: str) -> None:
@@ -148,6 +150,8 @@ def show(scale: Scale, name: str) -> None:
         display(f"{shown.title}; scale {scale.name}{note}\n\n{score_display.score_text(of, width, ours)}")
     else:
         display(f"scale {scale.name}{note}\n\n{_text(stem.with_name(f'{name}.md'))}")
+    for sentence in unlike_rows.notes(Layout(scale), [name]):
+        display(f"note: {sentence}")
     display(f"{stem}*: CSV, Markdown and provenance; scores, samples, groups, models: {Layout(scale).root}/")
 
 

@@ -2,7 +2,8 @@
 
 A sum of many numbers over several threads is a sum of partial sums, and its last bits depend on how many there are:
 training then ends at other weights (docs/guarantees/determinism.md). torch reads MKL's variables
-before OpenMP's, and without them takes the machine's cores, so all are set. A workflow's cores are used by jobs side by side.
+before OpenMP's, and without them takes the machine's cores, so all are set. A workflow's cores are used by jobs side
+by side.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""How each method trains a student (paper, section Training): sft, dpo, grpo, gdpo; one `train` each."""
+"""How each method trains a student (paper, section Training): sft, dpo, grpo, gdpo; one `train` each.
+
+A module here with a function `train(run)`, which returns the trainer and how many groups it used, is a trainer that a
+method can name; further parameters are the method's `options` (gdpo.config.trainers).
+"""
 
 from __future__ import annotations
 
@@ -83,7 +87,7 @@ def train_run(
     try:
         fitting = common.fitting_groups(groups, Path(base), method)
         run = common.TrainingRun(Path(base), method, fitting, Path(work), seed, dtype, counting, ref_cache, callbacks)
-        trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run)
+        trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run, **method.options)
     except DataError as error:
         key = ", ".join(part for part in (method.display, error.key) if part)
         raise UserError(**error.fields | {"key": key}) from None

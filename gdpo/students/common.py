@@ -25,25 +25,21 @@ from transformers import (
     PrinterCallback,
     Trainer,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
 )
 from transformers.utils import logging
 
 from gdpo.config.fields import Dtype
 from gdpo.config.models import Lora, Method
 from gdpo.core import process_group
-from gdpo.core.errors import UserError, writing
-from gdpo.core.files import read_json, replacing
-from gdpo.core.progress import report
+from gdpo.core.errors import UserError
+from gdpo.core.files import replacing
 from gdpo.core.records import Group
-from gdpo.core.terminal import say
 from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import autocasts, weights_dtype
-from gdpo.trainer import compat
+from gdpo.trainer import adapters, compat
 from gdpo.trainer.dataset import DataError, prompt_ids, tokenize_groups
 from gdpo.trainer.distributed import whole_state
+from gdpo.trainer.resuming import StepProgress, train_resuming
 
 CHECKPOINT_STEPS = 50
 
@@ -94,15 +90,7 @@ def lora_config(lora: Lora | None) -> Any:
     """An adapter on every linear layer but the head, or None."""
     if lora is None:
         return None
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=lora.r,
-        lora_alpha=lora.alpha,
-        lora_dropout=lora.dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
+    return adapters.lora_config(lora.r, lora.alpha, lora.dropout)
 
 
 def arguments(run: TrainingRun, items: int, sequences: int = 1) -> dict[str, Any]:
@@ -186,18 +174,6 @@ def tokenized_groups(run: TrainingRun, tokenizer: PreTrainedTokenizerBase, small
     return tokenize_groups(group_rows(run, smallest), tokenizer, run.method.max_length, smallest)
 
 
-class StepProgress(TrainerCallback):
-    """Reports which step training is at, before the first one and after each."""
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
-    ) -> None:
-        report(state.global_step, state.max_steps, "steps")
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
-        report(state.global_step, state.max_steps, "steps")
-
-
 def fit(trainer: Trainer, run: TrainingRun) -> None:
     """Train to the end, from the last complete checkpoint in `work` where there is one.
 
@@ -208,22 +184,7 @@ def fit(trainer: Trainer, run: TrainingRun) -> None:
     trainer.remove_callback(PrinterCallback)
     for callback in (*run.callbacks, StepProgress()):
         trainer.add_callback(callback)
-    # The state is a checkpoint's last file, so a checkpoint that has it is complete. Sharded and whole ones do not mix.
-    complete = [path.parent for path in run.work.glob("checkpoint-*/trainer_state.json") if _readable(path)]
-    usable = [path for path in complete if compat.is_sharded_checkpoint(path) == trainer.is_fsdp_enabled]
-    last = max(usable, key=lambda path: int(path.name.split("-")[-1]), default=None)
-    if last:
-        say(f"Resuming from {last}")
-    with writing(run.work):
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
-
-
-def _readable(state: Path) -> bool:
-    """Whether a checkpoint's state was written to its end; on a full disk it is not."""
-    try:
-        return bool(read_json(state))
-    except UserError:
-        return False
+    train_resuming(trainer, run.work)
 
 
 def merged_state(trainer: Trainer, run: TrainingRun, state: dict[str, Any]) -> dict[str, Any]:

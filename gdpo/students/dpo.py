@@ -18,6 +18,7 @@ from gdpo.students.common import TrainingRun, arguments, fit, lora_config, polic
 from gdpo.trainer.compat import DPOHooks
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel
+from gdpo.trainer.ties import best_and_worst
 
 # What TRL logs as a mean over pairs; of a dummy pair it is 0.
 MEANS = (
@@ -112,9 +113,9 @@ def train(run: TrainingRun) -> tuple[DPOTrainer, int]:
     tokenizer = run.tokenizer()
     rows = []
     for group in tokenized_groups(run, tokenizer, smallest=2):
-        rewards, sequences = group["rewards"], [group["sequences"][number] for number in group["index"]]
-        best, worst = rewards.index(max(rewards)), rewards.index(min(rewards))
-        if best != worst:
+        sequences = [group["sequences"][number] for number in group["index"]]
+        if pair := best_and_worst(group["rewards"]):
+            best, worst = pair
             rows.append(
                 {
                     "prompt_ids": group["prompt_ids"],

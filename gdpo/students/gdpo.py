@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gdpo.students.common import TrainingRun, arguments, fit, group_rows, lora_config, policy
-from gdpo.trainer.dataset import drop_tied_groups
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
+from gdpo.trainer.ties import drop_tied_groups
 
 
 def train(run: TrainingRun) -> tuple[GDPOTrainer, int]:

@@ -12,7 +12,8 @@ from trl import GRPOConfig, GRPOTrainer
 from gdpo.core.errors import UserError
 from gdpo.students.common import TrainingRun, arguments, fit, lora_config, policy
 from gdpo.trainer.chat_template import rendered, restore_think
-from gdpo.trainer.dataset import RewardFunc, prompt_ids
+from gdpo.trainer.dataset import prompt_ids
+from gdpo.trainer.reward_funcs import RewardFunc
 
 
 def train(run: TrainingRun) -> tuple[GRPOTrainer, int]:

@@ -55,7 +55,7 @@ def gradients(run: TrainingRun, batches: int, size: int) -> Tensor:
     changes = {"learning_rate": STILL, "max_grad_norm": UNCLIPPED, "epochs": 1, "batch_size": size}
     still = run.method.model_copy(update=changes)
     measured = TrainingRun(**{**run.__dict__, "method": still, "callbacks": [recorder]})
-    import_module(f"gdpo.students.{run.method.trainer}").train(measured)
+    import_module(f"gdpo.students.{run.method.trainer}").train(measured, **run.method.options)
     # The epoch's last batch may be smaller than the others, and so noisier.
     rows = recorder.rows[:-1][:batches]
     if len(rows) < MIN_BATCHES:

@@ -1,6 +1,6 @@
 """A teacher's completions in another notation: a foreign teacher that is as right, as long, and further away (ours).
 
-Inside the thoughts, numbers, operations and people stand for one another by permutations that the world's seed draws, in
+Inside the thoughts, numbers, operations and people stand for one another by permutations that the seed draws, in
 which no word stands for itself. Refusals have another fixed wording of as many words. Answers stay, so that every
 verdict, reward and length stays; what differs is how far the text is from what the student would write. A set says
 which of these kinds are in the other notation: fewer are a smaller distance.

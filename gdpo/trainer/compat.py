@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
     from datasets import Dataset
     from torch.distributed.fsdp import MixedPrecisionPolicy
-    from transformers import PretrainedConfig, PreTrainedModel, Trainer
+    from transformers import PretrainedConfig, Trainer
     from trl import DPOTrainer
 else:
     Trainer = DPOTrainer = object
@@ -89,7 +89,7 @@ def attention_implementation(config: PretrainedConfig) -> str:
     return str(config._attn_implementation)
 
 
-def loaded_from(model: PreTrainedModel) -> str:
+def loaded_from(model: Any) -> str:
     """The path or Hub name that a model was loaded from."""
     return str(model.config._name_or_path)
 
@@ -101,14 +101,14 @@ def model_settings(config: PretrainedConfig) -> dict[str, Any]:
 
 
 @contextmanager
-def replaced_forward(model: nn.Module, function: Callable[[], Tensor]) -> Iterator[None]:
+def replaced_forward(model: nn.Module, function: Callable[[], Any]) -> Iterator[None]:
     """Within the block, the next forward of `model` is `function`, which may call the model itself.
 
     torch calls the attribute `forward` of a module from within the hooks of its wrapper (DDP, FSDP2).
     """
     forward = model.forward
 
-    def once(_: Tensor) -> Tensor:
+    def once(_: Tensor) -> Any:
         model.forward = forward
         return function()
 

@@ -1,30 +1,58 @@
-"""Groups as GDPOTrainer takes them: checked, rewarded, tokenized. Plain rows in, token ids out; no model.
+"""Groups as GDPOTrainer takes them: checked and tokenized. Plain rows in, token ids out; no model.
 
 A row is a group: `prompt` (text or messages), `completions` (texts, or message lists), `rewards` (numbers). Groups may
-differ in size. Functions in TRL's style may give the rewards instead of the column (`apply_reward_funcs`).
+differ in size. Functions may give the rewards instead of the column (`gdpo.trainer.reward_funcs`).
 """
 
 from __future__ import annotations
 
+import json
 import math
 import numbers
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
+import torch
 from transformers import PreTrainedTokenizerBase
+from transformers.utils import logging
 
-from gdpo.core.errors import ArgumentError
+from gdpo.core.errors import ArgumentError, first_line
 from gdpo.trainer.chat_template import strip_open_think
 
-Messages = list[dict[str, str]]
+logger = logging.get_logger(__name__)
+
+Messages = list[dict[str, Any]]
 Prompt = str | Messages
 Completion = str | Messages
-RewardFunc = Callable[..., list[float | None]]
+Unfit = Literal["refuse", "drop"]
+
+LARGEST_REWARD = torch.finfo(torch.float32).max
+ORIGIN = ("row", "places")  # of a group, for errors
+SHOWN = 80  # characters of a value in an error
 
 
 class DataError(ArgumentError):
     """Training data that no group can be made of; `key` names the row and the column. A ValueError."""
+
+
+@dataclass(frozen=True)
+class UnfitRows:
+    """What becomes of empty completions, and of groups whose prompt leaves no room for a completion."""
+
+    empty_completions: Unfit = "refuse"
+    long_prompts: Unfit = "refuse"
+
+
+@dataclass
+class Dropped:
+    """How many completions and groups of a data set were left out, by reason."""
+
+    empty_completions: int = 0
+    small_groups: int = 0  # whose completions were empty, but for one at most
+    long_prompts: int = 0
 
 
 def tokenize_groups(
@@ -41,30 +69,80 @@ def tokenize_groups(
     completions that did not fit. The columns `tools` and `chat_template_kwargs`, where a row has them, go to the chat
     template. Raises DataError naming the row.
     """
-    groups = []
+    groups, _ = fitting_groups(rows, tokenizer, max_length, smallest)
+    return [{name: value for name, value in group.items() if name not in ORIGIN} for group in groups]
+
+
+def fitting_groups(
+    rows: Iterable[dict[str, Any]],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None = None,
+    smallest: int = 2,
+    unfit: UnfitRows | None = None,
+) -> tuple[list[dict[str, Any]], Dropped]:
+    """The groups of `tokenize_groups`, and how many completions and groups `unfit` drops; absent, none is dropped.
+
+    Each group has also the number of its `row`, and at which `places` of the row its completions are.
+
+    A group is dropped that has fewer than `smallest` completions once its empty ones are. Raises DataError naming the
+    row, with the setting that would drop it where `unfit` is given.
+    """
+    groups, dropped = [], Dropped()
     for number, row in enumerate(rows):
-        check_group(number, row, smallest)
-        template = template_kwargs(row)
-        prompt = prompt_ids(tokenizer, row["prompt"], **template)
+        check_group(number, row, smallest, unfit)
+        places = [place for place, completion in enumerate(row["completions"]) if not _is_empty(completion)]
+        dropped.empty_completions += len(row["completions"]) - len(places)
+        if len(places) < smallest:
+            dropped.small_groups += 1
+            continue
+        with at_row(number):
+            prompt = prompt_ids(tokenizer, row["prompt"], **template_kwargs(row))
         if max_length is not None and len(prompt) >= max_length:
+            if unfit and unfit.long_prompts == "drop":
+                dropped.long_prompts += 1
+                continue
             expected = f"fewer than max_length={max_length} tokens"
-            raise DataError(key=f"row {number}, prompt", found=len(prompt), expected=expected)
+            hint = "long_prompts='drop' leaves such groups out" if unfit else None
+            raise DataError(key=f"row {number}, prompt", found=len(prompt), expected=expected, hint=hint)
         if not prompt:
             raise DataError(key=f"row {number}, prompt", found=repr(row["prompt"]), expected="at least one token")
-        room = None if max_length is None else max_length - len(prompt)
-        tokenize = partial(completion_ids, tokenizer, prompt=row["prompt"], **template)
-        sequences = _tokenize_distinct(row["completions"], tokenize)
-        numbers_of: dict[tuple[int, ...], int] = {}
-        index = [numbers_of.setdefault(tuple(ids[:room]), len(numbers_of)) for ids in sequences]
-        group = {
-            "prompt_ids": prompt,
-            "sequences": [list(ids) for ids in numbers_of],
-            "index": index,
-            "rewards": _shared_rewards(index, [float(reward) for reward in row["rewards"]]),
-            "cut": sum(room is not None and len(ids) > room for ids in sequences),
-        }
-        groups.append(group)
-    return groups
+        with at_row(number):
+            groups.append({"row": number, **_tokenize_group(row, places, prompt, tokenizer, max_length)})
+    return groups, dropped
+
+
+@contextmanager
+def at_row(number: int) -> Iterator[None]:
+    """Within the block, an error about a column names its row too."""
+    try:
+        yield
+    except DataError as error:
+        if error.key in ("prompt", "completions", "tools"):
+            raise DataError(**{**error.fields, "key": f"row {number}, {error.key}"}) from error.__cause__
+        raise
+
+
+def _tokenize_group(
+    row: dict[str, Any],
+    places: Sequence[int],
+    prompt: list[int],
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int | None,
+) -> dict[str, Any]:
+    """The group of the completions at `places` in a row, after the `prompt` of these ids."""
+    room = None if max_length is None else max_length - len(prompt)
+    tokenize = partial(completion_ids, tokenizer, prompt=row["prompt"], **template_kwargs(row))
+    sequences = _tokenize_distinct([row["completions"][place] for place in places], tokenize)
+    numbers_of: dict[tuple[int, ...], int] = {}
+    index = [numbers_of.setdefault(tuple(ids[:room]), len(numbers_of)) for ids in sequences]
+    return {
+        "prompt_ids": prompt,
+        "sequences": [list(ids) for ids in numbers_of],
+        "index": index,
+        "places": list(places),
+        "rewards": _shared_rewards(index, [float(row["rewards"][place]) for place in places]),
+        "cut": sum(room is not None and len(ids) > room for ids in sequences),
+    }
 
 
 def _tokenize_distinct(
@@ -76,71 +154,37 @@ def _tokenize_distinct(
 
 
 def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
-    """The chat template's arguments that a row has, in TRL's columns: `tools` and `chat_template_kwargs`."""
-    tools = {"tools": row["tools"]} if row.get("tools") else {}
+    """The chat template's arguments that a row has in TRL's columns: `tools`, which may be JSON, and
+    `chat_template_kwargs`."""
+    given = row.get("tools")
+    try:
+        tools = {"tools": json.loads(given) if isinstance(given, str) else given} if given else {}
+    except ValueError:
+        raise DataError(key="tools", found=_short(given), expected="a list, or one as JSON") from None
     return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
-
-
-def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The groups that make a pair: those with two different rewards. Raises DataError where there is none."""
-    informative = [row for row in rows if len(set(row["rewards"])) > 1]
-    if not informative:
-        raise DataError(key="rewards", found="none", expected="a group with two different rewards")
-    return informative
-
-
-def apply_reward_funcs(
-    rows: Iterable[dict[str, Any]],
-    reward_funcs: Sequence[RewardFunc],
-    tokenizer: PreTrainedTokenizerBase,
-    weights: Sequence[float] | None = None,
-) -> list[dict[str, Any]]:
-    """Rows with `rewards` from functions that are called as TRL's GRPOTrainer calls them.
-
-    A function takes by keyword, with one entry per completion: `prompts`; `completions`, as the row has them, but a
-    text that answers messages as one assistant message; `completion_ids`; and every other column of the row. It
-    returns one number per completion, or None where it does not apply. A reward is the sum over functions of weight
-    times number; absent, weights are 1. Raises DataError where a function returns another count, or where none
-    applies to a completion.
-    """
-    weights = [1.0] * len(reward_funcs) if weights is None else list(weights)
-    if len(weights) != len(reward_funcs):
-        expected = f"{len(reward_funcs)}, one per function"
-        raise DataError(key="reward_weights", found=len(weights), expected=expected)
-    scored = []
-    for number, row in enumerate(rows):
-        _check_completions(number, row)
-        completions = [_as_message(completion, row["prompt"]) for completion in row["completions"]]
-        size = len(completions)
-        columns = {name: [value] * size for name, value in row.items() if name not in ("prompt", "completions")}
-        template = template_kwargs(row)
-        ids = [completion_ids(tokenizer, completion, row["prompt"], **template) for completion in row["completions"]]
-        arguments = {"prompts": [row["prompt"]] * size, "completions": completions, "completion_ids": ids, **columns}
-        totals: list[float | None] = [None] * size
-        for function, weight in zip(reward_funcs, weights, strict=True):
-            values = function(**arguments)
-            if values is None or len(values) != size:
-                key = f"row {number}, reward function {getattr(function, '__name__', type(function).__name__)}"
-                raise DataError(key=key, found="None" if values is None else len(values), expected=f"{size} rewards")
-            for place, value in enumerate(values):
-                if value is not None:
-                    totals[place] = (totals[place] or 0.0) + weight * float(value)
-        for place, total in enumerate(totals):
-            if total is None:
-                raise DataError("no reward function gave a reward", key=f"row {number}, completions[{place}]")
-        scored.append({**row, "rewards": totals})
-    return scored
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: Any) -> list[int]:
     """A prompt's token ids: text as the tokenizer takes it, messages by the chat template up to the reply.
 
-    A last message of the assistant is the beginning of the reply, which the completion continues.
+    A last message of the assistant is the beginning of the reply, which the completion continues. What a tokenizer
+    appends to a text, as those do that end it, is left out: the completion goes on from the prompt.
     """
     if isinstance(prompt, str):
         ids: list[int] = tokenizer(prompt)["input_ids"]
+        if ids and ids[-1] in (tokenizer.eos_token_id, tokenizer.sep_token_id) and (extra := _appended(tokenizer)):
+            shown = " ".join(tokenizer.convert_ids_to_tokens(ids[-extra:]))
+            logger.warning_once(f"the tokenizer appends {shown} to a text: it is left out of prompts")
+            return ids[:-extra]
         return ids
     return _render_ids(tokenizer, prompt, **_generation_arguments(prompt), **template)
+
+
+def _appended(tokenizer: PreTrainedTokenizerBase) -> int:
+    """How many tokens a tokenizer appends to what it encodes."""
+    whole, plain = tokenizer("0")["input_ids"], tokenizer("0", add_special_tokens=False)["input_ids"]
+    starts = range(len(whole) - len(plain) + 1)
+    return next((len(whole) - len(plain) - i for i in starts if whole[i : i + len(plain)] == plain), 0)
 
 
 def completion_ids(
@@ -158,7 +202,7 @@ def completion_ids(
             hint = "set its eos_token"
             raise DataError(key="processing_class", found="none", expected="an end-of-sequence token", hint=hint)
         if not (isinstance(prompt, str) or _reply_begun(prompt)):
-            text = tokenizer.apply_chat_template(prompt, tokenize=False, add_generation_prompt=True, **template)
+            text = _apply_template(tokenizer, prompt, tokenize=False, add_generation_prompt=True, **template)
             assert isinstance(text, str)  # the other types are of token ids
             completion = strip_open_think(text, completion)
         ids: list[int] = tokenizer(completion, add_special_tokens=False)["input_ids"]
@@ -176,7 +220,7 @@ def completion_ids(
 
 
 def _reply_begun(prompt: Messages) -> bool:
-    return prompt[-1]["role"] == "assistant"
+    return bool(prompt[-1]["role"] == "assistant")
 
 
 def _generation_arguments(prompt: Messages) -> dict[str, Any]:
@@ -184,8 +228,22 @@ def _generation_arguments(prompt: Messages) -> dict[str, Any]:
 
 
 def _render_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> list[int]:
-    ids: Any = tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False, **settings)
+    # A `datasets.Dataset` gives every message the keys of all, None where it has none, which templates do not expect.
+    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    ids: Any = _apply_template(tokenizer, messages, tokenize=True, return_dict=False, **settings)
     return list(ids)
+
+
+def _apply_template(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> Any:
+    """What the chat template makes of `messages`. Raises DataError where there is none, or where it fails."""
+    if tokenizer.chat_template is None:
+        hint = "set its chat_template, or give prompts as text"
+        raise DataError(key="processing_class", found="none", expected="a chat template", hint=hint)
+    try:
+        return tokenizer.apply_chat_template(messages, **settings)
+    except Exception as error:  # a template is a program, which may fail in any way
+        found = f"'{first_line(error)}' from the chat template"
+        raise DataError(key="prompt", found=found, expected="messages that it renders") from error
 
 
 def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:
@@ -197,9 +255,9 @@ def _shared_rewards(index: list[int], rewards: list[float]) -> list[float]:
     return [shared[i][0] if len(set(shared[i])) == 1 else math.fsum(shared[i]) / len(shared[i]) for i in index]
 
 
-def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
+def check_group(number: int, row: dict[str, Any], smallest: int, unfit: UnfitRows | None = None) -> None:
     """Raise DataError naming row and column unless `row` is a prompt, completions and their rewards."""
-    _check_completions(number, row)
+    check_completions(number, row, unfit)
     if row.get("rewards") is None:
         raise DataError(key=f"row {number}", found=_columns(row), expected="a column 'rewards'")
     completions, rewards = row["completions"], row["rewards"]
@@ -211,37 +269,96 @@ def check_group(number: int, row: dict[str, Any], smallest: int) -> None:
     if len(completions) < smallest:
         raise DataError(key=f"row {number}, completions", found=len(completions), expected=f"at least {smallest}")
     for place, reward in enumerate(rewards):
-        if not isinstance(reward, numbers.Real) or not math.isfinite(reward):
-            raise DataError(key=f"row {number}, rewards[{place}]", found=repr(reward), expected="a finite number")
+        key = f"row {number}, rewards[{place}]"
+        if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # type: ignore[operator]  # nor NaN
+            raise DataError(key=key, found=_short(reward), expected="a finite number")
+        if abs(reward) > LARGEST_REWARD:  # type: ignore[operator]
+            expected = f"a number of up to {LARGEST_REWARD:.1e}, which float32 holds"
+            raise DataError(key=key, found=_short(reward), expected=expected)
 
 
-def _check_completions(number: int, row: dict[str, Any]) -> None:
+def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None = None) -> None:
+    """Raise DataError naming row and column unless `row` has a prompt and completions of text."""
+    if not isinstance(row, Mapping):
+        raise DataError(key=f"row {number}", found=type(row).__name__, expected="a mapping with prompt and completions")
+    for column in ("images", "image"):
+        if row.get(column) is not None and row[column] != []:
+            raise DataError(key=f"row {number}, {column}", found="images", expected="groups of text alone")
     for column in ("prompt", "completions"):
         if row.get(column) is None:
-            raise DataError(key=f"row {number}", found=_columns(row), expected=f"a column '{column}'")
+            hint = "of a pair make completions=[chosen, rejected], rewards=[1, 0]" if "chosen" in row else None
+            raise DataError(key=f"row {number}", found=_columns(row), expected=f"a column '{column}'", hint=hint)
     prompt, completions = row["prompt"], row["completions"]
-    if not isinstance(prompt, str) and not _has_text(prompt):
+    if not isinstance(prompt, str) and not _is_messages(prompt):
         raise DataError(key=f"row {number}, prompt", found=repr(prompt), expected="text or messages")
+    if row.get("chat_template_kwargs") is not None and not isinstance(row["chat_template_kwargs"], Mapping):
+        found = type(row["chat_template_kwargs"]).__name__
+        raise DataError(key=f"row {number}, chat_template_kwargs", found=found, expected="a mapping")
+    _check_text(f"row {number}, prompt", prompt)
+    _refuse_images(f"row {number}, prompt", prompt)
     if not isinstance(completions, list | tuple):
         raise DataError(key=f"row {number}, completions", found=type(completions).__name__, expected="a list")
     for place, completion in enumerate(completions):
         key = f"row {number}, completions[{place}]"
-        if not _has_text(completion):
-            raise DataError(key=key, found=repr(completion), expected="text")
+        _check_text(key, completion)
+        _refuse_images(key, completion)
+        text = isinstance(completion, str) or _is_messages(completion)
+        if not text or (_is_empty(completion) and (unfit is None or unfit.empty_completions == "refuse")):
+            hint = "empty_completions='drop' leaves empty ones out" if text and unfit else None
+            raise DataError(key=key, found=repr(completion), expected="text", hint=hint)
         if isinstance(prompt, str) and not isinstance(completion, str):
             raise DataError(key=key, found="messages", expected="text after a prompt of text")
 
 
-def _has_text(completion: Any) -> bool:
-    if isinstance(completion, list):
-        return bool(completion) and all(isinstance(m, dict) and "content" in m for m in completion)
-    return isinstance(completion, str) and bool(completion.strip())
+def _is_messages(given: Any) -> bool:
+    """Whether it is a list of messages, each with a content or, as TRL has them, with calls of tools alone."""
+    return isinstance(given, list) and bool(given) and all(isinstance(m, dict) and _says(m) for m in given)
 
 
-def _as_message(completion: Completion, prompt: Prompt) -> Completion:
-    if isinstance(completion, str) and not isinstance(prompt, str):
-        return [{"role": "assistant", "content": completion}]
-    return completion
+def _says(message: dict[str, Any]) -> bool:
+    return message.get("content") is not None or bool(message.get("tool_calls"))
+
+
+def _is_empty(completion: Completion) -> bool:
+    """Whether there is nothing but white space in a text, or in the messages that it consists of."""
+    if isinstance(completion, str):
+        return not completion.strip()
+    return not any(message.get("tool_calls") or _is_content(message.get("content")) for message in completion)
+
+
+def _is_content(content: Any) -> bool:
+    return bool(content.strip() if isinstance(content, str) else content)
+
+
+def _check_text(key: str, given: Any) -> None:
+    """Raise DataError where a message has no role, or where a text has half a character, which is no UTF-8."""
+    for place, message in enumerate(given if isinstance(given, list) else []):
+        if isinstance(message, dict) and not isinstance(message.get("role"), str):
+            found = "no role" if message.get("role") is None else f"the role {_short(message['role'])}"
+            raise DataError(key=f"{key}[{place}]", found=found, expected="a message with role and content")
+    text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str, skipkeys=True)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        found = f"the lone surrogate {half!r}"
+        raise DataError(key=key, found=found, expected="whole characters, which UTF-8 can encode") from None
+
+
+def _refuse_images(key: str, messages: Any) -> None:
+    """Raise DataError where the content of a message is in parts that are no text, such as an image."""
+    for message in messages if isinstance(messages, list) else []:
+        content = message.get("content") if isinstance(message, dict) else None
+        for part in content if isinstance(content, list) else []:
+            kind = part.get("type") if isinstance(part, dict) else type(part).__name__
+            if kind != "text":
+                raise DataError(key=key, found=f"a part of type {kind}", expected="messages of text alone")
+
+
+def _short(value: Any) -> str:
+    """`value` as it is written in code, its beginning where that is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _columns(row: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from datasets import Dataset
@@ -21,6 +21,8 @@ from transformers import Trainer
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
 from gdpo.trainer.samplers import EpochSampler, FilledSampler
+
+T = TypeVar("T")
 
 
 class Parallel(compat.TrainerHooks, Trainer):
@@ -64,9 +66,7 @@ class Parallel(compat.TrainerHooks, Trainer):
         return order
 
 
-def run_in_wrapped_forward(
-    wrapper: nn.Module, model: nn.Module, function: Callable[[], Tensor], token: Tensor
-) -> Tensor:
+def run_in_wrapped_forward(wrapper: nn.Module, model: nn.Module, function: Callable[[], T], token: Tensor) -> T:
     """Run `function` within one forward of `wrapper`, which holds `model` for several processes or is it, sharded.
 
     The wrapper prepares its exchanges once per forward, while `function` calls the model itself several times.
@@ -75,7 +75,7 @@ def run_in_wrapped_forward(
     if wrapper is model and not isinstance(model, FSDPModule):
         return function()
     with compat.replaced_forward(model, function):
-        result: Tensor = wrapper(token)
+        result: T = wrapper(token)
     return result
 
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+import json
+import math
+import numbers
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from types import UnionType
+from typing import Any, Literal, get_args, get_type_hints
 
 from transformers import TrainingArguments
 
 from gdpo.core.errors import ArgumentError, suggest
+from gdpo.trainer.dataset import Unfit
 from gdpo.trainer.logprobs import MAX_LOGITS
 from gdpo.trainer.objective import Advantage, Link, Pairs, Pushes
 from gdpo.trainer.packing import Share
@@ -20,14 +27,55 @@ CHOICES = {
     "length": get_args(Length),
     "pushes": get_args(Pushes),
     "share_prompts": get_args(Share),
+    "empty_completions": get_args(Unfit),
+    "long_prompts": get_args(Unfit),
 }
 # TrainingArguments that would be ignored, or fail with an error that does not name them.
-FIXED = {"remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0}
+FIXED = {
+    "remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0, "use_liger_kernel": False,
+    "bf16_full_eval": False, "fp16_full_eval": False,  # log-ratios to a reference that was scored in another precision
+}  # fmt: skip
+SAMPLING = ("random", "sequential")  # transformers' others sort by one length, which a group of completions has not
+# Settings of TrainingArguments that a number is compared with in the middle of a run.
+NUMBERS = (
+    "num_train_epochs", "weight_decay", "max_grad_norm", "per_device_train_batch_size", "per_device_eval_batch_size",
+    "gradient_accumulation_steps", "max_steps", "seed", "data_seed",
+)  # fmt: skip
+POSITIVE = (
+    "beta", "max_length", "max_forward_tokens", "max_activation_tokens", "max_logits", "per_device_train_batch_size",
+    "per_device_eval_batch_size", "gradient_accumulation_steps",
+)  # fmt: skip
+UNSAFE = {"trust_remote_code": True, "use_safetensors": False}  # keywords that would run a model's code
 
 
 @dataclass
 class GDPOConfig(TrainingArguments):
-    """`transformers.TrainingArguments` and GDPO's own. A batch size counts groups, not completions."""
+    """`transformers.TrainingArguments` and GDPO's own. A batch size counts groups, not completions.
+
+    Each field's `help` says more, with the source or the reason of its default. A command line reads them by
+    `transformers.HfArgumentParser` or `trl.TrlParser`.
+
+    Args:
+        model_init_kwargs: keywords for `from_pretrained`, a mapping or one as JSON.
+        disable_dropout: whether dropout is off, as it is where a log-ratio is to start at 0.
+        beta: the inverse temperature of a pair's score.
+        pairs, link, advantage: the reading of the objective, as `gdpo_loss` has them.
+        length: whether a completion's log-ratio is the sum over its tokens or the mean.
+        reward_weights: the weight of each of `reward_funcs`.
+        max_length: tokens of prompt and completion; None: no limit.
+        empty_completions, long_prompts: whether what cannot be trained on is refused, or dropped and counted.
+        precompute_ref_log_probs: whether the reference scores once, before training, or in every step.
+        ref_cache_dir: where those scores are stored.
+        max_forward_tokens, max_activation_tokens, max_logits: what is in memory at once.
+        bucket_by_length, share_prompts, padding_free: how sequences share a forward pass.
+
+    Raises ArgumentError, a ValueError of one sentence, on a value that does not fit.
+
+    Example:
+        >>> from gdpo import GDPOConfig
+        >>> GDPOConfig("out", beta=0.1, advantage="unweighted", max_length=2048).length
+        'sum'
+    """
 
     # Defaults that differ from TrainingArguments
     learning_rate: float = field(
@@ -37,8 +85,12 @@ class GDPOConfig(TrainingArguments):
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks its columns."})
 
     # The model
-    model_init_kwargs: dict[str, Any] | None = field(
-        default=None, metadata={"help": "Keywords for `from_pretrained` where the model is given by name."}
+    model_init_kwargs: dict[str, Any] | str | None = field(
+        default=None,
+        metadata={
+            "help": "Keywords for `from_pretrained` where the model is given by name; on a command line as JSON. Its "
+            "`revision` is the tokenizer's as well."
+        },
     )
     disable_dropout: bool = field(
         default=True,
@@ -82,6 +134,22 @@ class GDPOConfig(TrainingArguments):
     max_length: int | None = field(
         default=1024, metadata={"help": "Tokens of prompt and completion; what exceeds it is cut at the end."}
     )
+    empty_completions: Unfit = field(
+        default="refuse",
+        metadata={
+            "help": "A completion without text: 'refuse' it, or 'drop' and count it. Refused unless asked for, since "
+            "a model that ends at once is rarer than a column that lost its text.",
+            "choices": CHOICES["empty_completions"],
+        },
+    )
+    long_prompts: Unfit = field(
+        default="refuse",
+        metadata={
+            "help": "A group whose prompt alone fills `max_length`: 'refuse' it, or 'drop' and count it, as TRL's "
+            "DPOTrainer does. Refused unless asked for, since without the longest prompts the data are other ones.",
+            "choices": CHOICES["long_prompts"],
+        },
+    )
 
     # The reference
     precompute_ref_log_probs: bool = field(
@@ -113,7 +181,9 @@ class GDPOConfig(TrainingArguments):
     )
     bucket_by_length: bool = field(
         default=True,
-        metadata={"help": "Sequences of like length share a forward pass, so that at most 5% of it is padding."},
+        metadata={
+            "help": "Sequences of like length share a forward pass, so that at most a twentieth of it is padding."
+        },
     )
     share_prompts: Share = field(
         default="auto",
@@ -129,6 +199,8 @@ class GDPOConfig(TrainingArguments):
     )
 
     def __post_init__(self) -> None:
+        self.model_init_kwargs = _keywords(self.model_init_kwargs)
+        _check_types(self)
         super().__post_init__()
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
@@ -137,7 +209,63 @@ class GDPOConfig(TrainingArguments):
         for name, only in FIXED.items():
             if getattr(self, name) != only:
                 raise ArgumentError(key=name, found=repr(getattr(self, name)), expected=f"{only!r} by GDPOTrainer")
-        for name in ("beta", "max_forward_tokens", "max_activation_tokens", "max_logits"):
+        if self.train_sampling_strategy not in SAMPLING:
+            found = repr(self.train_sampling_strategy)
+            raise ArgumentError(
+                key="train_sampling_strategy", found=found, hint=suggest(str(self.train_sampling_strategy), SAMPLING)
+            )
+        for name in POSITIVE:
             value = getattr(self, name)
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise ArgumentError(key=name, found=repr(value), expected="a number above 0")
+        if not 0 <= self.learning_rate < math.inf:
+            raise ArgumentError(key="learning_rate", found=repr(self.learning_rate), expected="a number from 0")
+
+
+def _check_types(settings: GDPOConfig) -> None:
+    """Raises ArgumentError where a setting is of another type than its own, such as '0.1' or 'false' from a file."""
+    hints = get_type_hints(GDPOConfig)
+    own = [item.name for item in fields(GDPOConfig) if item.name in GDPOConfig.__annotations__]
+    for name in (*own, *NUMBERS):
+        kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        known = [TYPES[kind] for kind in kinds if kind in TYPES]
+        value = getattr(settings, name)
+        if known and not any(fits(value) for _, fits in known):
+            expected = " or ".join(words for words, _ in known)
+            raise ArgumentError(key=name, found=repr(value), expected=expected)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+# Of each type that a setting may have, its name in an error and what is taken for it.
+TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
+    bool: ("True or False", lambda value: isinstance(value, bool)),
+    int: ("a whole number", lambda value: isinstance(value, numbers.Integral) and _is_number(value)),
+    float: ("a number", _is_number),
+    str: ("text", lambda value: isinstance(value, str | os.PathLike)),
+    dict[str, Any]: ("a mapping", lambda value: isinstance(value, dict)),
+    list[float]: ("a list of numbers", lambda value: isinstance(value, list | tuple) and all(map(_is_number, value))),
+    type(None): ("None", lambda value: value is None),
+}
+
+
+def _keywords(given: dict[str, Any] | str | None) -> dict[str, Any] | None:
+    """`model_init_kwargs` as a mapping; a command line gives it as JSON. Raises ArgumentError where it is none."""
+    expected = "a mapping, or one as JSON"
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise ArgumentError(
+                key="model_init_kwargs", found=repr(given), expected=expected, hint=str(error)
+            ) from None
+    if given is not None and not isinstance(given, dict):
+        raise ArgumentError(key="model_init_kwargs", found=repr(given), expected=expected)
+    for name, unsafe in UNSAFE.items():
+        if given and given.get(name, not unsafe) == unsafe:
+            hint = "load such a model yourself and give it to GDPOTrainer"
+            expected = "weights as safetensors, and no code from a model"
+            raise ArgumentError(key="model_init_kwargs", found=f"{name}={unsafe}", expected=expected, hint=hint)
+    return given

@@ -14,9 +14,9 @@ import contextlib
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from accelerate.utils import gather_object
@@ -25,105 +25,145 @@ from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
 from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
-from transformers.trainer_utils import TrainOutput
-from transformers.utils import logging
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
+from transformers.trainer_utils import EvalPrediction, PredictionOutput, TrainOutput
 
 from gdpo.core.device import to_device
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
-from gdpo.trainer.dataset import DataError, RewardFunc, apply_reward_funcs, drop_tied_groups, tokenize_groups
+from gdpo.trainer.checks import Limits, check_arguments, check_causal, check_reference, warn_of_low_precision
+from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
-from gdpo.trainer.logprobs import completion_log_probs, is_adapted
+from gdpo.trainer.group_reader import GroupReader
+from gdpo.trainer.logprobs import is_adapted, routed_log_probs
 from gdpo.trainer.metrics import batch_sums, means
-from gdpo.trainer.model_setup import check_trainable, choose_collator, disable_dropout, load_policy
+from gdpo.trainer.model_card import CardTrainer
+from gdpo.trainer.model_setup import (
+    ModelPath,
+    check_trainable,
+    choose_collator,
+    load_policy,
+    load_reference,
+    load_tokenizer,
+)
 from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.packing import batch_by_tokens
 from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
+from gdpo.trainer.reward_funcs import Reward, Tokenizer, scorers
+from gdpo.trainer.router_loss import RouterLoss
+from gdpo.trainer.rows import Rows, RowSets
 from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
-
-logger = logging.get_logger(__name__)
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
-Rows: TypeAlias = Dataset | Sequence[dict[str, Any]]
+OBJECTIVE = ("beta", "pairs", "link", "advantage", "pushes")  # the settings that are arguments of `gdpo_loss`
+ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 
-class GDPOTrainer(Parallel):
+class GDPOTrainer(Parallel, CardTrainer):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
         model: the policy, or the path or Hub name to load it from. Of a `PeftModel` the adapter is trained.
-        ref_model: the reference; absent, the policy as it starts (a `PeftModel` with its adapter disabled).
+        ref_model: the reference, or its path; absent, the policy as it starts (a `PeftModel` with its adapter
+            disabled).
         args: the settings; absent, `GDPOConfig("gdpo")`.
-        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset` or a list. A group whose
-            rewards are all equal has no pair and is left out (`skipped_groups` counts these); DataError where all are.
-        eval_dataset: the same, for `evaluate`.
-        processing_class: the tokenizer; absent, the policy's own.
-        reward_funcs: one or several functions in TRL's style that give the rewards instead of a `rewards` column.
-            They are called once per group, before training (`gdpo.trainer.dataset.apply_reward_funcs`).
+        train_dataset: rows with `prompt`, `completions`, `rewards`: a `datasets.Dataset`, a list, or a stream, which is
+            read once and kept in memory. A group whose rewards are all equal has no pair and is left out
+            (`skipped_groups` counts these); DataError where all are.
+        eval_dataset: the same, for `evaluate`; or several by name, a mapping or a `datasets.DatasetDict`.
+        processing_class: the tokenizer, or its path; absent, the policy's own.
+        reward_funcs: one or several functions, reward models or paths of these, as GRPOTrainer takes them, which give
+            the rewards instead of a `rewards` column. They are called once per group, before training
+            (`gdpo.trainer.reward_funcs.apply_reward_funcs`).
         callbacks, optimizers: as `transformers.Trainer` takes them.
         peft_config: wraps `model` in this adapter.
+        reward_processing_classes: the tokenizers of `reward_funcs` that are models, None for a function; absent, their
+            own.
+        compute_metrics: as `transformers.Trainer` takes it. Its predictions are the log-ratios, its labels the
+            rewards, (groups, largest group), -100 where a group has fewer completions.
 
     Logs, beside the loss: `rewards/accuracies` and `rewards/margins` over the loss's pairs, as DPO has them;
+    the shares of groups in which the best completion falls or the worst rises, `log_ratios/best_falls` and
+    `log_ratios/worst_rises` (docs/objective.md says what they mean), and `log_ratios/rest` of those between them;
     `log_ratios/best` and `log_ratios/worst` of each group; `kl`, half the squared log-ratio (Schulman's k2) on the
     groups' completions, which is off-policy and so a trend rather than a level; `padding_share` of the tokens
     processed; `useful_tokens_per_second`, completion tokens scored; and `num_tokens`, all but padding since training
-    began. Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
+    began. Once, in the first entry: `rewards/NAME/mean` and `/std` of each reward function, and what they gave to
+    `log_metric`. `groups` has what is no number of a step: `dropped` counts the completions and groups that were
+    empty or too long, `reward_columns` has what went to `log_extra`.
+
+    Raises DataError on rows and ArgumentError on arguments that do not fit: ValueErrors of one sentence.
+
+    Example:
+        >>> from gdpo import GDPOConfig, GDPOTrainer
+        >>> groups = [{"prompt": "2 + 3 =", "completions": ["5", "6", "7"], "rewards": [1.0, 0.5, 0.0]}]
+        >>> args = GDPOConfig("out", num_train_epochs=1)
+        >>> trainer = GDPOTrainer("Qwen/Qwen3-0.6B", args=args, train_dataset=groups)
+        >>> trainer.train()
     """
 
     args: GDPOConfig
     model: PreTrainedModel
     ref_model: PreTrainedModel | None
     processing_class: PreTrainedTokenizerBase
+    described = (*OBJECTIVE, "length")
     loss_is_scaled_for_ga = True  # `compute_loss` divides by the groups of the whole step
     gathered_in = None  # autocast computes in bfloat16, as it does when the reference scores: log-ratios start at 0
 
     def __init__(
         self,
-        model: str | PreTrainedModel,
-        ref_model: PreTrainedModel | None = None,
+        model: ModelPath | PreTrainedModel,
+        ref_model: ModelPath | PreTrainedModel | None = None,
         args: GDPOConfig | None = None,
         train_dataset: Rows | None = None,
-        eval_dataset: Rows | None = None,
-        processing_class: PreTrainedTokenizerBase | None = None,
-        reward_funcs: RewardFunc | Sequence[RewardFunc] | None = None,
+        eval_dataset: RowSets | None = None,
+        processing_class: ModelPath | PreTrainedTokenizerBase | None = None,
+        reward_funcs: Reward | Sequence[Reward] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[Any, Any] = (None, None),
         peft_config: Any = None,
+        reward_processing_classes: Tokenizer | Sequence[Tokenizer] = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
     ):
-        args = args or GDPOConfig("gdpo")
-        if ref_model is not None and ref_model is model:
+        args = GDPOConfig("gdpo") if args is None else args
+        check_arguments(model, ref_model, args, processing_class, peft_config)
+        if isinstance(ref_model, PreTrainedModel) and ref_model is model:
             expected = "another object than model; leave it out to keep model's start"
             raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
         policy = load_policy(model, args, peft_config)
-        if processing_class is None:
-            processing_class = AutoTokenizer.from_pretrained(compat.loaded_from(policy))
         check_trainable(policy)
-        self._reward_funcs = _functions(reward_funcs)
-        self.skipped_groups = 0
-        train_groups = self._read_groups("train_dataset", train_dataset, processing_class, args)
-        eval_groups = None
-        if eval_dataset is not None:
-            eval_groups = self._read_groups("eval_dataset", eval_dataset, processing_class, args)
-        if args.disable_dropout and ref_model is not None:
-            disable_dropout(ref_model)
+        check_causal("model", policy)
+        tokenizer = load_tokenizer(processing_class, policy, args)
+        warn_of_low_precision(policy, args.learning_rate)
+        limits = [Limits.of("model", policy)]
+        reference = load_reference(ref_model, policy, args)
+        if reference is not None:
+            check_causal("ref_model", reference)
+            check_reference(reference, policy)
+            limits.append(Limits.of("ref_model", reference))
+        self._router = RouterLoss.of(policy)
+        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
+        self.groups = GroupReader(tokenizer, args, scorers(reward_funcs, reward_processing_classes), limits)
         super().__init__(
             model=policy,
             args=args,
-            data_collator=choose_collator(policy, args, processing_class),
-            train_dataset=Dataset.from_list(train_groups),
-            eval_dataset=Dataset.from_list(eval_groups) if eval_groups else None,
-            processing_class=processing_class,
+            data_collator=choose_collator(policy, args, tokenizer),
+            train_dataset=self.groups.read("train_dataset", train_dataset),
+            eval_dataset=None if eval_dataset is None else self.groups.read_sets(eval_dataset),
+            processing_class=tokenizer,
             callbacks=callbacks,
             optimizers=optimizers,
+            compute_metrics=compute_metrics,
         )
-        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
+        self.model.add_model_tags(list(self.tag_names))
         self._since: float | None = None
         self._uncounted = 0
-        self._place_models(ref_model)
+        self._eval_prefix = "eval"
+        self._reference_freed = False
+        self._place_models(reference)
         if args.precompute_ref_log_probs:
             self._precompute_reference()
         elif ref_model is None:
@@ -131,25 +171,12 @@ class GDPOTrainer(Parallel):
         if self.accelerator.num_processes > 1:
             self.train_dataset = append_dummy_group(self.train_dataset)
 
-    # The steps of construction, in their order
+    @property
+    def skipped_groups(self) -> int:
+        """How many groups of `train_dataset` make no pair, since their rewards are all equal."""
+        return self.groups.tied.get("train_dataset", 0)
 
-    def _read_groups(self, name: str, rows: Rows | None, tokenizer: PreTrainedTokenizerBase, args: GDPOConfig) -> Any:
-        """The groups of the data set `name` that make a pair: rewarded, checked and tokenized."""
-        if not isinstance(rows, Dataset | list | tuple):
-            found = "none" if rows is None else type(rows).__name__
-            raise DataError(key=name, found=found, expected="a list or a datasets.Dataset of groups")
-        if self._reward_funcs:
-            rows = apply_reward_funcs(rows, self._reward_funcs, tokenizer, args.reward_weights)
-        rows = rows.with_format(None) if isinstance(rows, Dataset) else rows
-        groups = tokenize_groups(rows, tokenizer, args.max_length)
-        cut = sum(group.pop("cut") for group in groups)
-        if cut:
-            total = sum(len(group["index"]) for group in groups)
-            logger.warning(f"{name}: {cut} of {total} completions are cut at max_length={args.max_length} tokens")
-        informative = drop_tied_groups(groups)
-        if name == "train_dataset":
-            self.skipped_groups = len(groups) - len(informative)
-        return informative
+    # The steps of construction, in their order
 
     def _place_models(self, ref_model: PreTrainedModel | None) -> None:
         """Move the reference to the device, and the policy too where Trainer does not; refuse several GPUs at once."""
@@ -161,11 +188,18 @@ class GDPOTrainer(Parallel):
             raise ArgumentError(key="GDPOTrainer", found="several GPUs in one process", expected=expected)
 
     def _precompute_reference(self) -> None:
-        """Score the data by the reference, and free it."""
-        self._reference_freed = self.ref_model is not None or not self._start_stays()
+        """Score the data by the reference, and free a given one; without one the policy is it until it trains."""
         self.train_dataset = self._with_reference(self.train_dataset)
-        self.eval_dataset = self.eval_dataset and self._with_reference(self.eval_dataset)
+        self.eval_dataset = self.eval_dataset and self._each(self._with_reference, self.eval_dataset)
+        self._reference_freed = self.ref_model is not None
         self.ref_model = None
+
+    @staticmethod
+    def _each(function: Callable[[Dataset], Dataset], given: Any) -> Any:
+        """`function` of a data set, or of each of several by name."""
+        if isinstance(given, Mapping):
+            return {name: function(dataset) for name, dataset in given.items()}
+        return function(given)
 
     def _keep_live_reference(self) -> None:
         """Make the policy as it starts the reference of every step: below its adapter, or else a copy."""
@@ -202,6 +236,7 @@ class GDPOTrainer(Parallel):
 
     def before_save(self) -> None:
         self._update_token_count()
+        self.create_model_card()
 
     # The reference
 
@@ -228,16 +263,16 @@ class GDPOTrainer(Parallel):
         )
         return dataset.add_column("ref_log_probs", column)
 
-    def _late_groups(self, rows: Rows) -> Dataset:
-        """Groups given after construction, ready to evaluate. Raises DataError where their reference is freed."""
+    def _late_groups(self, given: RowSets, prefix: str) -> Dataset | dict[str, Dataset]:
+        """Groups given after construction, ready to evaluate. Raises DataError where their reference is gone."""
         if self.args.precompute_ref_log_probs and self._reference_freed:
             raise DataError(
-                "the reference is freed after its pass",
+                "the reference is freed after its pass, and the policy is it only until it trains",
                 key="eval_dataset",
                 expected="these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False",
             )
-        groups = Dataset.from_list(self._read_groups("eval_dataset", rows, self.processing_class, self.args))
-        return self._with_reference(groups) if self.args.precompute_ref_log_probs else groups
+        groups = self.groups.read_sets(given, self.state, prefix)
+        return self._each(self._with_reference, groups) if self.args.precompute_ref_log_probs else groups
 
     @torch.no_grad()
     def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
@@ -259,7 +294,13 @@ class GDPOTrainer(Parallel):
     # The loss
 
     def _log_probs(self, model: nn.Module, batch: dict[str, Any]) -> Tensor:
-        """log pi of the batch's distinct completions, (C,): the sum over tokens.
+        """log pi of the batch's distinct completions, (C,): the sum over tokens."""
+        return self._routed_log_probs(model, batch, None)[0]
+
+    def _routed_log_probs(
+        self, model: nn.Module, batch: dict[str, Any], router: RouterLoss | None
+    ) -> tuple[Tensor, Tensor]:
+        """`_log_probs`, and the sums of a mixture's auxiliary loss, which are empty without one.
 
         What exceeds `max_activation_tokens` stores no activations and is computed again in the backward pass. The
         gradient of a completion's log-probability is the same either way.
@@ -268,21 +309,30 @@ class GDPOTrainer(Parallel):
         sizes = [forward["input_ids"].numel() for forward in forwards]
         gather = gather_object if isinstance(model, FSDPModule) else list
         plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda own: gather([own]))
+        counts = torch.zeros_like(batch["lengths"]).index_fill(0, batch["index"][batch["mask"]], 1)
+
+        def score(forward: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+            scored, logits = routed_log_probs(model, forward, self.args.max_logits, routers=router is not None)
+            if router is None:
+                return scored, scored.new_zeros(0)
+            weights = counts[forward["owners"]].to(scored.dtype)
+            return scored, router.sums(logits, forward["sources"], weights)
+
         for number, recompute in enumerate(plan):
             forward = forwards[min(number, len(forwards) - 1)]
-            arguments = (model, forward, self.args.max_logits)
             with self.accelerator.autocast():
-                token_log_probs = (
-                    checkpoint(completion_log_probs, *arguments, use_reentrant=False)
+                token_log_probs, sums = (
+                    checkpoint(score, forward, use_reentrant=False)
                     if recompute and torch.is_grad_enabled()
-                    else completion_log_probs(*arguments)
+                    else score(forward)
                 )
             if number == 0:
-                total = token_log_probs.new_zeros(len(batch["lengths"]))
+                total, routed = token_log_probs.new_zeros(len(batch["lengths"])), torch.zeros_like(sums)
             # A pass beyond a process's own ones lets the other processes gather its weights, and counts nothing.
-            counted = token_log_probs if number < len(forwards) else 0.0 * token_log_probs
-            total = total.index_add(0, forward["owners"], counted)
-        return total
+            own = 1.0 if number < len(forwards) else 0.0
+            total = total.index_add(0, forward["owners"], own * token_log_probs)
+            routed = routed + own * sums
+        return total, routed
 
     def compute_loss(
         self,
@@ -294,21 +344,35 @@ class GDPOTrainer(Parallel):
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
-        log_probs = run_in_wrapped_forward(model, policy, lambda: self._log_probs(policy, inputs), inputs["rewards"])
+        log_probs, routed = run_in_wrapped_forward(
+            model, policy, lambda: self._routed_log_probs(policy, inputs, self._router), inputs["rewards"]
+        )
         reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
         log_ratios = log_probs - reference.to(log_probs.dtype)
         if self.args.length == "mean":
             log_ratios = log_ratios / inputs["lengths"]
         log_ratios = log_ratios[inputs["index"]]
         rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
-        objective = {name: getattr(self.args, name) for name in ("beta", "pairs", "link", "advantage", "pushes")}
-        loss = gdpo_loss(log_ratios, rewards, mask, **objective)
+        loss = gdpo_loss(log_ratios, rewards, mask, **{name: getattr(self.args, name) for name in OBJECTIVE})
         self._measure(log_ratios.detach(), rewards, mask, inputs["tokens"])
         if num_items_in_batch is not None:
             # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
             # step's total. In this order, since whole numbers divide to a float32.
             loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
+        if self._router is not None:
+            loss = loss + self._auxiliary_loss(self._router, routed, mask.any(-1).sum(), num_items_in_batch)
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
+
+    def _auxiliary_loss(
+        self, router: RouterLoss, routed: Tensor, groups: Tensor, num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """The coefficient times a mixture's auxiliary loss, weighted by a batch's groups as the loss is; logged."""
+        loss = router.loss(routed)
+        sums = self._sums["train" if self.model.training else "eval"]
+        sums["aux_loss"] = sums.get("aux_loss", 0) + loss.detach() * groups
+        if num_items_in_batch is not None:
+            loss = loss * (groups * self.accelerator.num_processes) / num_items_in_batch
+        return router.coefficient * loss
 
     def items_in_step(self, batches: list[Any], device: torch.device) -> Tensor:
         """The groups of one optimizer step, over its batches and all processes."""
@@ -319,17 +383,52 @@ class GDPOTrainer(Parallel):
     def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
         self._since, self._uncounted = None, 0
         self._sums["train"].clear()
+        self._reference_freed = self._reference_freed or not self._start_stays()
         return super().train(*args, **kwargs)
 
-    def evaluate(self, eval_dataset: Any = None, *args: Any, **kwargs: Any) -> dict[str, float]:
-        if eval_dataset is not None and "sequences" not in getattr(eval_dataset, "column_names", ()):
-            eval_dataset = self._late_groups(eval_dataset)
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Losses and what is logged in training, with `eval_` before each name; for several sets `eval_NAME_`.
+
+        Args:
+            eval_dataset: other groups than the trainer's `eval_dataset`, in any of its forms, or the name of one of
+                its sets. Other groups need the reference: one that is kept (`precompute_ref_log_probs=False`), the
+                weights below an adapter, or the policy before `train` is called. Raises DataError where it is gone.
+            ignore_keys: as `transformers.Trainer` takes it.
+            metric_key_prefix: what stands for `eval` in the names.
+        """
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or _is_read(eval_dataset)):
+            eval_dataset = self._late_groups(eval_dataset, metric_key_prefix)
+        sets = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(sets, Mapping):
+            metrics: dict[str, float] = {}
+            for name in sets:
+                chosen = name if eval_dataset is None else sets[name]
+                metrics |= self.evaluate(chosen, ignore_keys, f"{metric_key_prefix}_{name}")
+            return metrics
         self._sums["eval"].clear()
+        self._eval_prefix = metric_key_prefix
         began = time.perf_counter()
-        metrics = super().evaluate(eval_dataset, *args, **kwargs)
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix)
         if self._since is not None:
             self._since += time.perf_counter() - began  # evaluation does not count as training time
         return metrics
+
+    def predict(
+        self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
+    ) -> PredictionOutput:
+        """Log-ratios and rewards, (groups, G), and the loss, of one set of groups as `evaluate` takes them."""
+        if isinstance(test_dataset, Mapping):
+            raise DataError(key="test_dataset", found="several sets", expected="one, or evaluate for all of them")
+        if not _is_read(test_dataset):
+            test_dataset = self._late_groups(test_dataset, metric_key_prefix)
+        output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
+        self._sums["eval"].clear()
+        return output
 
     def prediction_step(
         self,
@@ -337,12 +436,17 @@ class GDPOTrainer(Parallel):
         inputs: dict[str, Any],
         prediction_loss_only: bool,
         ignore_keys: list[str] | None = None,
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """The loss; for `compute_metrics` also log-ratios and rewards, (B, G), -100 where a group has fewer."""
         inputs = self.on_device(inputs)
         with torch.no_grad():
-            loss = self.compute_loss(model, inputs)
-        assert isinstance(loss, Tensor)  # return_outputs is False
-        return loss.detach(), None, None
+            loss, outputs = self.compute_loss(model, inputs, return_outputs=True)
+        assert isinstance(outputs, dict)  # return_outputs
+        if prediction_loss_only:
+            return loss.detach(), None, None
+        absent = ~inputs["mask"]
+        log_ratios = outputs["log_ratios"].masked_fill(absent, ABSENT)
+        return loss.detach(), log_ratios, inputs["rewards"].masked_fill(absent, ABSENT)
 
     # The log
 
@@ -375,19 +479,19 @@ class GDPOTrainer(Parallel):
                 now = time.perf_counter()
                 logged["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
                 self._since = now
-            logs |= logged if mode == "train" else {f"eval_{name}": value for name, value in logged.items()}
+            logs |= self._named(mode, logged)
         if mode == "train":
             self._update_token_count()
             logs["num_tokens"] = self.state.num_input_tokens_seen
+        if means_of := self.groups.reward_means.pop("train" if mode == "train" else self._eval_prefix, None):
+            logs |= self._named(mode, means_of)  # once, since the rewards stay what they are
         super().log(logs, start_time)
 
+    def _named(self, mode: str, values: dict[str, float]) -> dict[str, float]:
+        """`values` under the names that they are logged by."""
+        return values if mode == "train" else {f"{self._eval_prefix}_{name}": value for name, value in values.items()}
 
-def _functions(reward_funcs: RewardFunc | Sequence[RewardFunc] | None) -> list[RewardFunc]:
-    """One reward function, several or none, as a list. Raises DataError where one is no function, such as a name."""
-    if callable(reward_funcs) or isinstance(reward_funcs, str):
-        reward_funcs = [reward_funcs]
-    functions = list(reward_funcs or [])
-    for function in functions:
-        if not callable(function):
-            raise DataError(key="reward_funcs", found=repr(function), expected="functions")
-    return functions
+
+def _is_read(given: Any) -> bool:
+    """Whether a data set's groups are tokenized already."""
+    return "sequences" in (getattr(given, "column_names", None) or ())

@@ -26,16 +26,28 @@ MAX_LOGITS = 1 << 26
 
 def completion_log_probs(model: nn.Module, forward: Mapping[str, Tensor], max_logits: int = MAX_LOGITS) -> Tensor:
     """log pi of each scored token, (K,), in the order of `forward["targets"]`."""
-    given = {"position_ids": forward["position_ids"]} if "position_ids" in forward else {}
+    return routed_log_probs(model, forward, max_logits, routers=False)[0]
+
+
+def routed_log_probs(
+    model: nn.Module, forward: Mapping[str, Tensor], max_logits: int = MAX_LOGITS, routers: bool = True
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """`completion_log_probs`, and each layer's router logits, (N T, E), where `routers` asks a mixture for them."""
+    given: dict[str, Any] = {"position_ids": forward["position_ids"]} if "position_ids" in forward else {}
     if "segments" in forward:
         given["attention_mask"] = tree_mask(forward["segments"])
+    if routers or getattr(getattr(model, "config", None), "output_router_logits", False):
+        given["output_router_logits"] = routers
     sources, targets = forward["sources"], forward["targets"]
     body, head = split_head(model)
     if head is None:
-        logits = model(input_ids=forward["input_ids"], use_cache=False, **given).logits
-        return _plain(logits.flatten(0, 1)[sources], targets)
-    hidden = body(input_ids=forward["input_ids"], use_cache=False, **given).last_hidden_state
-    return token_log_probs(hidden.flatten(0, 1)[sources], head.weight, targets, head.bias, max_logits)
+        output = model(input_ids=forward["input_ids"], use_cache=False, **given)
+        scored = _plain(output.logits.flatten(0, 1)[sources], targets)
+    else:
+        output = body(input_ids=forward["input_ids"], use_cache=False, **given)
+        hidden = output.last_hidden_state
+        scored = token_log_probs(hidden.flatten(0, 1)[sources], head.weight, targets, head.bias, max_logits)
+    return scored, tuple(output.router_logits) if routers else ()
 
 
 def token_log_probs(

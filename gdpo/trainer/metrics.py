@@ -24,11 +24,17 @@ def batch_sums(
     gaps = log_ratios.unsqueeze(-1) - log_ratios.unsqueeze(-2)
     best = rewards.masked_fill(~mask, -math.inf).argmax(-1, keepdim=True)
     worst = rewards.masked_fill(~mask, math.inf).argmin(-1, keepdim=True)
+    best_ratio, worst_ratio = log_ratios.gather(-1, best), log_ratios.gather(-1, worst)
+    between = mask & (rewards < rewards.gather(-1, best)) & (rewards > rewards.gather(-1, worst))
     return {
         "rewards/accuracies": (weights * (gaps > 0)).sum(),
         "rewards/margins": beta * (weights * gaps).sum(),
-        "log_ratios/best": log_ratios.gather(-1, best).sum(),
-        "log_ratios/worst": log_ratios.gather(-1, worst).sum(),
+        "log_ratios/best": best_ratio.sum(),
+        "log_ratios/worst": worst_ratio.sum(),
+        "log_ratios/best_falls": (best_ratio < 0).sum(),
+        "log_ratios/worst_rises": (worst_ratio > 0).sum(),
+        "rest": (log_ratios * between).sum(),
+        "rest_completions": between.sum(),
         "kl": (0.5 * log_ratios.square() * mask).sum(),
         "completions": mask.sum(),
         "groups": mask.any(-1).sum(),
@@ -38,8 +44,10 @@ def batch_sums(
 
 def means(sums: dict[str, float]) -> dict[str, float]:
     """What is logged of sums: means over groups, `kl` over completions, and the padding's share of the tokens."""
-    by_group = {name: sums[name] / sums["groups"] for name in sums if "/" in name}
+    by_group = {name: sums[name] / sums["groups"] for name in sums if "/" in name or name == "aux_loss"}
     return by_group | {
         "kl": sums["kl"] / sums["completions"],
         "padding_share": 1 - sums["real"] / sums["processed"],
+        # The completions between the best and the worst reward, which groups of two levels do not have.
+        **({"log_ratios/rest": sums["rest"] / sums["rest_completions"]} if sums["rest_completions"] else {}),
     }

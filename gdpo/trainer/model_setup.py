@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
+from gdpo.trainer.checks import vocabulary
 from gdpo.trainer.gdpo_config import GDPOConfig
+from gdpo.trainer.loading import load_pretrained
 from gdpo.trainer.logprobs import is_adapted
 from gdpo.trainer.packing import GroupCollator
 from gdpo.trainer.packing_choice import choose_packing
@@ -19,14 +22,16 @@ from gdpo.trainer.packing_choice import choose_packing
 logger = logging.get_logger(__name__)
 
 
-def load_policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
+ModelPath = str | os.PathLike[str]
+
+
+def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
     """The model to train: loaded if it is a name, adapted if there is an adapter, without dropout if `args` say so.
 
     Raises ArgumentError where an adapter is given to a model that has one, or is a learned prompt.
     """
-    if isinstance(model, str):
-        options = {"dtype": torch.float32, "trust_remote_code": False, **(args.model_init_kwargs or {})}
-        policy: PreTrainedModel = AutoModelForCausalLM.from_pretrained(model, use_safetensors=True, **options)
+    if isinstance(model, str | os.PathLike):
+        policy = _load("model", model, {"dtype": torch.float32} | _given(args))
     else:
         policy = model
         if args.model_init_kwargs:
@@ -45,8 +50,62 @@ def load_policy(model: str | PreTrainedModel, args: GDPOConfig, peft_config: Any
     return policy
 
 
+def load_reference(
+    ref_model: ModelPath | PreTrainedModel | None, policy: PreTrainedModel, args: GDPOConfig
+) -> PreTrainedModel | None:
+    """The reference: loaded, in the policy's precision and attention, if it is a name; without dropout as the policy.
+
+    Raises ArgumentError where it cannot be loaded.
+    """
+    if isinstance(ref_model, str | os.PathLike):
+        alike = {"dtype": policy.dtype, "attn_implementation": compat.attention_implementation(policy.config)}
+        given = {key: value for key, value in _given(args).items() if key != "revision"}  # the policy's alone
+        ref_model = _load("ref_model", ref_model, alike | given)
+    if args.disable_dropout and ref_model is not None:
+        disable_dropout(ref_model)
+    return ref_model
+
+
+def load_tokenizer(
+    processing_class: ModelPath | PreTrainedTokenizerBase | None, policy: PreTrainedModel, args: GDPOConfig
+) -> PreTrainedTokenizerBase:
+    """The tokenizer: given, loaded if it is a name, or else the policy's own.
+
+    Raises ArgumentError where it cannot be loaded.
+    """
+    if processing_class is not None and not isinstance(processing_class, str | os.PathLike):
+        return processing_class
+    revision = {} if processing_class else {k: v for k, v in _given(args).items() if k == "revision"}
+    path = processing_class or compat.loaded_from(policy)
+    tokenizer: PreTrainedTokenizerBase = load_pretrained(
+        "processing_class", path, AutoTokenizer, "a tokenizer", **revision
+    )
+    return tokenizer
+
+
+def _load(key: str, path: ModelPath, options: dict[str, Any]) -> PreTrainedModel:
+    what = "a causal language model without code of its own"
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    loaded: tuple[PreTrainedModel, dict[str, Any]] = load_pretrained(key, path, AutoModelForCausalLM, what, **options)
+    model, info = loaded
+    if missing := sorted(info["missing_keys"]):
+        found = f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        raise ArgumentError(key=key, found=found, expected=f"a checkpoint of {type(model).__name__} in {path}")
+    return model
+
+
+def _given(args: GDPOConfig) -> dict[str, Any]:
+    """`model_init_kwargs`, which GDPOConfig has made a mapping of, without what `load_pretrained` sets itself."""
+    given = args.model_init_kwargs or {}
+    assert isinstance(given, dict)
+    return {key: value for key, value in given.items() if key not in ("trust_remote_code", "use_safetensors")}
+
+
 def check_trainable(model: nn.Module) -> None:
-    """Raises ArgumentError where `model` has no weight to train."""
+    """Raises ArgumentError where `model` takes images, or has no weight to train."""
+    if getattr(getattr(model, "config", None), "vision_config", None) is not None:
+        expected = "a causal language model of text alone"
+        raise ArgumentError(key="model", found=f"{type(model).__name__}, which takes images", expected=expected)
     if not any(p.requires_grad for p in model.parameters()):
         hint = "load an adapter with is_trainable=True"
         raise ArgumentError(key="model", found="none", expected="weights to train", hint=hint)
@@ -57,7 +116,9 @@ def choose_collator(model: PreTrainedModel, args: GDPOConfig, tokenizer: PreTrai
 
     Raises ArgumentError where `args` ask for what the policy's attention cannot do.
     """
-    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None)
+    # Padding is never attended to, so that any token does that the model knows, which an added pad token may not be.
+    known = vocabulary(model)
+    pad = next(i for i in (tokenizer.pad_token_id, tokenizer.eos_token_id, 0) if i is not None and i < known)
     packing = choose_packing(
         model,
         pad,

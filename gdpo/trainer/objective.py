@@ -4,7 +4,7 @@ A group is G completions of one prompt with rewards r_i and log-ratios
 l_i = log pi(y_i|q) - log pi_ref(y_i|q). A pair (i, j) of it, with r_i > r_j, has the score
 d_ij = beta * (w_i * l_i - w_j * l_j), and the loss is minus the mean over pairs of sigmoid(d_ij). `pairs`,
 `link` and `advantage` choose what the paper prints or leaves open, each independently of the others;
-docs/objective.md derives what each does.
+docs/objective/derivations.md derives what each does.
 
 Groups of different sizes are padded to one (B, G) with a mask; padding may be any number, NaN too. Rewards that
 differ by rounding alone are equal. A group without two different rewards (one completion, none, or all alike) has no
@@ -28,7 +28,7 @@ Pushes = Literal["both", "better"]
 
 # A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
-# Neighbouring rewards closer than this many roundings of the group's largest one are equal (1e-6 of it in float32).
+# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it.
 TIE_ROUNDINGS = 8
 
 
@@ -37,10 +37,10 @@ def gdpo_loss(
     rewards: Tensor,
     mask: Tensor | None = None,
     *,
-    beta: float,
+    beta: float = 0.1,
     pairs: Pairs = "adjacent",
     link: Link = "sigmoid",
-    advantage: Advantage = "literal",
+    advantage: Advantage = "shifted",
     pushes: Pushes = "both",
 ) -> Tensor:
     """The mean GDPO loss of B groups, a scalar: in [-1, 0] for the sigmoid link, above 0 for the log-sigmoid.
@@ -55,8 +55,16 @@ def gdpo_loss(
         advantage: how A_i weighs l_i; see `completion_weights`.
         pushes: "better" lets no gradient into a pair's worse completion, a control (ours): nothing is pushed down.
 
+    The defaults are those of `GDPOConfig`.
+
     A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
     on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
+
+    Example:
+        >>> import torch
+        >>> from gdpo import gdpo_loss
+        >>> gdpo_loss(torch.zeros(1, 3), torch.tensor([[1.0, 0.5, 0.0]]), beta=0.1)
+        tensor(-0.5000)
     """
     _check_name("link", link, Link)
     _check_name("pushes", pushes, Pushes)
@@ -86,7 +94,7 @@ def advantages(rewards: Tensor, mask: Tensor | None = None) -> Tensor:
     size = mask.sum(-1, keepdim=True)
     centred = (unit - unit.sum(-1, keepdim=True) / size) * mask
     std = (centred.square().sum(-1, keepdim=True) / size).sqrt()
-    return torch.where(_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
+    return torch.where(reward_levels(rewards).amax(-1, keepdim=True) > 0, centred / std, 0.0)
 
 
 def completion_weights(rewards: Tensor, mask: Tensor | None, advantage: Advantage) -> Tensor:
@@ -128,7 +136,7 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: boo
     """
     _check_name("pairs", pairs, Pairs)
     rewards, mask = _checked(rewards, mask)
-    level = _levels(rewards)
+    level = reward_levels(rewards)
     steps = level.unsqueeze(-1) - level.unsqueeze(-2)
     both = mask.unsqueeze(-1) & mask.unsqueeze(-2)
     if pairs == "all":
@@ -144,11 +152,16 @@ def pair_weights(rewards: Tensor, mask: Tensor | None, pairs: Pairs, by_gap: boo
     return weights / torch.where(total > 0, total, 1.0)
 
 
-def _levels(rewards: Tensor) -> Tensor:
+def reward_levels(rewards: Tensor) -> Tensor:
     """Each reward's place among the distinct rewards of its group, (B, G) int, 0 the lowest.
 
-    A new level begins where a sorted reward exceeds the one before it by more than rounding.
+    A new level begins where a sorted reward exceeds the one before it by more than rounding. Rounding is float32's,
+    whatever the rewards' own dtype, so that the groups that are trained on are those that have a pair in the loss.
     """
+    if rewards.dtype == torch.float64:
+        # By a power of two, which rounds nothing, so that any float64 is a float32's size.
+        _, exponent = torch.frexp(rewards.abs().amax(-1, keepdim=True))
+        rewards = torch.ldexp(rewards, -exponent).float()
     ordered, order = rewards.sort(-1)
     rounding = TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
     above = ordered.diff(dim=-1) > rounding

@@ -7,8 +7,9 @@ from transformers import PreTrainedModel
 
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer import compat
-from gdpo.trainer.logprobs import completion_log_probs
+from gdpo.trainer.logprobs import completion_log_probs, split_head
 from gdpo.trainer.packing import Packing, Share, attention_tokens
+from gdpo.trainer.router_loss import RouterLoss
 
 
 def choose_packing(
@@ -45,6 +46,8 @@ def choose_packing(
         shareable = local <= {"sliding_attention"} and (window is not None or not local)
     else:
         shareable = not local and window is None
+    if RouterLoss.of(model) and split_head(model)[1] is None:
+        shareable = False  # its own forward pass counts tokens by a mask of one row each
     if share != "never" and not padding_free and not (shareable and share_faithfully(model, pad)):
         if share == "always":
             raise ArgumentError(

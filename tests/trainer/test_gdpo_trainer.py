@@ -62,7 +62,8 @@ LAYOUTS = [
 ]
 LOGGED = {
     "loss", "learning_rate", "grad_norm", "epoch", "step", "num_tokens", "rewards/accuracies", "rewards/margins",
-    "log_ratios/best", "log_ratios/worst", "kl", "padding_share", "useful_tokens_per_second",
+    "log_ratios/best", "log_ratios/worst", "log_ratios/best_falls", "log_ratios/worst_rises", "kl", "padding_share",
+    "useful_tokens_per_second",
 }  # fmt: skip
 
 
@@ -130,6 +131,11 @@ def test_logged_metrics_match_single_log_ratios(student, tmp_path):
     assert logged["log_ratios/worst"] == pytest.approx(
         (ratios[0][1] + ratios[1][1] + ratios[2][3]).item() / 3, rel=1e-3, abs=1e-5
     )
+    places = [(0, 1), (0, 1), (0, 3)]
+    falls = [r[best].item() < 0 for r, (best, _) in zip(ratios, places, strict=True)]
+    rises = [r[worst].item() > 0 for r, (_, worst) in zip(ratios, places, strict=True)]
+    assert logged["log_ratios/best_falls"] == pytest.approx(sum(falls) / 3)
+    assert logged["log_ratios/worst_rises"] == pytest.approx(sum(rises) / 3)
     assert logged["kl"] == pytest.approx(torch.cat(squares).mean().item(), rel=1e-3)
     assert 0 < logged["rewards/accuracies"] <= 1 and logged["rewards/margins"] != 0
     assert logged["num_tokens"] == 2 * made.state.log_history[0]["num_tokens"]
@@ -185,7 +191,7 @@ def test_every_step_is_logged(student, tmp_path):
     *steps, summary = made.state.log_history
     assert [entry["step"] for entry in steps] == [1, 2, 3] and "train_loss" in summary
     for entry in steps:
-        assert set(entry) == LOGGED
+        assert set(entry) - {"log_ratios/rest"} == LOGGED  # a group of two rewards has no rest
         assert 0 <= entry["padding_share"] <= 0.05 and entry["useful_tokens_per_second"] > 0
 
 
@@ -346,16 +352,23 @@ def test_load_best_model_loads_every_weight(student, tmp_path):
     assert torch.equal(weights(made), torch.cat([p.flatten() for p in saved.parameters()]))
 
 
+def quality(metrics) -> dict[str, float]:
+    """Without what depends on the clock."""
+    return {k: v for k, v in metrics.items() if not any(w in k for w in ("per_second", "runtime", "preparation"))}
+
+
 def test_evaluate_with_eval_dataset(student, tmp_path):
-    """With the reference at hand other groups can be evaluated; without it the sentence says what to do."""
+    """With the reference at hand other groups can be evaluated, and again; its sentence says what to do without it."""
     live = trainer(student, tmp_path / "live", precompute_ref_log_probs=False)
     first, again = live.evaluate(ROWS[2:]), live.evaluate(ROWS[2:])
-    assert first["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
-    assert {k: v for k, v in first.items() if "per_second" not in k and "runtime" not in k} == {
-        k: v for k, v in again.items() if "per_second" not in k and "runtime" not in k
-    }
+    assert first["eval_loss"] == pytest.approx(-0.5, abs=1e-5) and quality(first) == quality(again)
+    cached = trainer(student, tmp_path / "cached")
+    assert quality(cached.evaluate(ROWS[2:])) == pytest.approx(quality(first), abs=1e-6)  # the policy is at its start
+    cached.train()
     with refused(DataError, key="eval_dataset", problem="the reference is freed after its pass"):
-        trainer(student, tmp_path / "cached").evaluate(ROWS[2:])
+        cached.evaluate(ROWS[2:])
+    live.train()
+    assert live.evaluate(ROWS[2:])["eval_loss"] != pytest.approx(-0.5, abs=1e-3)
 
 
 def test_evaluate_with_eval_dataset_of_an_adapter(student, tmp_path):
@@ -371,16 +384,22 @@ def test_evaluate_with_eval_dataset_of_an_adapter(student, tmp_path):
         )
 
     tokenizer = AutoTokenizer.from_pretrained(student)
-    assert made("stays", adapted()).evaluate(ROWS[2:])["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    stays = made("stays", adapted())
+    assert stays.evaluate(ROWS[2:])["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    stays.train()
+    assert stays.evaluate(ROWS[2:])["eval_kl"] > 0
+    with refused(DataError, key="eval_dataset", problem="the reference is freed after its pass"):
+        made("given", adapted(), AutoModelForCausalLM.from_pretrained(student)).evaluate(ROWS[2:])
     moves = adapted()
     moves.get_input_embeddings().weight.requires_grad_(True)
-    given = made("given", adapted(), AutoModelForCausalLM.from_pretrained(student))
-    for freed in (given, made("moves", moves)):
-        with refused(DataError, key="eval_dataset", problem="the reference is freed after its pass"):
-            freed.evaluate(ROWS[2:])
+    moved = made("moves", moves)
+    assert moved.evaluate(ROWS[2:])["eval_loss"] == pytest.approx(-0.5, abs=1e-5)
+    moved.train()
+    with refused(DataError, key="eval_dataset", problem="the reference is freed after its pass"):
+        moved.evaluate(ROWS[2:])
 
 
-@pytest.mark.parametrize("name", ["remove_unused_columns", "torch_compile"])
+@pytest.mark.parametrize("name", ["remove_unused_columns", "torch_compile", "use_liger_kernel"])
 def test_arguments_without_effect_are_refused(name, tmp_path):
     with refused(ArgumentError, key=name, found="True", expected="False by GDPOTrainer"):
         config(tmp_path, **{name: True})

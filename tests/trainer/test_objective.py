@@ -1,4 +1,4 @@
-"""The GDPO loss against numbers worked by hand, its properties, and what docs/objective.md says of its readings."""
+"""The GDPO loss against numbers worked by hand, its properties, and what docs/objective/derivations.md says."""
 
 from __future__ import annotations
 
@@ -349,7 +349,7 @@ def test_literal_always_raises_the_worst(group, pairs, link):
     assert (slope[rewards[0] == rewards.min()] < 0).all() and (slope[rewards[0] == rewards.max()] < 0).all()
 
 
-# ---------------------------------------------------------------------- docs/objective.md, section by section
+# ----------------------------------------------------- docs/objective/derivations.md, section by section
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -386,6 +386,15 @@ def test_adjacent_against_all_gradient(size):
     assert cosine(adjacent, every) == pytest.approx(expected)
     assert (adjacent.norm() / every.norm()).item() == pytest.approx(ratio)
     assert expected * ratio == pytest.approx(3 / (size + 1))
+
+
+@pytest.mark.parametrize("size", [size for size in SIZES if size % 2 == 0])
+def test_cosine_of_the_printed_loss(size):
+    """(b) `literal`, evenly spaced rewards, G even: n_i / A_i is one number for all pairs, and 0 but for the two ends
+    for adjacent ones: the cosine is 2 / sqrt(2 G) = sqrt(2/G), 0.45 at G = 10 where `unweighted` has 0.70."""
+    rewards = torch.arange(size, dtype=torch.float64)[None]
+    adjacent, every = (start(rewards, advantage="literal", pairs=pairs) for pairs in PAIRS)
+    assert cosine(adjacent, every) == pytest.approx(math.sqrt(2 / size))
 
 
 def test_cosine_falls_with_the_group():

@@ -60,7 +60,7 @@ def test_imported_groups_wait_for_the_benchmarks(tmp_path):
     [
         ({"students": ["far"]}, "students"),
         ({"student_sets": {"study": ["far"]}}, "student_sets.study"),
-        ({"tables": {"t": {"title": "T", "rows": [{"row": "Far", "model": "far"}]}}}, "tables.t.model"),
+        ({"tables": {"t": {"title": "T", "rows": [{"row": "Far", "model": "far"}]}}}, "tables.t.rows.0.model"),
     ],
 )
 def test_trained_or_scored_model_at_endpoint_is_refused(tmp_path, changes, key):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gdpo.cli import preload
 from gdpo.display import estimate, snakemake_compat
+from gdpo.report import unlike_rows
 from gdpo.runtime import parent_watchdog
 from gdpo.config.resources import Launch
 
@@ -16,12 +17,12 @@ from gdpo.config.resources import Launch
 # environment goes there by itself (gdpo/runtime/vllm_environment.py).
 ENVIRONMENTS = {
     # Snakemake takes braces in it for wildcards.
-    engine: re.sub("[{}]", r"\g<0>\g<0>", f"{workflow.basedir}/envs/{name}.yaml")
+    engine: re.sub("[{}]", r"\g<0>\g<0>", f"{CHECKOUT}/envs/{name}.yaml")
     for engine, name in [("hf", "gdpo"), ("vllm", "vllm")]
 }
 ENVIRONMENT = ENVIRONMENTS["hf"]
 # Where envs/*.post-deploy.sh find the package.
-os.environ["GDPO_CHECKOUT"] = str(workflow.basedir)
+os.environ["GDPO_CHECKOUT"] = str(CHECKOUT)
 parent_watchdog.announce()  # so that jobs end when this Snakemake dies
 
 
@@ -66,7 +67,7 @@ def needs(step, model=None, computes=lambda wildcards: True):
 
 def refuse_beside_orphans():
     """End this call where jobs of a submission that died still run: none is ever run a second time beside itself."""
-    orphans = f"{workflow.basedir}/workflow/scripts/orphans.py"
+    orphans = CHECKOUT / "workflow" / "scripts" / "orphans.py"
     if subprocess.run([sys.executable, orphans]).returncode:
         sys.exit(1)
 
@@ -90,21 +91,35 @@ def record_awaited():
     awaited = Path(".snakemake/awaited")
     if awaited.exists():
         for job in snakemake_compat.jobs(workflow):
-            if job.output and not snakemake_compat.is_to_run(workflow, job):
+            if snakemake_compat.outputs(job) and not snakemake_compat.is_to_run(
+                workflow, job
+            ):
                 snakemake_compat.record_finished(workflow, job)
         awaited.unlink()
 
 
 def print_runs():
-    """Say how many runs this call trains, and how many finished ones it reuses."""
+    """Say how many runs this call trains and reuses, and which rows of the tables that it makes are unlike."""
     runs = {to_run: 0 for to_run in (True, False)}
     for job in snakemake_compat.jobs(workflow):
-        if job.rule.name in ("train", "train_sweep", "train_extended"):
-            runs[snakemake_compat.is_to_run(workflow, job)] += len(job.output)
+        if snakemake_compat.rule_name(job) in (
+            "train",
+            "train_sweep",
+            "train_extended",
+        ):
+            outputs = snakemake_compat.outputs(job)
+            runs[snakemake_compat.is_to_run(workflow, job)] += len(outputs)
     print(
         f"runs to train: {runs[True]}; finished ones reused: {runs[False]}",
         file=sys.stderr,
     )
+    made = {
+        job.wildcards_dict["table"]
+        for job in snakemake_compat.jobs_to_run(workflow)
+        if job.rule.name.startswith("table_")
+    }
+    for sentence in unlike_rows.notes(LAYOUT, [t for t in SCALE.tables if t in made]):
+        print(f"note: {sentence}", file=sys.stderr)
 
 
 def planned_jobs():
@@ -112,23 +127,22 @@ def planned_jobs():
 
     Those of this machine come first.
     """
-    kept = Path(workflow.basedir, "results", "reference", SCALE.scale, "cost.csv")
+    kept = Path(CHECKOUT, "results", "reference", SCALE.scale, "cost.csv")
     costs = estimate.kept_costs(Path(ROOT, "cost.csv"), kept)
 
     def seconds(job):
-        named = job.wildcards_dict
-        if job.rule.name == "model" and SCALE.model(named["model"]).shipped:
+        name, named = snakemake_compat.rule_name(job), snakemake_compat.wildcards(job)
+        if name == "model" and SCALE.model(named["model"]).shipped:
             return None  # what is kept is the time that pretraining it took
-        return estimate.kept_seconds(
-            costs, job.rule.name, len(job.output), named.get("method", "")
-        )
+        outputs = snakemake_compat.outputs(job)
+        return estimate.kept_seconds(costs, name, len(outputs), named.get("method", ""))
 
     return {
         snakemake_compat.job_number(workflow, job): estimate.Planned(
-            job.rule.name, seconds(job)
+            snakemake_compat.rule_name(job), seconds(job)
         )
         for job in snakemake_compat.jobs_to_run(workflow)
-        if job.output
+        if snakemake_compat.outputs(job)
     }
 
 

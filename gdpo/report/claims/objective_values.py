@@ -1,4 +1,4 @@
-"""The exact values of the paper's claims about the objective, which docs/objective.md proves.
+"""The exact values of the paper's claims about the objective, which docs/objective/derivations.md proves.
 
 Everything is for one group at G distinct, evenly spaced rewards, the paper's G = 10 unless said, in the space of the
 completions' log-ratios; `proof` in claims.yaml names the test that holds each against gdpo.trainer.objective itself.
@@ -17,7 +17,7 @@ BETA = 0.1  # the paper's beta; no value here depends on it
 
 
 def adjacent_error(size: int) -> float:
-    """|adjacent - all| / |all| of the first gradients in a group of `size` distinct rewards (docs/objective.md, b).
+    """|adjacent - all| / |all| of the first gradients in a group of `size` distinct rewards (derivations, b).
 
     With the norms' ratio r, r^2 = 3G / (2 (G^2 - 1)), and r times their cosine 3 / (G + 1): sqrt(r^2 - 6/(G+1) + 1).
     """
@@ -52,19 +52,19 @@ def first_step(reading: Reading) -> np.ndarray:
 
 
 def cosine_with_grpo(reading: Reading) -> float:
-    """Of the first step with GRPO's, which moves l_i along A_i (docs/objective.md, d)."""
+    """Of the first step with GRPO's, which moves l_i along A_i (derivations, d)."""
     step, grpo = first_step(reading), advantages(GROUP)
     return float(step @ grpo / np.linalg.norm(step) / np.linalg.norm(grpo))
 
 
 def worst_over_best(reading: Reading) -> float:
-    """The worst completion's first move, as a multiple of the best one's move up (docs/objective.md, a)."""
+    """The worst completion's first move, as a multiple of the best one's move up (derivations, a)."""
     step = first_step(reading)
     return float(step[-1] / step[0])
 
 
 def slope_at_stated_optimum(c: float = 3.0) -> float:
-    """The printed loss' gradient norm at l_i = C A_i over that at the start; 0 at an optimum (docs/objective.md, c)."""
+    """The printed loss' gradient norm at l_i = C A_i over that at the start; 0 at an optimum (derivations, c)."""
     z = advantages(GROUP)
     literal = weights(z, "literal")
     there, start = gradient(c * z, literal), gradient(np.zeros(GROUP), literal)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Compute
 from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
@@ -14,7 +15,6 @@ from gdpo.report.columns import averaged_columns
 from gdpo.report.figures import style
 from gdpo.report.figures.common import mean, scored
 from gdpo.report.figures.curve import measured
-from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -22,27 +22,29 @@ if TYPE_CHECKING:
 HOLLOW = {"markerfacecolor": "white"}
 
 
-def available(scale: Scale) -> bool:
-    return bool(_trained(scale))
+def available(scale: Scale, shown: Compute) -> bool:
+    return bool(_trained(scale, shown))
 
 
-def _trained(scale: Scale) -> list[Cell]:
-    table = scale.tables.get(load().figures.compute.table)
+def _trained(scale: Scale, shown: Compute) -> list[Cell]:
+    table = scale.tables.get(shown.table)
     return [cell for cell in table.rows if cell.method != "origin" and not cell.model] if table else []
 
 
-def _students(scale: Scale) -> list[str]:
-    return scale.student_set(scale.tables[load().figures.compute.table].students)
+def _students(scale: Scale, shown: Compute) -> list[str]:
+    return scale.student_set(scale.tables[shown.table].students)
 
 
-def inputs(layout: Layout) -> list[Path]:
+def inputs(layout: Layout, shown: Compute) -> list[Path]:
     scale = layout.scale
-    runs = [run for s in _students(scale) for cell in _trained(scale) for run in layout.cell_runs(s, cell)]
-    answered = dict.fromkeys(path for cell in _trained(scale) if (path := layout.response_file(cell)))
+    runs = [
+        run for s in _students(scale, shown) for cell in _trained(scale, shown) for run in layout.cell_runs(s, cell)
+    ]
+    answered = dict.fromkeys(path for cell in _trained(scale, shown) if (path := layout.response_file(cell)))
     return [*scored(layout, runs), *map(layout.run, runs), *answered]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: Compute) -> list[dict]:
     """A row per student and trained row: mean wall seconds of training, the teacher's seconds of sampling, mean score
     over all benchmarks with its 95% interval, and the untrained student's score."""
     from gdpo.report.scores import Scores
@@ -50,9 +52,9 @@ def data(layout: Layout) -> list[dict]:
     scale, scores = layout.scale, Scores(layout)
     names = averaged_columns(layout)
     rows = []
-    for student in _students(scale):
+    for student in _students(scale, shown):
         before = scores.mean(origin(student), names)
-        for cell in _trained(scale):
+        for cell in _trained(scale, shown):
             runs = layout.cell_runs(student, cell)
             answered = layout.response_file(cell)
             taught = read_stored(provenance_path(answered), Provenance) if answered else {"wall_seconds": 0.0}
@@ -70,9 +72,9 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]) -> Canvas:
+def draw(rows: list[dict], shown: Compute) -> Canvas:
     students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
-    canvas, axes = style.panels(load().figures.compute, len(students))
+    canvas, axes = style.panels(shown, len(students))
     for student, ax in zip(students, axes.flat, strict=True):
         found = [row for row in rows if row["student"] == student and row["score"] is not None]
         for row in found:

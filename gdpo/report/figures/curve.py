@@ -1,15 +1,18 @@
-"""Scores of a study's rows against a number: what the figures of group size and of training-set size share."""
+"""Scores of a study's rows against a number, which is each row's title or, for other kinds, another of the row's."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Curve, OfStudy
 from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
+from gdpo.core.errors import UserError
 from gdpo.report.figures import style
-from gdpo.report.figures.common import averages
-from gdpo.report.figures.settings import OfStudy
+from gdpo.report.figures.common import averages, scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -17,7 +20,31 @@ if TYPE_CHECKING:
     from gdpo.report.scores import Scores
 
 
-def curve(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> list[dict]:
+def available(scale: Scale, shown: OfStudy) -> bool:
+    return shown.study in scale.studies
+
+
+def inputs(layout: Layout, shown: OfStudy) -> list[Path]:
+    return scored(layout, layout.selected_runs(layout.scale.studies[shown.study]))
+
+
+def data(layout: Layout, shown: OfStudy) -> list[dict]:
+    """As `points`; `x` is the row's title."""
+    return points(layout, shown, lambda cell: title_number(cell, shown))
+
+
+def title_number(cell: Cell, shown: OfStudy) -> float:
+    try:
+        return float(cell.row)
+    except ValueError:
+        raise UserError(key=f"studies.{shown.study}", found=f"row '{cell.row}'", expected="a number") from None
+
+
+def draw(rows: list[dict], shown: Curve) -> Canvas:
+    return lines(rows, shown, shown.label, shown.log)
+
+
+def points(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> list[dict]:
     """A row per student, average and row of the study, in order of `place`: `x`, mean score over seeds with its 95%
     interval, and the untrained student's; in percent, empty where a benchmark of the average was dropped."""
     from gdpo.report.scores import Scores
@@ -45,7 +72,7 @@ def measured(scores: Scores, runs: Sequence[Run], benchmarks: list[str], name: s
     return {name: scores.mean(runs, benchmarks), f"{name}_low": low, f"{name}_high": high}
 
 
-def draw(rows: list[dict], shown: OfStudy, label: str, log: bool) -> Canvas:
+def lines(rows: list[dict], shown: OfStudy, label: str, log: bool) -> Canvas:
     """A panel an average, a line a student."""
     titles, students = style.distinct(rows, "average"), style.distinct(rows, "student")
     canvas, axes = style.panels(shown, len(titles))

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Embedding
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.records import Question, read_records
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 Units = tuple[str, ...]
 
 
-def available(scale: Scale) -> bool:
-    return bool(trained_sets(scale, load().figures.embedding.table))
+def available(scale: Scale, shown: Embedding) -> bool:
+    return bool(trained_sets(scale, shown.table))
 
 
-def inputs(layout: Layout) -> list[Path]:
-    sets = trained_sets(layout.scale, load().figures.embedding.table)
+def inputs(layout: Layout, shown: Embedding) -> list[Path]:
+    sets = trained_sets(layout.scale, shown.table)
     return [layout.annotated, *map(layout.trainset, sets)]
 
 
@@ -37,15 +38,14 @@ def combinations(found: list[Question]) -> Counter[Units]:
     return Counter(tuple(sorted(set(question.units))) for question in found if question.units)
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: Embedding) -> list[dict]:
     """Rows `what: coverage`, of the pool and each set: questions, distinct units and combinations of units; then rows
     `what: point`: where each embedded combination lies and how many of the set's questions need it."""
-    shown = load().figures.embedding
     counts = {"pool": combinations(read_records(layout.annotated, Question))}
     for name in trained_sets(layout.scale, shown.table):
         counts[layout.scale.trainset(name).display] = combinations(questions(layout, name))
     every = sorted(set().union(*counts.values()))
-    places = embedded(sampled(every, shown.points, shown.seed))
+    places = embedded(sampled(every, shown.points, shown.seed), shown)
     empty = dict.fromkeys(("what", "set", "questions", "units", "combinations", "x", "y"))
     rows = []
     for title, count in counts.items():
@@ -70,7 +70,7 @@ def sampled(every: list[Units], most: int, seed: int) -> list[Units]:
     return [every[i] for i in sorted(chosen)]
 
 
-def embedded(documents: list[Units]) -> dict[Units, tuple[float, float]]:
+def embedded(documents: list[Units], shown: Embedding) -> dict[Units, tuple[float, float]]:
     """Each combination's place on the plane; on one thread, since sums over threads are not repeatable."""
     import numpy as np
     from sklearn.decomposition import TruncatedSVD
@@ -78,7 +78,6 @@ def embedded(documents: list[Units]) -> dict[Units, tuple[float, float]]:
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
-    shown = load().figures.embedding
     if len(documents) < 4:  # too few to have neighbours
         return {key: (float(i), 0.0) for i, key in enumerate(documents)}
     with threadpool_limits(1):
@@ -96,8 +95,8 @@ def terms(units: Units) -> list[str]:
     return [*units, *(f"word {word}" for unit in units for word in unit.split("_"))]
 
 
-def draw(rows: list[dict]) -> Canvas:
-    shown, pool = load().figures.embedding, rows[0]
+def draw(rows: list[dict], shown: Embedding) -> Canvas:
+    pool = rows[0]
     sets = [row for row in rows if row["what"] == "coverage" and row is not pool]
     points = [row for row in rows if row["what"] == "point"]
     columns = min(4, len(sets))

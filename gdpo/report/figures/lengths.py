@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Lengths
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.records import Group, chat, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import questions, trained_sets, unit_bin, unit_bins
-from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 QUANTILES = {"p5": 0.05, "q1": 0.25, "median": 0.5, "q3": 0.75, "p95": 0.95}
 
 
-def available(scale: Scale) -> bool:
-    return bool(trained_sets(scale, load().figures.lengths.table))
+def available(scale: Scale, shown: Lengths) -> bool:
+    return bool(trained_sets(scale, shown.table))
 
 
-def inputs(layout: Layout) -> list[Path]:
-    sets = trained_sets(layout.scale, load().figures.lengths.table)
+def inputs(layout: Layout, shown: Lengths) -> list[Path]:
+    sets = trained_sets(layout.scale, shown.table)
     return [layout.model(layout.scale.students[0]), *map(layout.trainset, sets), *map(layout.groups, sets)]
 
 
@@ -46,12 +46,11 @@ def best(group: Group) -> str:
     return group.completions[max(range(len(group.rewards)), key=lambda i: (group.rewards[i], -i))]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: Lengths) -> list[dict]:
     """A row a set and a length (`what`: question or completion; `measure`: tokens or words) with its quantiles, and a
     row a set and a number of units with how many of the set's questions need so many."""
     import numpy as np
 
-    shown = load().figures.lengths
     measure, unit = counter(layout)
     empty = dict.fromkeys(("what", "set", "measure", "n", "mean", *QUANTILES, "bin", "questions", "share"))
     rows = []
@@ -75,8 +74,7 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]) -> Canvas:
-    shown = load().figures.lengths
+def draw(rows: list[dict], shown: Lengths) -> Canvas:
     sets = style.distinct(rows, "set")
     canvas, ((question, completion, units),) = style.panels(shown, 3, width_ratios=[1, 1, 1.3])
     for what, ax in (("question", question), ("completion", completion)):

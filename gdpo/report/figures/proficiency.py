@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Proficiency
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.files import read_csv
@@ -15,15 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-def available(scale: Scale) -> bool:
+def available(scale: Scale, shown: Proficiency) -> bool:
     return len(scale.proficiency.models) > 1  # one model alone correlates with nothing
 
 
-def inputs(layout: Layout) -> list[Path]:
+def inputs(layout: Layout, shown: Proficiency) -> list[Path]:
     return [layout.proficiency]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: Proficiency) -> list[dict]:
     """A row a pair: Pearson's r with its 95% interval by Fisher's transformation, over `questions`.
 
     r is empty where a model is always right or always wrong.
@@ -53,7 +54,7 @@ def correlation(xs: list[float], ys: list[float]) -> tuple[float | None, float |
     return float(found.statistic), float(low), float(high)
 
 
-def draw(rows: list[dict]) -> Canvas:
+def draw(rows: list[dict], shown: Proficiency) -> Canvas:
     import numpy as np
     import seaborn as sns
 
@@ -61,7 +62,7 @@ def draw(rows: list[dict]) -> Canvas:
     values = np.array([np.nan if row["correlation"] is None else row["correlation"] for row in rows])
     values = values.reshape(len(titles), len(titles))
     labels = np.where(np.isnan(values), "-", np.char.mod("%.2f", values))
-    canvas, ((ax,),) = style.panels(load().figures.proficiency, 1)
+    canvas, ((ax,),) = style.panels(shown, 1)
     sns.heatmap(
         np.nan_to_num(values), annot=labels, fmt="", cmap="Blues", vmin=np.nanmin([*values.flat, 0.0]), vmax=1,
         mask=np.triu(np.ones_like(values, dtype=bool), 1), linewidths=1, ax=ax,

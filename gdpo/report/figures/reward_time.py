@@ -5,33 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import RewardTime
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.result_files import TrainLog, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import has_validation, mean
-from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-def available(scale: Scale) -> bool:
-    table = scale.tables.get(load().figures.reward_time.table)
+def available(scale: Scale, shown: RewardTime) -> bool:
+    table = scale.tables.get(shown.table)
     watched = table is not None and table.kind == "comparison"  # of other runs no reward is watched
     return watched and has_validation(scale)
 
 
-def inputs(layout: Layout) -> list[Path]:
-    table = layout.scale.tables[load().figures.reward_time.table]
+def inputs(layout: Layout, shown: RewardTime) -> list[Path]:
+    table = layout.scale.tables[shown.table]
     return [layout.run(run) for run in layout.selected_runs(table) if not run.is_origin]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: RewardTime) -> list[dict]:
     """A row per student, row of the table and step at which all seeds were watched: mean seconds and completions
     sampled so far, mean reward, and the lowest and highest of the seeds."""
     scale = layout.scale
-    table = scale.tables[load().figures.reward_time.table]
+    table = scale.tables[shown.table]
     rows = []
     for student in scale.student_set(table.students):
         for cell in table.rows:
@@ -47,9 +47,9 @@ def data(layout: Layout) -> list[dict]:
     return rows
 
 
-def draw(rows: list[dict]) -> Canvas:
+def draw(rows: list[dict], shown: RewardTime) -> Canvas:
     students, titles = style.distinct(rows, "student"), style.distinct(rows, "row")
-    canvas, axes = style.panels(load().figures.reward_time, len(students), sharey=True)
+    canvas, axes = style.panels(shown, len(students), sharey=True)
     for student, ax in zip(students, axes.flat, strict=True):
         ends = []
         for series, title in enumerate(titles):

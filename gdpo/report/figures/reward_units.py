@@ -6,31 +6,30 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import RewardUnits
 from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.records import Group, read_records
 from gdpo.report.figures import style
 from gdpo.report.figures.common import questions, unit_bin, unit_bins
-from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
 
 
-def available(scale: Scale) -> bool:
-    found = scale.trainsets.get(load().figures.reward_units.trainset)
+def available(scale: Scale, shown: RewardUnits) -> bool:
+    found = scale.trainsets.get(shown.trainset)
     return found is not None and found.select != "import"  # imported questions have no units
 
 
-def inputs(layout: Layout) -> list[Path]:
-    trainset = load().figures.reward_units.trainset
+def inputs(layout: Layout, shown: RewardUnits) -> list[Path]:
+    trainset = shown.trainset
     return [layout.trainset(trainset), layout.groups(trainset)]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: RewardUnits) -> list[dict]:
     """A row `what: mean` a number of units: mean reward with its 95% bootstrap interval over questions; and a row
     `what: bin` for each bin of reward that has completions: its middle, how many, and their share."""
-    shown = load().figures.reward_units
     units = {question.id: len(question.units) for question in questions(layout, shown.trainset)}
     by_bin: dict[str, list[list[float]]] = {key: [] for key in unit_bins(shown.most_units)}
     for group in read_records(layout.groups(shown.trainset), Group):
@@ -70,8 +69,7 @@ def described(rewards: list[list[float]], width: float, scale: Scale) -> list[di
     ]
 
 
-def draw(rows: list[dict]) -> Canvas:
-    shown = load().figures.reward_units
+def draw(rows: list[dict], shown: RewardUnits) -> Canvas:
     titles = style.distinct(rows, "units")
     canvas, ((ax,),) = style.panels(shown, 1)
     widest = max(row["share"] for row in rows if row["what"] == "bin")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from gdpo.config.fields import Name, Positive, Rate
+from gdpo.config.fields import Positive, Rate
+from gdpo.config.figures import AnyFigure, Figures
 from gdpo.config.loader import read_yaml
+from gdpo.config.scale import Scale
 from gdpo.config.strict import Strict
+from gdpo.config.written import where
 from gdpo.config.yaml_loader import first_problem
 from gdpo.core.errors import UserError
 from gdpo.core.project import CONFIG
@@ -33,73 +36,29 @@ class Style(Strict):
     dpi: Positive
 
 
-class Figure(Strict):
-    """One figure: its name in print, and its size. `height` is one row of panels', in inches."""
-
-    title: str
-    caption: str
-    width: Literal["column", "page"]
-    height: Rate
-
-
-class OfSets(Figure):
-    """The training sets of a table's trained rows."""
-
-    table: Name
-
-
-class Embedding(OfSets):
-    dimensions: Annotated[int, Field(ge=2)]
-    perplexity: Rate
-    seed: int
-    points: Positive
-
-
-class Lengths(OfSets):
-    most_units: Positive
-
-
-class RewardUnits(Figure):
-    trainset: Name
-    most_units: Positive
-    bin: Rate
-
-
-class OfStudy(Figure):
-    study: Name
-
-
-class OfTable(Figure):
-    table: Name
-
-
-class Figures(Strict):
-    """Every figure by name, in the order in which they are listed."""
-
-    proficiency: Figure
-    embedding: Embedding
-    lengths: Lengths
-    reward_units: RewardUnits
-    group_size: OfStudy
-    train_size: OfStudy
-    tradeoff: OfStudy
-    compute: OfTable
-    reward_time: OfTable
-
-
 class Settings(Strict):
     style: Style
     figures: Figures
-
-    def drawn(self, name: str) -> list:
-        """What a figure's files depend on beside its inputs: all but the words that stand around it in print."""
-        return [self.style, getattr(self.figures, name).model_dump(exclude={"title", "caption"})]
 
 
 @cache
 def load(path: Path = CONFIG / "figures.yaml") -> Settings:
     """The settings at `path`; raises UserError naming file and key where they do not fit."""
+    raw = read_yaml(path)
     try:
-        return Settings.model_validate(read_yaml(path))
+        return Settings.model_validate(raw)
     except ValidationError as error:
-        raise UserError(path=path, **first_problem(error, Settings)) from None
+        problem = first_problem(error, Settings)
+        _, key = where(raw, problem["key"] or "", path)
+        raise UserError(path=path, **problem | {"key": key or None}) from None
+
+
+def known(scale: Scale) -> dict[str, AnyFigure]:
+    """Every figure by name: those of figures.yaml, in its order, and the scale's own, which may replace one."""
+    return load().figures | scale.figures
+
+
+def drawn(name: str, figure: AnyFigure) -> dict[str, Any]:
+    """What the files of figure `name` depend on beside its inputs and the style: not the words around it in print."""
+    settings = figure.model_dump(exclude={"title", "caption", "kind"})
+    return settings if figure.kind == name else {"kind": figure.kind, **settings}

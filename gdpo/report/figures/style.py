@@ -8,8 +8,9 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from gdpo.config.figures import Figure
 from gdpo.core.files import replacing
-from gdpo.report.figures.settings import Figure, load
+from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gdpo.config.figures import Tradeoff
 from gdpo.config.layout import Layout, Run, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Study
 from gdpo.core.result_files import DriftResult, read_stored
 from gdpo.report.figures import style
 from gdpo.report.figures.common import has_validation, mean, scored, validation_benchmarks
-from gdpo.report.figures.settings import load
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,20 +24,20 @@ if TYPE_CHECKING:
     from gdpo.report.scores import Scores
 
 
-def _study(scale: Scale) -> Study:
-    return scale.studies[load().figures.tradeoff.study]
+def _study(scale: Scale, shown: Tradeoff) -> Study:
+    return scale.studies[shown.study]
 
 
-def available(scale: Scale) -> bool:
-    return load().figures.tradeoff.study in scale.studies and _study(scale).grid and has_validation(scale)
+def available(scale: Scale, shown: Tradeoff) -> bool:
+    return shown.study in scale.studies and _study(scale, shown).grid and has_validation(scale)
 
 
-def inputs(layout: Layout) -> list[Path]:
-    runs = layout.selected_runs(_study(layout.scale))
+def inputs(layout: Layout, shown: Tradeoff) -> list[Path]:
+    runs = layout.selected_runs(_study(layout.scale, shown))
     return [*scored(layout, runs, "validation"), *map(layout.drift, runs)]
 
 
-def data(layout: Layout) -> list[dict]:
+def data(layout: Layout, shown: Tradeoff) -> list[dict]:
     """A row per student, method and learning rate, means over the sweep's seeds: KL in nats per token; gain over the
     untrained student and forgetting, in percent, with 95% intervals; `pareto`: 1 on the student's front.
 
@@ -46,7 +46,7 @@ def data(layout: Layout) -> list[dict]:
     from gdpo.report.scores import Scores
 
     scale, scores = layout.scale, Scores(layout, "validation")
-    study = _study(scale)
+    study = _study(scale, shown)
     names = validation_benchmarks(layout)
     rows = []
     for student in scale.student_set(study.students):
@@ -105,8 +105,7 @@ PANELS = (
 )
 
 
-def draw(rows: list[dict]) -> Canvas:
-    shown = load().figures.tradeoff
+def draw(rows: list[dict], shown: Tradeoff) -> Canvas:
     students, methods = style.distinct(rows, "student"), style.distinct(rows, "row")
     canvas, axes = style.panels(shown, len(PANELS), len(students))
     for student, line in zip(students, axes, strict=True):

@@ -82,7 +82,7 @@ SCALES = [
     ),
     scale("BOM", b"\xef\xbb\xbfextends: micro\nseeeds: [0]\n", r"own\.yaml, seeeds: unknown key; did you mean 'seeds'"),
     scale("two documents", "---\na: b", r"own\.yaml, line 3: not readable as YAML: .*another document"),
-    scale("a mapping of itself", "models: &a {b: *a}", r"models\.b\.b: unknown key"),
+    scale("a mapping of itself", "models: &a {b: *a}", r"models\.b: unknown key"),
     scale(
         "thousands of digits", f"bootstrap_draws: {'9' * 5000}", r"own\.yaml: found .*limit .*digits.*, expected YAML"
     ),
