@@ -82,12 +82,26 @@ class Source(Strict):
 
 
 class Decontaminate(Strict):
-    """What makes a pool question one that a benchmark asks: the same text, normalised, or a shared n-gram of words.
+    """What makes a pool question one that a benchmark asks: the same text, normalised, or a near duplicate of it.
 
-    `ngram: null` compares whole texts alone. `protect` names sources that are guarded like benchmarks.
+    `ngram: null` compares whole texts alone. Else two questions that share `ngram` words in a row are compared, and
+    listed as spared where they are no near duplicates; those that share rare words are compared too. `phrase` words in
+    a row that more than `frequent` texts of benchmarks and pool hold are boilerplate. Near duplicates share own words
+    of `min_bits` or more, and these weigh at least `overlap` of all that either has; `overlap_with_numbers` suffices
+    where they share `numbers` numbers of two digits. Formulas share at least `formula` of their numbers and operators.
+    Of a text with `contained` of an item's own words, the sentences that hold them are compared. `protect` names
+    sources that are guarded like benchmarks.
     """
 
     ngram: Positive | None = 13
+    phrase: Positive = Field(**omit_if_default(5))
+    frequent: Positive = Field(**omit_if_default(10))
+    overlap: Share = Field(**omit_if_default(0.6))
+    overlap_with_numbers: Share = Field(**omit_if_default(0.44))
+    numbers: Positive = Field(**omit_if_default(2))
+    contained: Share = Field(**omit_if_default(0.85))
+    formula: Share = Field(**omit_if_default(0.8))
+    min_bits: Positive = Field(**omit_if_default(20))
     protect: list[Name] = Field(default_factory=list)
 
 

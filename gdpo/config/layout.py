@@ -17,9 +17,9 @@ Split = Literal["test", "validation"]
 
 # A step's number is raised when its meaning changes, so that finished results of the old meaning are made again.
 VERSION = {
-    "model": 1, "benchmark": 1, "sources": 3, "decontaminate": 2, "annotate": 2, "quality": 1, "merge": 1,
+    "model": 1, "benchmark": 1, "sources": 3, "decontaminate": 3, "annotate": 2, "quality": 1, "merge": 1,
     "answer": 3, "proficiency": 1, "select": 1, "card": 1, "export": 1,
-    "respond": 1, "reward": 2, "import": 5, "part": 1, "train": 3, "noise": 1, "evaluate": 2, "drift": 1, "judge": 2,
+    "respond": 1, "reward": 2, "import": 6, "part": 1, "train": 3, "noise": 1, "evaluate": 2, "drift": 1, "judge": 2,
     "table": 2, "figure": 2, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "power": 1, "published": 1,
     "runs": 1, "reproduced": 1,
 }  # fmt: skip
@@ -84,6 +84,16 @@ class Layout:
     def contaminated(self) -> Path:
         """The pool's questions that were dropped, each with the benchmark items it matches."""
         return self.root / "contaminated.jsonl"
+
+    @property
+    def spared(self) -> Path:
+        """The pool's questions that share a run of words with a benchmark item and were kept, and why."""
+        return self.root / "spared.jsonl"
+
+    @property
+    def frequencies(self) -> Path:
+        """How many texts of the pool and the benchmarks hold a word, and the phrases that are boilerplate."""
+        return self.root / "word_frequencies.json"
 
     @property
     def skills(self) -> Path:

@@ -25,7 +25,8 @@ from gdpo.evaluate.samples import digest, outputs, score
 from gdpo.evaluate.tasks import Tasks
 from gdpo.grading.grade import grade_many
 from gdpo.grading.safety_judge import verdicts
-from gdpo.metakl.contamination import ItemIndex
+from gdpo.metakl.contamination import ItemIndex, user_texts
+from gdpo.metakl.word_frequencies import Frequencies
 from gdpo.models.checkpoints import digest as digest_of
 
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
@@ -201,8 +202,12 @@ def trained_on(layout: Layout, run: Run, split: Split) -> dict[str, str]:
         return {}
     scale = layout.scale
     items = {name: read_records(layout.benchmark(name, split), Question) for name in scale.benchmarks}
-    overlap = ItemIndex.from_scale(scale, items)
-    prompts = (row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset)))
+    prompts = [row["prompt"] for _, row in read_jsonl(layout.groups(run.trainset))]
+    texts = [text for prompt in prompts for text in user_texts(prompt)]
+    # Where the pool was cleaned, by what it was cleaned by: of fewer texts other phrases are frequent.
+    selected = scale.trainset(run.trainset).select != "import" and layout.frequencies.exists()
+    frequencies = Frequencies.read(layout.frequencies) if selected and scale.decontaminate.ngram else None
+    overlap = ItemIndex.from_scale(scale, items, texts, frequencies)
     matched = {(match.benchmark, match.item) for prompt in prompts for match in overlap.matches_prompt(prompt)}
     shared = Counter(benchmark for benchmark, _ in matched)
     return {

@@ -70,7 +70,7 @@ def template_values(data: CardData) -> dict[str, Any]:
         "domains": data.domains,
         "reading_recorded": bool(data.read),
         "sources": source_rows(data),
-        "ngram": data.scale.decontaminate.ngram,
+        "near": data.scale.decontaminate.ngram,
         "dropped": dropped(data),
         "contamination": contamination_rows(data),
         "units_per_question": units_per_question(data),
@@ -123,7 +123,7 @@ def dropped(data: CardData) -> dict[str, list[int]]:
 
     reasons = {
         "exact": by_domain(lambda source: data.benchmark_items(source, "exact")),
-        "ngram": by_domain(lambda source: data.benchmark_items(source, "ngram")),
+        "near": by_domain(lambda source: data.benchmark_items(source, "near")),
     }
     if data.read:
         reasons["unusable"] = by_domain(lambda source: data.read[source]["unusable"])
@@ -134,7 +134,7 @@ def dropped(data: CardData) -> dict[str, list[int]]:
 def contamination_rows(data: CardData) -> Rows:
     """How much of each benchmark the pool held."""
     rows = [row for row in data.contamination if row["source"] == ALL and row["benchmark"] != ALL]
-    keys = ("items", "caught", "exact", "ngram", "dropped")
+    keys = ("items", "caught", "exact", "near", "dropped", "spared")
     return [[row["benchmark"], *(int(row[key]) for key in keys)] for row in rows]
 
 

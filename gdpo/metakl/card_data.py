@@ -59,7 +59,7 @@ class CardData:
         return question.question.removesuffix(source.instruction if source else "")
 
     def benchmark_items(self, source: str, how: str = "dropped") -> int:
-        """How many of a source's questions repeat a benchmark item: `exact`, `ngram`, or both, `dropped`."""
+        """How many of a source's questions repeat a benchmark item: `exact`, `near`, or both, `dropped`."""
         rows = (row for row in self.contamination if (row["source"], row["benchmark"]) == (source, ALL))
         return sum(int(row[how]) for row in rows)
 
@@ -80,7 +80,7 @@ def gather(layout: Layout, trainset: str) -> CardData:
         pool=Counter(question.source for question in pool),
         annotated=read_records(layout.annotated, Question),
         chosen=read_records(layout.trainset(trainset), Question),
-        contamination=_table(layout.contamination, ["source", "benchmark"], ["exact", "ngram", "dropped"]),
+        contamination=_table(layout.contamination, ["source", "benchmark"], ["exact", "near", "dropped", "spared"]),
         units=_units(layout.units),
         unit_proficiency=_table_if_exists(layout.unit_proficiency, ["unit"], ["count", "average"]),
         proficiency=_table_if_exists(layout.proficiency, ["id"], layout.scale.proficiency.models),

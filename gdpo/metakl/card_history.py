@@ -39,8 +39,14 @@ def _decontaminate(scale: Scale) -> str:
     benchmarks = join_names([escape(benchmark.display) for benchmark in scale.benchmarks.values()])
     names = scale.decontaminate.protect
     sources = f", and the sources {join_names([f'`{name}`' for name in names])}" if names else ""
-    ngram = scale.decontaminate.ngram
-    shared = f", and what shares {ngram} words in a row with one" if ngram else ""
+    settings = scale.decontaminate
+    shared = (
+        ", and near duplicates, whose own words, those outside boilerplate, are shared by "
+        f"{settings.overlap:.0%} of their weight ({settings.overlap_with_numbers:.0%} with {settings.numbers} "
+        "numbers in common), and which have the same numbers"
+        if settings.ngram
+        else ""
+    )
     return (
         f"**Decontamination.** What a benchmark asks is left out: the same text, normalised{shared}. "
         f"Guarded: {benchmarks}{sources}."

@@ -1,8 +1,7 @@
 """Which benchmark items a text repeats: what may not be trained on, or may not be scored after training.
 
-A text repeats an item when the two are the same after `records.normalised`, or when they share an n-gram of words.
-n = 13 in most reports on contamination (Brown et al. 2020, appendix C). The instruction that a source appends to its
-questions is cut off first.
+A text repeats an item when the two are the same after `records.normalised`, or when they are near duplicates
+(`gdpo.metakl.near_duplicates`). The instruction that a source appends to its questions is cut off first.
 """
 
 from __future__ import annotations
@@ -10,23 +9,57 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from gdpo.config.data import Decontaminate
 from gdpo.config.scale import Scale
 from gdpo.core.records import HeldoutItem, Question, Record, chat, normalised, read_records
+from gdpo.metakl.near_duplicates import NearDuplicates, Why, Words
+from gdpo.metakl.word_frequencies import Frequencies
 
-WORD = re.compile(r"[^\W_]+")
-DRAWING = re.compile(r"\[asy\].*?\[/asy\]", re.DOTALL)  # MATH's figures as code; many figures share its words
-How = Literal["exact", "ngram"]
+LETTERED = re.compile(r"\n(?=A\. )")
+How = Literal["exact", "near"]
 
 
 class Match(Record):
-    """A benchmark item that a text repeats, and how: as the same text, or by an n-gram."""
+    """A benchmark item that a text repeats, and how: as the same text, or as a near duplicate.
+
+    Of a near duplicate `overlap` is the share of the two questions' own words, by weight, that both have; `words` are
+    these, the rarest first, and `run` is the longest run of words that both have in a row.
+    """
 
     benchmark: str
     item: str
     how: How
+    overlap: float = 1.0
+    words: str = ""
+    run: str = ""
+
+
+class Spared(Record):
+    """A benchmark item that shares a long run of words with a text and is not repeated by it, and why.
+
+    `frequent`: no word of the run is outside boilerplate; `numbers`: the questions have other numbers, or `choices`;
+    `words`: too few of their own words are shared. `other` are words or numbers that one of the two alone has.
+    """
+
+    benchmark: str
+    item: str
+    why: Why
+    overlap: float
+    words: str
+    other: str
+    run: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a text repeats, the exact matches first, and what it does not repeat although it shares a run of words."""
+
+    matches: list[Match]
+    spared: list[Spared]
 
 
 def read_heldout_items(path: Path) -> dict[str, list[Question]]:
@@ -43,64 +76,101 @@ class ItemIndex:
     Args:
         items: benchmark -> its items.
         instructions: The instructions that sources append to their questions.
-        ngram: How many words in a row count as a match, as much as the same text does. None compares whole texts
-            alone. N-grams cost some 100 bytes for each word of the items.
+        settings: What makes a near duplicate. With `ngram: null` whole texts alone are compared.
+        texts: The texts that will be looked up, questions or prompts: how frequent a word or a phrase is, is counted
+            over these and the items.
+        frequencies: Frequencies counted before, in place of that.
     """
 
     def __init__(
         self,
         items: Mapping[str, Sequence[Question]],
         instructions: Iterable[str] = (),
-        ngram: int | None = 13,
+        settings: Decontaminate | None = None,
+        texts: Iterable[Question | str] = (),
+        frequencies: Frequencies | None = None,
     ):
-        self.ngram = ngram
+        settings = settings or Decontaminate()
         unique = dict.fromkeys(text.strip() for text in instructions if text.strip())  # of equal length in one order
         self._instructions = sorted(unique, key=len, reverse=True)
         self._endings = [normalised(text) for text in self._instructions]
         self._items = [(benchmark, question) for benchmark, questions in items.items() for question in questions]
         self._exact: dict[str, list[int]] = defaultdict(list)
-        self._words: dict[str, int] = {}
-        # Hash of an n-gram -> the number of its item, or a list where several have it: half of the memory of lists.
-        self._grams: dict[int, int | list[int]] = {}
         for number, (_, question) in enumerate(self._items):
             for text in self._whole_texts(question):
                 self._exact[text].append(number)
-            if ngram:
-                self._add_ngrams(number, self._bare_text(question), ngram)
+        self._near: NearDuplicates | None = None
+        if settings.ngram:
+            words = [self._words(question) for _, question in self._items]
+            if frequencies is None:
+                others = [self._words(text) for text in texts]
+                counted = (entry.all_stems() for entry in [*words, *others])
+                frequencies = Frequencies.count(counted, settings.phrase, settings.frequent)
+            self._near = NearDuplicates(words, frequencies, settings)
 
     @classmethod
-    def from_scale(cls, scale: Scale, items: Mapping[str, Sequence[Question]]) -> ItemIndex:
-        """With the instructions of the scale's sources and the n-gram length of its `decontaminate`."""
-        return cls(items, (source.instruction for source in scale.sources.values()), scale.decontaminate.ngram)
+    def from_scale(
+        cls,
+        scale: Scale,
+        items: Mapping[str, Sequence[Question]],
+        texts: Iterable[Question | str] = (),
+        frequencies: Frequencies | None = None,
+    ) -> ItemIndex:
+        """With the instructions of the scale's sources and the settings of its `decontaminate`."""
+        instructions = (source.instruction for source in scale.sources.values())
+        return cls(items, instructions, scale.decontaminate, texts, frequencies)
+
+    @property
+    def frequencies(self) -> Frequencies | None:
+        """What words are weighed by; None where whole texts alone are compared."""
+        return self._near.frequencies if self._near else None
 
     def matches(self, question: Question) -> list[Match]:
-        """Every item that `question` repeats, the exact ones first.
+        """Every item that `question` repeats, the exact ones first."""
+        return self.look_up(question).matches
+
+    def look_up(self, question: Question) -> Found:
+        """What `question` repeats, and what it is spared for.
 
         Two questions with choices are the same when they share the text and at least one choice: texts such as
         "Which of these is true?" belong to many questions.
         """
         exact = {number for text in self._whole_texts(question) for number in self._exact.get(text, ())}
         same = [number for number in sorted(exact) if _share_choice(question, self._items[number][1])]
-        return self._matches(same, self._bare_text(question))
+        return self._found(same, question)
 
     def matches_prompt(self, prompt: str | Sequence[Mapping[str, str]]) -> list[Match]:
         """The items that a training prompt repeats: in a text, or in what the user writes in a conversation."""
-        texts = [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] == "user"]
-        return list(dict.fromkeys(match for text in texts for match in self.matches_text(text)))
+        return list(dict.fromkeys(match for text in user_texts(prompt) for match in self.matches_text(text)))
 
     def matches_text(self, text: str) -> list[Match]:
         """Every item that `text`, a question with or without its choices below it, repeats; the exact ones first."""
         exact = self._exact.get(self._without_ending(normalised(text)), ())
-        return self._matches(exact, self._without_instruction(text))
+        return self._found(exact, text).matches
 
-    def _matches(self, exact: Iterable[int], text: str) -> list[Match]:
-        how: dict[int, How] = dict.fromkeys(exact, "exact")
-        if self.ngram:
-            for gram in _hashes([self._words.get(word, -1) for word in _words(text)], self.ngram):
-                numbers = self._grams.get(gram, ())
-                for number in (numbers,) if isinstance(numbers, int) else numbers:
-                    how.setdefault(number, "ngram")
-        return [Match(benchmark=self._items[i][0], item=self._items[i][1].id, how=kind) for i, kind in how.items()]
+    def _found(self, exact: Iterable[int], text: Question | str) -> Found:
+        matches = {number: Match(**self._named(number), how="exact") for number in exact}
+        spared = []
+        for number, pair in self._near.pairs(self._words(text)) if self._near else ():
+            if number in matches:
+                continue
+            seen = {"overlap": pair.overlap, "words": pair.words, "run": pair.run}
+            if pair.why is None:
+                matches[number] = Match(**self._named(number), how="near", **seen)
+            else:
+                spared.append(Spared(**self._named(number), why=pair.why, other=pair.other, **seen))
+        return Found(list(matches.values()), spared)
+
+    def _named(self, number: int) -> dict[str, str]:
+        benchmark, question = self._items[number]
+        return {"benchmark": benchmark, "item": question.id}
+
+    def _words(self, text: Question | str) -> Words:
+        """The words of a question, or of a text with or without choices below it, without its instruction."""
+        if isinstance(text, Question):
+            return Words(self._without_instruction(text.question), text.choices)
+        question, *lettered = LETTERED.split(self._without_instruction(text), maxsplit=1)
+        return Words(question, lettered[0].splitlines() if lettered else ())
 
     def _whole_texts(self, question: Question) -> set[str]:
         """What is compared as a whole: the question alone, with its choices, and with these without its instruction."""
@@ -128,22 +198,10 @@ class ItemIndex:
                 return before.rstrip() + after
         return text
 
-    def _add_ngrams(self, number: int, text: str, ngram: int) -> None:
-        ids = [self._words.setdefault(word, len(self._words)) for word in _words(text)]
-        for gram in set(_hashes(ids, ngram)):
-            numbers = self._grams.setdefault(gram, number)
-            if isinstance(numbers, list):
-                numbers.append(number)
-            elif numbers != number:
-                self._grams[gram] = [numbers, number]
 
-
-def _hashes(ids: list[int], ngram: int) -> Iterable[int]:
-    return map(hash, zip(*(ids[start:] for start in range(ngram)), strict=False))
-
-
-def _words(text: str) -> list[str]:
-    return WORD.findall(DRAWING.sub(" ", text).lower())
+def user_texts(prompt: str | Sequence[Mapping[str, str]]) -> list[str]:
+    """A prompt as texts: itself, or what the user writes in a conversation."""
+    return [prompt] if isinstance(prompt, str) else [m["content"] for m in prompt if m["role"] == "user"]
 
 
 def _share_choice(one: Question, other: Question) -> bool:

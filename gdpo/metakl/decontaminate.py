@@ -7,17 +7,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from tqdm import tqdm
 
 from gdpo.config.layout import Layout
 from gdpo.core import progress
 from gdpo.core.records import HeldoutItem, Question, Record, read_records
-from gdpo.metakl.contamination import ItemIndex, Match
+from gdpo.metakl.contamination import ItemIndex, Match, Spared
 from gdpo.metakl.pool import BenchmarkItems
 
 ALL = "all"
-COLUMNS = ["source", "benchmark", "questions", "exact", "ngram", "dropped", "items", "caught"]
+COLUMNS = ["source", "benchmark", "questions", "exact", "near", "dropped", "spared", "items", "caught"]
 
 
 class Contaminated(Record):
@@ -26,6 +27,23 @@ class Contaminated(Record):
     id: str
     source: str
     matches: list[Match]
+
+
+class SparedQuestion(Record):
+    """A question of the pool that was kept although it shares a run of words with benchmark items, and why."""
+
+    id: str
+    source: str
+    items: list[Spared]
+
+
+@dataclass(frozen=True)
+class Decontaminated:
+    """Questions that repeat no item, in their order; those that do; and kept ones that share a run of words."""
+
+    clean: list[Question]
+    dropped: list[Contaminated]
+    spared: list[SparedQuestion]
 
 
 def heldout_items(layout: Layout, items: BenchmarkItems) -> list[HeldoutItem]:
@@ -45,26 +63,29 @@ def heldout_items(layout: Layout, items: BenchmarkItems) -> list[HeldoutItem]:
     return [HeldoutItem(benchmark=name, item=item) for name, source in sources for item in items.source_items(source)]
 
 
-def decontaminate(questions: Sequence[Question], index: ItemIndex) -> tuple[list[Question], list[Contaminated]]:
-    """The questions that repeat no benchmark item, in their order, and those that do."""
-    clean, dropped = [], []
+def decontaminate(questions: Sequence[Question], index: ItemIndex) -> Decontaminated:
+    """What of `questions` repeats a benchmark item, and what does not."""
+    made = Decontaminated([], [], [])
     for number, question in enumerate(tqdm(questions, desc="decontaminate", unit="question", mininterval=2)):
         progress.report(number, len(questions), "questions")
-        if matches := index.matches(question):
-            dropped.append(Contaminated(id=question.id, source=question.source, matches=matches))
-        else:
-            clean.append(question)
-    return clean, dropped
+        found = index.look_up(question)
+        if found.matches:
+            made.dropped.append(Contaminated(id=question.id, source=question.source, matches=found.matches))
+            continue
+        made.clean.append(question)
+        if found.spared:
+            made.spared.append(SparedQuestion(id=question.id, source=question.source, items=found.spared))
+    return made
 
 
 def report_rows(
-    questions: Sequence[Question], dropped: Sequence[Contaminated], benchmarks: Mapping[str, Sequence[Question]]
+    questions: Sequence[Question], found: Decontaminated, benchmarks: Mapping[str, Sequence[Question]]
 ) -> list[dict]:
     """A row of COLUMNS for each pair of source and benchmark that share a question, and the totals of either.
 
-    `questions` counts the source's questions. `exact` counts those that repeat an item word for word, `ngram` those
-    that do so by an n-gram alone, `dropped` their sum. `caught` counts those of the benchmark's `items` that at least
-    one of them repeats.
+    `questions` counts the source's questions. `exact` counts those that repeat an item word for word, `near` those
+    that are a near duplicate of one alone, `dropped` their sum. `spared` counts those that were kept although they
+    share a run of words with an item. `caught` counts those of the benchmark's `items` that at least one repeats.
     """
     sources = Counter(question.source for question in questions)
     items = {name: len(of_benchmark) for name, of_benchmark in benchmarks.items()}
@@ -72,10 +93,14 @@ def report_rows(
     item_counts = {ALL: sum(items.values()), **items}
     rows = []
     for source, benchmark in [(s, b) for s in (*sources, ALL) for b in (*items, ALL)]:
-        of_source = [entry for entry in dropped if source in (ALL, entry.source)]
+        of_source = [entry for entry in found.dropped if source in (ALL, entry.source)]
         matched = [matches for entry in of_source if (matches := list(_of_benchmark(entry.matches, benchmark)))]
+        spared = sum(
+            source in (ALL, entry.source) and any(benchmark in (ALL, item.benchmark) for item in entry.items)
+            for entry in found.spared
+        )
         exact = sum(any(match.how == "exact" for match in matches) for matches in matched)
-        if not matched and ALL not in (source, benchmark):
+        if not matched and not spared and ALL not in (source, benchmark):
             continue
         rows.append(
             {
@@ -83,8 +108,9 @@ def report_rows(
                 "benchmark": benchmark,
                 "questions": question_counts[source],
                 "exact": exact,
-                "ngram": len(matched) - exact,
+                "near": len(matched) - exact,
                 "dropped": len(matched),
+                "spared": spared,
                 "items": item_counts[benchmark],
                 "caught": len({(match.benchmark, match.item) for matches in matched for match in matches}),
             }

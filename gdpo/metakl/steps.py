@@ -19,6 +19,7 @@ from gdpo.metakl import pool as pools
 from gdpo.metakl import proficiency as proficiencies
 from gdpo.metakl import select as selection
 from gdpo.metakl.contamination import ItemIndex, read_heldout_items
+from gdpo.metakl.word_frequencies import Frequencies
 
 SPLITS: tuple[Split, ...] = ("test", "validation")
 
@@ -55,24 +56,30 @@ def sources(scale: Scale, mirror: Path | None) -> None:
 
 
 def decontaminate(scale: Scale) -> None:
-    """Write the pool without benchmark items, the questions dropped, and a report by source and benchmark."""
+    """Write the pool without benchmark items, what was dropped and what was spared, and a report by source."""
     from gdpo.metakl import decontaminate as cleaning
 
     layout = Layout(scale)
     with recorded(layout.decontaminated, "decontaminate", scale.decontaminate) as extra:
         questions = read_records(layout.pool, Question)
         benchmarks = read_heldout_items(layout.heldout_items)
-        clean, dropped = cleaning.decontaminate(questions, ItemIndex.from_scale(scale, benchmarks))
-        if scale.world and dropped:
+        index = ItemIndex.from_scale(scale, benchmarks, questions)
+        found = cleaning.decontaminate(questions, index)
+        if scale.world and found.dropped:
             raise UserError(
-                key="world", found=f"{len(dropped)} pool questions that are benchmark items", expected="none"
+                key="world", found=f"{len(found.dropped)} pool questions that are benchmark items", expected="none"
             )
-        rows = cleaning.report_rows(questions, dropped, benchmarks)
+        rows = cleaning.report_rows(questions, found, benchmarks)
         write_csv(layout.contamination, cleaning.COLUMNS, rows)
-        write_records(layout.contaminated, dropped)
-        write_records(layout.decontaminated, clean)
-        extra["dropped"] = len(dropped)
-    say(f"decontaminate: {len(clean)} questions kept, {len(dropped)} dropped")
+        write_records(layout.contaminated, found.dropped)
+        write_records(layout.spared, found.spared)
+        (index.frequencies or Frequencies(0, {}, ())).write(layout.frequencies)
+        write_records(layout.decontaminated, found.clean)
+        extra |= {"dropped": len(found.dropped), "spared": len(found.spared)}
+    say(
+        f"decontaminate: {len(found.clean)} questions kept, {len(found.dropped)} dropped; of those kept "
+        f"{len(found.spared)} share a run of words with an item"
+    )
 
 
 def annotate(scale: Scale) -> None:

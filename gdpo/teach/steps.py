@@ -77,7 +77,7 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
     Groups that repeat a held-out item are dropped. With `contaminated: keep` they are kept, and benchmarks whose scored
     items they repeat have no column. Either is reported and recorded.
     """
-    from gdpo.metakl.contamination import ItemIndex, read_heldout_items
+    from gdpo.metakl.contamination import ItemIndex, read_heldout_items, user_texts
     from gdpo.teach import imports
 
     layout, settings = Layout(scale), scale.trainset(trainset)
@@ -96,7 +96,8 @@ def import_groups(scale: Scale, trainset: str, mirror: Path | None) -> None:
             items = {name: read_records(layout.benchmark(name, "test"), Question) for name in scale.benchmarks}
         else:
             items = read_heldout_items(layout.heldout_items)
-        contaminated = imports.contaminating_benchmarks(read, ItemIndex.from_scale(scale, items))
+        texts = (text for group in read for text in user_texts(group.prompt))
+        contaminated = imports.contaminating_benchmarks(read, ItemIndex.from_scale(scale, items, texts))
         repeated = Counter(name for names in contaminated.values() for name in names)
         kept = read if settings.contaminated == "keep" else [group for group in read if group.id not in contaminated]
         if not kept:

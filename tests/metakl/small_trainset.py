@@ -63,8 +63,8 @@ POOL = [
 DROPPED = {
     "gsm8k-train-4": [Match(benchmark="gsm8k", item="gsm8k-test-1", how="exact")],
     "gsm8k-train-5": [
-        Match(benchmark="gsm8k", item="gsm8k-test-1", how="ngram"),
-        Match(benchmark="math500", item="m-1", how="ngram"),
+        Match(benchmark="gsm8k", item="gsm8k-test-1", how="near"),
+        Match(benchmark="math500", item="m-1", how="near"),
     ],
 }
 CHOSEN = ["advbench-1", "gsm8k-train-3", "logiqa2-dev-2", "gsm8k-train-1"]
@@ -100,7 +100,8 @@ def make() -> Layout:
         decontaminate.Contaminated(id=q.id, source=q.source, matches=DROPPED[q.id]) for q in POOL if q.id in DROPPED
     ]
     items = {"gsm8k": POOL[:3], "math500": POOL[:2]}
-    write_csv(layout.contamination, decontaminate.COLUMNS, decontaminate.report_rows(POOL, dropped, items))
+    found = decontaminate.Decontaminated([q for q in POOL if q.id not in DROPPED], dropped, [])
+    write_csv(layout.contamination, decontaminate.COLUMNS, decontaminate.report_rows(POOL, found, items))
     write_records(layout.decontaminated, [q for q in POOL if q.id not in DROPPED])
     steps.annotate(layout.scale)
     steps.merge(layout.scale)

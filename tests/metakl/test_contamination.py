@@ -1,14 +1,16 @@
-"""A training text asks a benchmark item when the texts are the same, or share so many words in a row."""
+"""A training text asks a benchmark item when the texts are the same, or near duplicates by the words of their own."""
 
 from __future__ import annotations
 
 import pytest
 
+from gdpo.config.data import Decontaminate
 from gdpo.core.records import Question, chat, normalised
 from gdpo.metakl.contamination import ItemIndex, Match
+from gdpo.metakl.question_words import sentences
+from gdpo.metakl.word_frequencies import Frequencies
 
 BOX = "Put the final answer in \\boxed{}."
-THIRTEEN = "a baker sells twelve loaves on monday and twice as many on tuesday"  # 13 words
 
 
 def asks(text: str, choices: tuple[str, ...] = (), name: str = "i") -> Question:
@@ -92,16 +94,76 @@ def test_equal_texts_match_only_with_a_common_choice() -> None:
     assert found(overlap, asks("Which of these is true?", ("Iron floats.", "Wood floats."))) == []
 
 
-def test_thirteen_words_in_a_row_match_and_twelve_do_not() -> None:
-    assert len(THIRTEEN.split()) == 13
-    overlap = ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}. How many loaves?")]})
-    assert found(overlap, asks(f"In Rome, {THIRTEEN.upper()}; what does she earn?")) == [("i", "ngram")]
-    assert found(overlap, asks(f"In Rome, {THIRTEEN.rsplit(' ', 1)[0]} friday")) == []
-    assert overlap.matches_text(f"{THIRTEEN}!")[0].how == "ngram"
-    assert not ItemIndex({"b": [asks(f"On Sunday {THIRTEEN}")]}, ngram=None).matches(asks(f"Then {THIRTEEN}"))
+BAKER = "A baker sells 12 loaves on Monday and twice as many on Tuesday. How many loaves does he sell in all?"
+ASKED = [
+    "On Monday a baker sells twelve loaves, and on Tuesday twice as many. How many does he sell in all?",
+    "A **baker** sells $12$ loaves on Monday and twice as many on Tuesday! How many loaves does he sell in all?",
+    f"You are a careful tutor who checks each step.\n\nProblem: {BAKER}\n\nPlease keep it under 100 words.",
+    f"{BAKER} [asy] draw((0,0)--(3,4)); [/asy]",
+]
+NOT_ASKED = [
+    ("A baker sells 15 loaves on Monday and twice as many on Tuesday. How many loaves does he sell in all?", "numbers"),
+    (
+        "A baker sells 12 loaves on Monday and twice as many on Tuesday. His oven, bought from a cousin, bakes loaves "
+        "for an hour while the apprentice sweeps the cellar. When may the apprentice go home?",
+        "words",
+    ),
+]
 
 
-def test_shared_instruction_is_no_ngram_match() -> None:
+@pytest.mark.parametrize("text", ASKED)
+def test_question_in_other_words_or_spelling_is_a_near_duplicate(text: str) -> None:
+    overlap = ItemIndex({"b": [asks(BAKER), asks("What is 1+1?", name="sum")]})
+    assert found(overlap, asks(text)) == [("i", "near")]
+    assert [match.how for match in overlap.matches_text(text)] == ["near"]
+    assert not ItemIndex({"b": [asks(BAKER)]}, settings=Decontaminate(ngram=None)).matches(asks(text))
+
+
+@pytest.mark.parametrize(("text", "why"), NOT_ASKED)
+def test_another_question_of_the_same_words_is_spared(text: str, why: str) -> None:
+    seen = ItemIndex({"b": [asks(BAKER)]}).look_up(asks(text))
+    assert not seen.matches
+    assert [spared.why for spared in seen.spared] == [why]
+
+
+TAIL = "The answer can be written as m over n, where m and n are relatively prime positive integers. Find m plus n."
+
+
+def test_boilerplate_of_many_texts_is_no_match() -> None:
+    """Of 12 texts that end alike: no two are one question, though nothing but two words tells them apart."""
+    things = ["owls", "bees", "cats", "dogs", "elks", "frogs", "goats", "hens", "ibises", "jays", "koalas", "lynxes"]
+    texts = [asks(f"Consider {thing}. {TAIL}", name=thing) for thing in things]
+    index = ItemIndex({"b": texts[:3]}, texts=texts[3:])
+    assert [index.matches(text) for text in texts[3:]] == [[]] * 9
+    [spared] = index.look_up(texts[3]).spared[:1]
+    assert (spared.item, spared.why) == ("owls", "frequent")
+
+
+def test_frequencies_counted_before_are_used() -> None:
+    """A word weighs log2((texts + 1000) / texts that hold it): by 9,000 texts of which 100 hold it, 100 times 6.64."""
+    counted = Frequencies(9000, {"loaf": 100}, [("how", "many", "loaf")])
+    index = ItemIndex({"b": [asks(BAKER)]}, frequencies=counted)
+    assert index.frequencies is counted
+    assert counted.weight("loaf") == 664
+    assert counted.boilerplate(["how", "many", "loaf", "how"]) == [True, True, True, False]
+
+
+SPELLINGS = [
+    (r"$\dfrac{1}{2}$ of 10{,}000", "one half of 10,000"),
+    ("2% of \uff11\uff12", "0.02 of twelve"),
+    (r"x \leq 3 \cdot y", "x ≤ 3 · y"),
+    (r"\log_264", "log_2 64"),
+    ("The caf\u00e9\u200b", "the cafe"),
+    ("3.50 and .5", "3.5 and 0.5"),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), SPELLINGS)
+def test_spellings_of_the_same_words(one: str, other: str) -> None:
+    assert sentences(one) == sentences(other)
+
+
+def test_shared_instruction_is_no_match() -> None:
     long = "Think step by step, then give one number and nothing else, in a box, at the very end."
     overlap = ItemIndex({"b": [asks(f"What is 2+2?\n\n{long}"), asks(f"Which?\n\n{long}", ("x", "y"))]}, [long])
     assert not overlap.matches(asks(f"What is 3+3?\n\n{long}"))
@@ -118,25 +180,28 @@ def test_only_user_turns_of_a_conversation_are_compared() -> None:
     assert not overlap.matches_prompt([{"role": "assistant", "content": "What is 1+1?"}])
 
 
-def test_ngrams_include_choices() -> None:
-    choices = (THIRTEEN, "no")
-    assert found(ItemIndex({"b": [asks("Which?", choices)]}), asks(f"Is it so that {THIRTEEN}?")) == [("i", "ngram")]
+def test_near_duplicates_need_a_common_choice() -> None:
+    """In any order and under any label; with none in common another question is asked, which is listed."""
+    stem = "Which decimal number has an exact representation in binary notation?"
+    index = ItemIndex({"b": [asks(stem, ("0.1", "0.25", "0.7"))]})
+    reworded = "Which decimal number can be represented exactly in binary notation?"
+    assert found(index, asks(reworded, ("(a) 0.25", "(b) 0.3"))) == [("i", "near")]
+    assert found(index, asks(reworded, ("(a) 0.15", "(b) 0.3"))) == []
 
 
 def test_drawings_are_ignored() -> None:
-    drawing = f"[asy]\n{THIRTEEN}\n[/asy]"
-    assert not ItemIndex({"b": [asks(f"Find x. {drawing}")]}).matches(asks(f"Find the area. {drawing}"))
+    drawing = "[asy]\nsize(180); pair A, B, C, D; A=(0,6); draw(A--B--C--D--cycle); label(A, N); label(B, S);\n[/asy]"
+    seen = ItemIndex({"b": [asks(f"Find the hypotenuse. {drawing}")]}).look_up(asks(f"Find the area. {drawing}"))
+    assert not seen.matches and not seen.spared
 
 
 def test_each_item_matches_once_exact_matches_first() -> None:
-    items = {
-        "a": [asks(f"{THIRTEEN} and more", name="a1"), asks(THIRTEEN, name="a2"), asks(THIRTEEN, name="a3")],
-        "b": [asks(f"First {THIRTEEN}", name="b1")],
-    }
-    matches = ItemIndex(items).matches(asks(THIRTEEN))
+    items = {"a": [asks(f"{BAKER} Say so.", name="a1"), asks(BAKER, name="a2"), asks(BAKER, name="a3")]}
+    items["b"] = [asks(f"Tell me. {BAKER}", name="b1")]
+    matches = ItemIndex(items).matches(asks(BAKER))
     assert [(m.benchmark, m.item, m.how) for m in matches] == [
         ("a", "a2", "exact"),
         ("a", "a3", "exact"),
-        ("a", "a1", "ngram"),
-        ("b", "b1", "ngram"),
+        ("a", "a1", "near"),
+        ("b", "b1", "near"),
     ]

@@ -13,13 +13,13 @@ from gdpo.core.files import read_csv, read_json
 from gdpo.core.records import Question, read_records
 from gdpo.metakl import steps
 from gdpo.metakl.contamination import ItemIndex, Match, read_heldout_items
-from gdpo.metakl.decontaminate import COLUMNS, Contaminated, decontaminate, report_rows
+from gdpo.metakl.decontaminate import COLUMNS, Contaminated, SparedQuestion, decontaminate, report_rows
 from gdpo.metakl.pool import draw_items
 from gdpo.metakl.sources import catalogue
 from tests.mirror import MIRROR, mirror_of, needs_mirror
 from tests.refusal import refused
 
-PHRASE = "a baker sells twelve loaves on monday and twice as many on tuesday"  # 13 words
+STORY = "A baker sells 12 loaves on Monday and twice as many on Tuesday"  # 13 words
 
 
 def asks(text: str, name: str, source: str = "s") -> Question:
@@ -27,41 +27,52 @@ def asks(text: str, name: str, source: str = "s") -> Question:
 
 
 BENCHMARKS = {
-    "b": [asks("What is 1+1?", "b1"), asks(f"{PHRASE}. Then?", "b2"), asks(f"{PHRASE}. How many?", "b3")],
+    "b": [asks("What is 1+1?", "b1"), asks(f"{STORY}. Then?", "b2"), asks(f"{STORY}. How many?", "b3")],
     "c": [asks("What is 1 + 1?", "c1")],
 }
 POOL = [
     asks("what is 1+1", "s-1"),  # b1 and c1, word for word
     asks("What is 2+2?", "s-2"),
-    asks(f"On Sunday, {PHRASE}.", "t-1", "t"),  # b2 and b3, by words
-    asks("What is 3+3?", "t-2", "t"),
+    asks("Twelve loaves are sold by a baker on Monday and, on Tuesday, twice as many.", "t-1", "t"),  # b2 and b3
+    asks(f"{STORY}, of 95 that a miller ground in 34 hours, with flour at 7 cents?", "t-2", "t"),  # other numbers
 ]
 
 
+EXACT = {name: Match(benchmark=name[0], item=name, how="exact") for name in ("b1", "c1")}
+
+
 def test_contaminated_questions_are_dropped_with_their_matches() -> None:
-    kept, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
-    assert [question.id for question in kept] == ["s-2", "t-2"]
-    first = [Match(benchmark="b", item="b1", how="exact"), Match(benchmark="c", item="c1", how="exact")]
-    second = [Match(benchmark="b", item=item, how="ngram") for item in ("b2", "b3")]
-    assert dropped == [
-        Contaminated(id="s-1", source="s", matches=first),
-        Contaminated(id="t-1", source="t", matches=second),
-    ]
+    found = decontaminate(POOL, ItemIndex(BENCHMARKS, texts=POOL))
+    assert [question.id for question in found.clean] == ["s-2", "t-2"]
+    first, second = found.dropped
+    assert first == Contaminated(id="s-1", source="s", matches=[EXACT["b1"], EXACT["c1"]])
+    assert second.id == "t-1"
+    assert [(match.item, match.how) for match in second.matches] == [("b2", "near"), ("b3", "near")]
+    assert {"baker", "loaves", "12"} <= set(second.matches[0].words.split())
+    assert second.matches[0].run == "on monday and"
+
+
+def test_spared_questions_are_kept_with_the_reason() -> None:
+    [spared] = decontaminate(POOL, ItemIndex(BENCHMARKS, texts=POOL)).spared
+    assert isinstance(spared, SparedQuestion) and spared.id == "t-2"
+    assert [(item.item, item.why) for item in spared.items] == [("b2", "words"), ("b3", "words")]
+    assert "miller" in spared.items[0].other.split()
+    assert spared.items[0].run == STORY.lower()
 
 
 def test_report_rows_by_hand() -> None:
-    """Of four questions s-1 asks b1 and c1, t-1 b2 and b3: a row a pair, and one a source and a benchmark in all."""
-    _, dropped = decontaminate(POOL, ItemIndex(BENCHMARKS))
-    rows = [[row[column] for column in COLUMNS] for row in report_rows(POOL, dropped, BENCHMARKS)]
+    """Of four questions s-1 asks b1 and c1, t-1 b2 and b3, and t-2 shares words with these: a row a pair, and sums."""
+    found = decontaminate(POOL, ItemIndex(BENCHMARKS, texts=POOL))
+    rows = [[row[column] for column in COLUMNS] for row in report_rows(POOL, found, BENCHMARKS)]
     assert rows == [
-        ["s", "b", 2, 1, 0, 1, 3, 1],
-        ["s", "c", 2, 1, 0, 1, 1, 1],
-        ["s", "all", 2, 1, 0, 1, 4, 2],
-        ["t", "b", 2, 0, 1, 1, 3, 2],
-        ["t", "all", 2, 0, 1, 1, 4, 2],
-        ["all", "b", 4, 1, 1, 2, 3, 3],
-        ["all", "c", 4, 1, 0, 1, 1, 1],
-        ["all", "all", 4, 1, 1, 2, 4, 4],
+        ["s", "b", 2, 1, 0, 1, 0, 3, 1],
+        ["s", "c", 2, 1, 0, 1, 0, 1, 1],
+        ["s", "all", 2, 1, 0, 1, 0, 4, 2],
+        ["t", "b", 2, 0, 1, 1, 1, 3, 2],
+        ["t", "all", 2, 0, 1, 1, 1, 4, 2],
+        ["all", "b", 4, 1, 1, 2, 1, 3, 3],
+        ["all", "c", 4, 1, 0, 1, 0, 1, 1],
+        ["all", "all", 4, 1, 1, 2, 1, 4, 4],
     ]
 
 

@@ -58,6 +58,8 @@ rule decontaminate:
         LAYOUT.decontaminated,
         LAYOUT.contaminated,
         LAYOUT.contamination,
+        LAYOUT.spared,
+        LAYOUT.frequencies,
     log:
         f"{ROOT}/logs/decontaminate.log",
     conda:

@@ -17,7 +17,7 @@ GROUP = {
     "rewards": [1],
 }
 DRIFT = "drift --student tiny-s --trainset none --method origin --seeds 0"
-CONTAMINATION = "source,benchmark,exact,ngram,dropped\n"
+CONTAMINATION = "source,benchmark,exact,near,dropped,spared\n"
 CARD = dict.fromkeys(("pool.jsonl", "annotated.jsonl", "trainsets/metakl.jsonl"), lines(QUESTION))
 STEPS = [
     at_step("groups: none", f"train {RUN}", r"groups/metakl\.jsonl: no such file"),
@@ -107,16 +107,16 @@ STEPS = [
     at_step(
         "card: text for a number",
         "metakl card",
-        r"contamination\.csv, row 1, ngram: found 'x', expected a number",
+        r"contamination\.csv, row 1, near: found 'x', expected a number",
         **CARD,
-        **{"contamination.csv": "source,benchmark,exact,ngram,dropped\ns,all,0,x,0\n"},
+        **{"contamination.csv": "source,benchmark,exact,near,dropped,spared\ns,all,0,x,0,0\n"},
     ),
     at_step(
         "card: a row too short",
         "metakl card",
-        r"contamination\.csv, row 1: found another number, expected 5 fields",
+        r"contamination\.csv, row 1: found another number, expected 6 fields",
         **CARD,
-        **{"contamination.csv": "source,benchmark,exact,ngram,dropped\ns,all\n"},
+        **{"contamination.csv": "source,benchmark,exact,near,dropped,spared\ns,all\n"},
     ),
     at_step(
         "card: units of no count",
