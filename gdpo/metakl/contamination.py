@@ -149,21 +149,35 @@ class ItemIndex:
         return self._found(exact, text).matches
 
     def _found(self, exact: Iterable[int], text: Question | str) -> Found:
-        matches = {number: Match(**self._named(number), how="exact") for number in exact}
-        spared = []
+        matches, spared = {}, []
+        for number in exact:
+            benchmark, item = self._name(number)
+            matches[number] = Match(benchmark=benchmark, item=item, how="exact")
         for number, pair in self._near.pairs(self._words(text)) if self._near else ():
             if number in matches:
                 continue
-            seen = {"overlap": pair.overlap, "words": pair.words, "run": pair.run}
+            benchmark, item = self._name(number)
             if pair.why is None:
-                matches[number] = Match(**self._named(number), how="near", **seen)
+                matches[number] = Match(
+                    benchmark=benchmark, item=item, how="near", overlap=pair.overlap, words=pair.words, run=pair.run
+                )
             else:
-                spared.append(Spared(**self._named(number), why=pair.why, other=pair.other, **seen))
+                spared.append(
+                    Spared(
+                        benchmark=benchmark,
+                        item=item,
+                        why=pair.why,
+                        overlap=pair.overlap,
+                        words=pair.words,
+                        other=pair.other,
+                        run=pair.run,
+                    )
+                )
         return Found(list(matches.values()), spared)
 
-    def _named(self, number: int) -> dict[str, str]:
+    def _name(self, number: int) -> tuple[str, str]:
         benchmark, question = self._items[number]
-        return {"benchmark": benchmark, "item": question.id}
+        return benchmark, question.id
 
     def _words(self, text: Question | str) -> Words:
         """The words of a question, or of a text with or without choices below it, without its instruction."""
