@@ -89,8 +89,8 @@ class Decontaminate(Strict):
     a row that more than `frequent` texts of benchmarks and pool hold are boilerplate. Near duplicates share own words
     of `min_bits` or more, and these weigh at least `overlap` of all that either has; `overlap_with_numbers` suffices
     where they share `numbers` numbers of two digits. Formulas share at least `formula` of their numbers and operators.
-    Of a text with `contained` of an item's own words, the sentences that hold them are compared. `protect` names
-    sources that are guarded like benchmarks.
+    Of a text with `contained` of an item's own words, the sentences that hold them are compared, and it holds the item
+    only with `contained_run` words in a row in common. `protect` names sources that are guarded like benchmarks.
     """
 
     ngram: Positive | None = 13
@@ -100,6 +100,7 @@ class Decontaminate(Strict):
     overlap_with_numbers: Share = Field(**omit_if_default(0.44))
     numbers: Positive = Field(**omit_if_default(2))
     contained: Share = Field(**omit_if_default(0.85))
+    contained_run: Positive = Field(**omit_if_default(6))
     formula: Share = Field(**omit_if_default(0.8))
     min_bits: Positive = Field(**omit_if_default(20))
     protect: list[Name] = Field(default_factory=list)

@@ -174,6 +174,10 @@ class NearDuplicates:
         numbers = {word for word in shared if is_number(word) and len(word) > 1}
         threshold = settings.overlap_with_numbers if len(numbers) >= settings.numbers else settings.overlap
         near = overlap >= threshold and self._bits(shared) >= self._min_bits
+        run = _longest_run(self._words[number], words) if near or shares_run else []
+        # A long text holds the few own words of a short item by chance, but seldom some of them in a row.
+        if compared is not whole and len(run) < settings.contained_run:
+            near = False
         why: Why | None = None
         other = differing
         if not near:
@@ -184,7 +188,6 @@ class NearDuplicates:
             why, other = "choices", set(chain.from_iterable(text.choices)) - item.all
         if why and not shares_run:
             return None
-        run = _longest_run(self._words[number], words)
         if why == "words" and not set(map(stem, run)) & (item.own & text.own):
             why = "frequent"
         written = {stem(word): word for word in chain(self._words[number].all_words(), words.all_words())}
