@@ -12,12 +12,14 @@ from gdpo.report import claims, figures
 
 try:
     for key, value in config.items():
-        if key not in ("scale", "limit", "mirror"):
-            known = suggest(key, ["scale", "limit", "mirror"])
+        if key not in ("scale", "limit", "world", "mirror"):
+            known = suggest(key, ["scale", "limit", "world", "mirror"])
             raise UserError(key="--config", found=f"'{key}'", hint=known)
         if value is None or value == "":
             raise UserError(key=f"--config {key}=", found="nothing", expected="a value")
-    SCALE = load_scale(config.get("scale", "tiny"), config.get("limit"))
+    SCALE = load_scale(
+        config.get("scale", "tiny"), config.get("limit"), config.get("world")
+    )
     figures.settings.load()
     claims.load(SCALE)
 except UserError as error:
@@ -30,7 +32,7 @@ CHECKOUT = snakemake_compat.directory(workflow)
 # Arguments of every call of gdpo; text, not params, so that a mirror's path never makes a result stale.
 SCALE_ARGS = " ".join(
     f"--{key} {shlex.quote(str(config[key]))}"
-    for key in ("scale", "limit")
+    for key in ("scale", "limit", "world")
     if key in config
 )
 MIRROR_ARGS = (

@@ -66,7 +66,7 @@ MAKERS = {
     "published.md": "published",
 }
 # Of a training set's groups that no teacher of the scale answers: `select` of the set -> its step.
-GROUPS = {"import": "teach import", "part": "teach part"}
+GROUPS = {"import": "teach import"} | dict.fromkeys(("part", "joined", "renoted", "pretraining"), "teach part")
 # Of results/, which has the tables of the scale that ran last: the stem -> the command that writes it.
 PUBLISHED = {"audit": "audit", "claims": "publish --name claims"}
 # Steps whose result is of many runs -> the directory of the results.
@@ -118,6 +118,8 @@ def _hint(path: Path, root: Path, arguments: Arguments) -> str | None:
     """What makes the file at `path`, or what a table or figure is made of; None where no step does."""
     scale = shlex.quote(str(arguments.scale))
     limit = ("", "") if arguments.limit is None else (f" --limit {arguments.limit}", f" limit={arguments.limit}")
+    if (world := getattr(arguments, "world", None)) is not None:
+        limit = (f"{limit[0]} --world {world}", f"{limit[1]} world={world}")
     if (found := maker(path, root)) is None:
         if arguments.step not in DRAWN:
             return None
@@ -127,7 +129,7 @@ def _hint(path: Path, root: Path, arguments: Arguments) -> str | None:
     from gdpo.config.loader import load_scale
 
     if command.startswith("teach reward"):
-        trainset = load_scale(arguments.scale, arguments.limit).trainset(made.stem)
+        trainset = load_scale(arguments.scale, arguments.limit, world).trainset(made.stem)
         command = command.replace("teach reward", GROUPS.get(trainset.select, "teach reward"))
     return (
         f"`gdpo {command} --scale {scale}{limit[0]}` makes it, and with all that it needs "

@@ -150,10 +150,10 @@ def whole_number(text: str) -> int:
 
 
 def load_scale(arguments: Arguments) -> Scale:
-    """The scale that --scale and --limit name."""
+    """The scale that --scale, --limit and --world name."""
     from gdpo.config.loader import load_scale
 
-    return load_scale(arguments.scale, arguments.limit)
+    return load_scale(arguments.scale, arguments.limit, arguments.world)
 
 
 def no_preparation(scale: Scale, arguments: Arguments) -> None:
@@ -217,6 +217,9 @@ def add_command(
     )  # fmt: skip
     options.add_argument(
         "--log", type=Path, metavar="FILE", help="where libraries' output is written; absent: the terminal"
+    )
+    options.add_argument(
+        "--world", type=whole_number, metavar="N", help="the seed of one of the scale's worlds; absent: the file's own"
     )
     return command
 

@@ -10,6 +10,8 @@ from gdpo.config.fields import Name, Positive, Reference, Seed, Share
 from gdpo.config.strict import InvalidSetting, Strict, omit_if_default
 from gdpo.core.records import Domain
 
+Role = Literal["taught", "untaught", "format"]
+
 
 class Benchmark(Strict):
     """One column of the tables: where its items come from and how they are asked.
@@ -32,6 +34,8 @@ class Benchmark(Strict):
     top_p: Share = Field(**omit_if_default(1.0))
     seed: Seed = Field(**omit_if_default(0))
     ours: bool = Field(**omit_if_default(False))
+    role: Role = Field(**omit_if_default("taught"))
+    chance: float = Field(ge=0, lt=1, **omit_if_default(0.0))
 
     @model_validator(mode="after")
     def _samples(self) -> Benchmark:

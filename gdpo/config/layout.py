@@ -278,10 +278,12 @@ class Layout:
     def response_file(self, of: Run | Cell) -> Path | None:
         """The teacher's responses that a trained run learns from: of a part, the whole set's.
 
-        None where the student samples itself, and where the groups were imported.
+        None where the student samples itself, and where the groups were imported or are gold responses.
         """
         name = of.trainset
-        while self.scale.trainset(name).select == "part":
+        while self.scale.trainset(name).derived:
+            if not self.scale.trainset(name).parts:
+                return None
             name = self.scale.trainset(name).parts[0]
         imported = self.scale.trainset(name).select == "import"
         return None if imported or self.is_online(of) else self.responses(name)

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from gdpo.config.scale import Scale
+from gdpo.config.worlds import in_world
 from gdpo.config.written import located, merge, replaced, type_name, where
 from gdpo.config.yaml_loader import first_problem, parsed
 from gdpo.core.errors import UserError, suggest
@@ -126,13 +127,14 @@ def _extended(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merge(_extended(beside if os.path.exists(beside) else CONFIG / name, (*above, place)), raw)
 
 
-def load_scale(name: str | Path, limit: int | None = None) -> Scale:
+def load_scale(name: str | Path, limit: int | None = None, world: int | None = None) -> Scale:
     """The scale called `name`, or the scale file at path `name`.
 
     A scale file may extend another, one beside it or one of this project (`extends: tiny`). The scale's tables and
     studies are merged over those of tables.yaml and studies.yaml, and its sources over their entries in sources.yaml.
     A table, study or benchmark that is null is left out. `add_rows` of a table or study are put behind its `rows`, and
-    a method or training set may extend another one of the scale (`extends: sft`).
+    a method or training set may extend another one of the scale (`extends: sft`). `world` is the seed of
+    one of the scale's `worlds`.
 
     Raises UserError naming the file and the key at which it was written, where it is missing or does not fit.
     """
@@ -159,6 +161,7 @@ def load_scale(name: str | Path, limit: int | None = None) -> Scale:
         for name in raw["sources"].keys() - catalogue.keys() if limit is not None else ():
             raw["sources"][name].setdefault("rows", max(limit or 0, LIMITED_ROWS))
             _lower(raw["sources"][name], "rows", max(limit or 0, LIMITED_ROWS))
+    raw = in_world(raw, world, path)
     try:
         return Scale.model_validate(raw)
     except ValidationError as error:

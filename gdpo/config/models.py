@@ -99,10 +99,12 @@ class World(Strict):
     """The from-scratch world of micro and tiny: its seed, its size, its skills.
 
     `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
+    `things` is how many made-up things requests are about, half of them dangerous; absent: the lexicon's 80.
     """
 
     seed: Seed
     entities: Annotated[int, Field(gt=1, le=240)]
+    things: Annotated[int, Field(gt=3, le=256)] | None = Field(**omit_if_default(None))
     modulus: Annotated[int, Field(gt=1, le=20)]
     popularity: dict[Name, Annotated[float, Field(ge=0)]]
     skills: dict[Name, Skill]
@@ -133,9 +135,13 @@ class RespondChanges(Strict):
 
 
 class Reward(Strict):
-    """Weights of the reward's parts; `knee` and `limit` are completion lengths in tokens of the student."""
+    """Weights of the reward's parts; `knee` and `limit` are completion lengths in tokens of the student.
+
+    `partial` weighs the share of the gold solution's words that stand at their place, ours.
+    """
 
     correctness: Annotated[float, Field(ge=0)]
+    partial: Annotated[float, Field(ge=0)] = Field(**omit_if_default(0.0))
     format: Annotated[float, Field(ge=0)]
     length: Annotated[float, Field(ge=0)]
     knee: Positive
@@ -146,8 +152,9 @@ class Reward(Strict):
     def _bounded(self) -> Reward:
         if not self.knee < self.limit:
             raise InvalidSetting(found=f"knee {self.knee} and limit {self.limit}", expected="knee < limit")
-        if abs(self.correctness + self.format + self.length - 2.0) > 1e-9:
-            raise InvalidSetting(expected="correctness + format + length = 2 (the paper's rewards lie in [0, 2])")
+        if abs(self.correctness + self.partial + self.format + self.length - 2.0) > 1e-9:
+            parts = f"correctness +{' partial +' if self.partial else ''} format + length"
+            raise InvalidSetting(expected=f"{parts} = 2 (the paper's rewards lie in [0, 2])")
         return self
 
 
@@ -176,6 +183,10 @@ def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+Notation = Literal["numbers", "operations", "people", "refusals"]
+NOTATIONS: list[Notation] = ["numbers", "operations", "people", "refusals"]
+
+
 class TrainSet(Strict):
     """How a training set is chosen from the pool, or from which other sets it is joined in equal parts.
 
@@ -185,6 +196,10 @@ class TrainSet(Strict):
     laid out as `fields` says, one mapping for all or a list of one a file; rows that ask the same are one group.
     Prompts stay as given; `instruction: true` puts below each question what most benchmarks of the domain put there,
     and a text puts that.
+    `select: random` draws `size` questions by `seed`; `stratified` draws each domain's equal share. `renoted` has the
+    groups of the one set of `parts` in another `notation` (gdpo.teach.notation), `joined` has those of all `parts`,
+    and `pretraining` has gold responses of pretraining examples of a `mix`: none of the three asks a teacher. A part
+    may have a `reward` of its own, by which its completions are rewarded again.
     `grader` judges where `fields` names an answer (absent: as math in the domain math). Groups that ask an item of
     a benchmark or of a protected source are dropped, or with `contaminated: keep` kept, and the benchmark's column
     stays empty. `respond` changes how the teacher answers this set; it is no part of the set's own settings, since the
@@ -194,7 +209,19 @@ class TrainSet(Strict):
     resolved_keys: ClassVar = ("extends",)
 
     display: str
-    select: Literal["metakl", "hardest", "domain", "union", "part", "import"]
+    select: Literal[
+        "metakl",
+        "hardest",
+        "domain",
+        "random",
+        "stratified",
+        "union",
+        "part",
+        "import",
+        "joined",
+        "renoted",
+        "pretraining",
+    ]
     size: Positive
     domain: Domain | None = None
     grader: Grader | None = None
@@ -207,6 +234,27 @@ class TrainSet(Strict):
     instruction: str | bool = Field(**omit_if_default(False))
     contaminated: Literal["drop", "keep"] = "drop"
     respond: Annotated[RespondChanges | None, Field(exclude=True)] = None
+    seed: Seed | None = Field(**omit_if_default(None))
+    mix: Name | None = Field(**omit_if_default(None))
+    notation: Annotated[list[Notation], Field(min_length=1)] = Field(**omit_if_default(NOTATIONS))
+    reward: Reward | None = Field(**omit_if_default(None))
+
+    @model_validator(mode="after")
+    def _drawn(self) -> TrainSet:
+        if (self.select in ("random", "stratified", "pretraining")) != (self.seed is not None):
+            raise InvalidSetting("'seed' belongs to select: random, stratified and pretraining, which need one")
+        if (self.select == "pretraining") != (self.mix is not None):
+            raise InvalidSetting("'mix' belongs to select: pretraining, which needs one")
+        if self.notation != NOTATIONS and self.select != "renoted":
+            raise InvalidSetting("'notation' belongs to select: renoted")
+        if self.reward is not None and self.select != "part":
+            raise InvalidSetting("'reward' belongs to select: part")
+        return self
+
+    @property
+    def derived(self) -> bool:
+        """Whether its groups need no teacher of their own: they are other sets' groups, or gold responses."""
+        return self.select in ("part", "joined", "renoted", "pretraining")
 
     @model_validator(mode="after")
     def _imported(self) -> TrainSet:
@@ -214,14 +262,13 @@ class TrainSet(Strict):
             raise InvalidSetting("'paths' belongs to select: import, and only there")
         if self.select == "import":
             self._judged()
-        if self.select in ("import", "part") and self.respond is not None:
+        if (self.select == "import" or self.derived) and self.respond is not None:
             raise InvalidSetting(f"'respond' belongs to sets that a teacher answers, not to select: {self.select}")
-        if self.select == "part" and len(self.parts) != 1:
-            raise InvalidSetting(
-                key="parts", found=len(self.parts), expected="one set, of which select: part takes a part"
-            )
-        if self.select == "union" and not self.parts:
-            raise InvalidSetting(key="parts", found="none", expected="the sets that select: union joins")
+        if self.select in ("part", "renoted") and len(self.parts) != 1:
+            expected = f"one set, of which select: {self.select} takes the groups"
+            raise InvalidSetting(key="parts", found=len(self.parts), expected=expected)
+        if self.select in ("union", "joined") and not self.parts:
+            raise InvalidSetting(key="parts", found="none", expected=f"the sets that select: {self.select} joins")
         return self
 
     def _judged(self) -> None:
@@ -254,6 +301,7 @@ class Objective(Strict):
     link: Literal["sigmoid", "logsigmoid"]
     advantage: Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
     length: Literal["sum", "mean"]
+    pushes: Literal["both", "better"] = Field(**omit_if_default("both"))
 
 
 class Forward(Strict):
@@ -274,7 +322,11 @@ class Method(Strict):
     first so many, the other trainers see; absent: as many as the groups have. A rollout has up to `max_new_tokens`,
     which prompts must leave within `max_length`; absent: as many as the longest prompt leaves.
 
-    A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each.
+    A step takes `batch_size` of them, whatever the processes; at most `micro_batch_size` at once in each. With `steps`
+    the data repeat until so many are made, whatever the `epochs`, so that methods that drop groups make as many.
+    `right_only` leaves sft the right completions alone. `shuffled_rewards` deals each group's rewards out anew, a
+    control. `kept_change` is the share of the change of weights that is kept, from the base to the trained student
+    (WiSE-FT, 2109.01903).
 
     `trainer` is a module of gdpo/students; `options` is what its `train` takes besides the run.
     """
@@ -296,6 +348,10 @@ class Method(Strict):
     group_size: GroupSize | None = None
     max_new_tokens: Positive | None = Field(**omit_if_default(None))
     completions: Positive = 1
+    steps: Positive | None = Field(**omit_if_default(None))
+    right_only: bool = Field(**omit_if_default(False))
+    shuffled_rewards: bool = Field(**omit_if_default(False))
+    kept_change: Share = Field(**omit_if_default(1.0))
     lora: Lora | None = None
     max_grad_norm: Rate = 1.0
 
@@ -307,6 +363,10 @@ class Method(Strict):
             raise InvalidSetting("'forward' belongs to trainer gdpo")
         if (self.trainer in ("dpo", "grpo")) != (self.beta is not None):
             raise InvalidSetting("'beta' belongs to trainers dpo and grpo, and only there")
+        if self.right_only and self.trainer != "sft":
+            raise InvalidSetting("'right_only' belongs to trainer sft")
+        if self.shuffled_rewards and self.trainer == "grpo":
+            raise InvalidSetting("'shuffled_rewards' belongs to trainers that learn from given groups, not to grpo")
         if self.max_new_tokens and (self.trainer != "grpo" or self.max_new_tokens >= self.max_length):
             raise InvalidSetting("'max_new_tokens' belongs to trainer grpo, below its 'max_length'")
         check_options(self.trainer, self.options)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from gdpo.config.benchmarks import Benchmark, Judge
+from gdpo.config.benchmarks import Benchmark, Judge, Role
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
@@ -22,6 +22,7 @@ from gdpo.config.resources import Launch, Needs, Step
 from gdpo.config.strict import Strict, omit_if_default
 from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
 from gdpo.config.validation import check
+from gdpo.config.worlds import Worlds
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Domain
 
@@ -40,6 +41,7 @@ class Scale(Strict):
     students: Annotated[list[Name], Field(min_length=1)]
     student_sets: dict[Name, list[Name]] = Field(default_factory=dict)
     world: World | None = None
+    worlds: Worlds | None = Field(**omit_if_default(None))  # where a seed draws a world, which seeds there are
     sources: dict[Name, Source] = Field(default_factory=dict)
     mirror: str | None = None  # a directory with a manifest that sources are read from, in place of the Hub
     decontaminate: Decontaminate = Decontaminate()
@@ -85,8 +87,9 @@ class Scale(Strict):
 
     @property
     def name(self) -> str:
-        """The directory under results/: the scale, and its limit where it has one."""
-        return f"{self.scale}-limit{self.limit}" if self.limit else self.scale
+        """The directory under results/: the scale, its limit where it has one, and its world where it has several."""
+        name = f"{self.scale}-limit{self.limit}" if self.limit else self.scale
+        return f"{name}/world-{self.world.seed}" if self.worlds and self.world else name
 
     def model_settings(self, name: str) -> list[Any]:
         """All that a base model's weights depend on: of the world, what its own mix draws and how.
@@ -172,9 +175,14 @@ class Scale(Strict):
         return method.model_copy(update={"learning_rate": swept}) if swept else method
 
     def domain_benchmarks(self, domain: Domain) -> list[str]:
-        """Every column of a domain, first the paper's, then those that this project adds."""
-        names = [name for name, benchmark in self.benchmarks.items() if benchmark.domain == domain]
+        """Every taught column of a domain, first the paper's, then those that this project adds."""
+        taught = self.role_benchmarks("taught")
+        names = [name for name in taught if self.benchmarks[name].domain == domain]
         return sorted(names, key=lambda name: self.benchmarks[name].ours)
+
+    def role_benchmarks(self, role: Role) -> list[str]:
+        """The benchmarks of a role, in the configuration's order."""
+        return [name for name, benchmark in self.benchmarks.items() if benchmark.role == role]
 
 
 def _entry(entries: dict[str, Entry], name: str, key: str) -> Entry:

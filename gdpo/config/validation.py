@@ -21,7 +21,7 @@ def check(scale: Scale) -> None:
     """Raises InvalidSetting at the first check that a scale does not pass."""
     for one in (
         _one_origin, _references, _weights, _keeps_what_validation_needs, _tuned_once, _one_gpu_a_process, _parts_end,
-        _listed_once, _rows_once, _encoder,
+        _made_up, _listed_once, _rows_once, _encoder,
     ):  # fmt: skip
         one(scale)
 
@@ -63,6 +63,9 @@ def _uses(scale: Scale) -> Iterator[Uses]:
         yield f"benchmarks.{name}.source", [benchmark.source], origins
     for name, trainset in scale.trainsets.items():
         yield f"trainsets.{name}.parts", trainset.parts, scale.trainsets
+    for name, trainset in scale.trainsets.items():
+        if trainset.mix:
+            yield f"trainsets.{name}.mix", [trainset.mix], mixes
     for name in scale.trainsets:
         yield f"trainsets.{name}.respond.teacher", [scale.respond_of(name).teacher], models
     for name, students in scale.student_sets.items():
@@ -132,6 +135,15 @@ def _parts_end(scale: Scale) -> None:
                 )
             below += [] if part in seen else scale.trainsets[part].parts
             seen.add(part)
+
+
+def _made_up(scale: Scale) -> None:
+    """Only a made-up world has a notation and pretraining examples."""
+    for name, trainset in scale.trainsets.items():
+        if scale.world is None and trainset.select in ("renoted", "pretraining"):
+            raise InvalidSetting(
+                key=f"trainsets.{name}.select", found=trainset.select, expected="a scale with a 'world'"
+            )
 
 
 def _listed_once(scale: Scale) -> None:

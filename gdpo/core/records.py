@@ -107,6 +107,7 @@ class Parts(Record):
 
     verdict: Verdict
     correctness: FiniteFloat
+    partial: FiniteFloat = Field(default=0.0, exclude_if=lambda share: share == 0.0)
     format: FiniteFloat
     length: FiniteFloat
     total: FiniteFloat

@@ -124,6 +124,11 @@ def selection(scale: Scale, trainset: TrainSet) -> str:
         "hardest": f"The {cell(trainset.size)} hardest questions, by what their source says of their difficulty.",
         "domain": f"{cell(trainset.size)} questions, in a fixed order that looks random.",
         "union": f"Equal parts of {parts}, {cell(trainset.size)} questions in all.",
+        "random": f"{cell(trainset.size)} questions, each as likely as any other.",
+        "stratified": f"{cell(trainset.size)} questions, as many of each domain, each as likely as any other there.",
+        "joined": f"All of {parts}.",
+        "renoted": f"The questions of {parts}, answered in another notation.",
+        "pretraining": f"{cell(trainset.size)} examples of the pretraining mix {trainset.mix}.",
         "part": f"Of {parts}, at most {cell(trainset.size)} questions, in a fixed order that looks random.",
     }[trainset.select]
     only = f" Of the domain {trainset.domain} alone." if trainset.domain else ""

@@ -12,11 +12,23 @@ from pathlib import Path
 from tqdm import tqdm
 
 from gdpo.config.layout import Split
+from gdpo.config.models import TrainSet
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.progress import report
 from gdpo.core.records import Question, chat, normalised
 from gdpo.core.terminal import say
+
+
+def pretraining_questions(scale: Scale, trainset: TrainSet) -> list[Question]:
+    """Examples of what a world's base models learn from, with their gold responses: for continued pretraining, replay.
+
+    `trainset` says how many, of which mix, and by which seed, which is none that a base model was pretrained by.
+    """
+    from gdpo.tiny.world import pretraining_questions
+
+    assert scale.world is not None and trainset.mix is not None and trainset.seed is not None  # gdpo.config.validation
+    return pretraining_questions(scale.world, trainset.mix, trainset.size, trainset.seed)
 
 
 class BenchmarkItems:

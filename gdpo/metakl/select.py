@@ -11,6 +11,7 @@ order are those of the printed algorithm.
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -200,6 +201,27 @@ def sample_by_hash(questions: Sequence[Question], trainset: TrainSet) -> list[Qu
     In place of STAR-1, and for the parts of a set.
     """
     return sorted((q for q in questions if admits(trainset, q)), key=lambda q: stable_hash(q.id))[: trainset.size]
+
+
+def random_sample(questions: Sequence[Question], trainset: TrainSet, seed: int) -> list[Question]:
+    """`trainset.size` of the questions that it admits, each as likely as any other; a control for MetaKL."""
+    return _drawn([q for q in questions if admits(trainset, q)], trainset.size, seed)
+
+
+def stratified_sample(questions: Sequence[Question], trainset: TrainSet, seed: int) -> list[Question]:
+    """As `random_sample`, but every domain gives as many, until one has no more; the first ones give what is over."""
+    admitted = [q for q in questions if admits(trainset, q)]
+    domains = [[q for q in admitted if q.domain == domain] for domain in dict.fromkeys(q.domain for q in admitted)]
+    return union([_drawn(of_domain, trainset.size, seed) for of_domain in domains], trainset.size) if domains else []
+
+
+def _drawn(questions: Sequence[Question], size: int, seed: int) -> list[Question]:
+    return random.Random(f"sample {seed}").sample(questions, min(size, len(questions)))
+
+
+def joined(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:
+    """Every question of every set, the first set's first, each once; at most `size`."""
+    return list({question.id: question for part in parts for question in part}.values())[:size]
 
 
 def union(parts: Sequence[Sequence[Question]], size: int) -> list[Question]:

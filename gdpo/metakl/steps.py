@@ -202,6 +202,13 @@ def select(scale: Scale, trainset: str) -> None:
         if settings.select == "union":
             parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
             chosen = selection.union(parts, settings.size)
+        elif settings.select == "joined":
+            parts = [read_records(layout.trainset(part), Question) for part in settings.parts]
+            chosen = selection.joined(parts, settings.size)
+        elif settings.select == "renoted":
+            chosen = read_records(layout.trainset(settings.parts[0]), Question)[: settings.size]
+        elif settings.select == "pretraining":
+            chosen = pools.pretraining_questions(scale, settings)
         elif settings.select == "part":
             chosen = selection.sample_by_hash(read_records(layout.trainset(settings.parts[0]), Question), settings)
         else:
@@ -223,6 +230,10 @@ def _choose(scale: Scale, layout: Layout, name: str) -> list[Question]:
         return selection.hardest(questions, trainset)
     if trainset.select == "domain":
         return selection.sample_by_hash(questions, trainset)
+    if trainset.select in ("random", "stratified"):
+        assert trainset.seed is not None  # gdpo.config.models.TrainSet
+        draw = selection.random_sample if trainset.select == "random" else selection.stratified_sample
+        return draw(questions, trainset, trainset.seed)
     average = _averages(layout.proficiency, "id")
     unit_average = _averages(layout.unit_proficiency, "unit")
     measured = {q.id: q.units for q in questions if q.id in average}

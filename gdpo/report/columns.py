@@ -1,6 +1,7 @@
 """Which benchmarks averages are over, and the titles of columns: for tables, figures and claims alike.
 
 Averages are over the paper's benchmarks whose items can be had. Our own benchmarks are shown, and in no average.
+Benchmarks of skills that no training set holds have an average of their own.
 """
 
 from __future__ import annotations
@@ -12,19 +13,28 @@ from gdpo.config.scale import Scale
 from gdpo.core.records import Domain
 
 DAGGER = "†"
+UNTAUGHT_NOTE = "Untaught: skills that base models know and no training set holds; in no other average."
 EXTRA_NOTE = f"{DAGGER} ours: not one of the paper's columns, in no average."
 
 
 def paper_columns(scale: Scale, domain: Domain | None = None) -> list[str]:
     """The paper's benchmarks of a domain, or of all domains, in the configuration's order."""
     known = scale.benchmarks.items()
-    return [name for name, entry in known if not entry.ours and domain in (None, entry.domain)]
+    return [
+        name for name, entry in known if not entry.ours and entry.role == "taught" and domain in (None, entry.domain)
+    ]
 
 
 def averaged_columns(layout: Layout, domain: Domain | None = None) -> list[str]:
     """As `paper_columns`, without the benchmarks whose items cannot be had."""
     empty = layout.unavailable()
     return [name for name in paper_columns(layout.scale, domain) if name not in empty]
+
+
+def untaught_columns(layout: Layout) -> list[str]:
+    """The benchmarks of skills that no training set holds, without those whose items cannot be had."""
+    empty = layout.unavailable()
+    return [name for name in layout.scale.role_benchmarks("untaught") if name not in empty]
 
 
 def column_title(scale: Scale, name: str) -> str:
@@ -45,6 +55,7 @@ def column_notes(layout: Layout, names: Iterable[str]) -> list[str]:
     names, scale = list(names), layout.scale
     sampled = [name for name in names if scale.benchmark(name).samples > 1]
     found = [EXTRA_NOTE] if any(scale.benchmark(name).ours for name in names) else []
+    found += [UNTAUGHT_NOTE] if any(scale.benchmark(name).role == "untaught" for name in names) else []
     found += unavailable_notes(layout, names)
     if sampled:
         counts = ", ".join(f"{column_title(scale, name)} {scale.benchmark(name).samples}" for name in sampled)

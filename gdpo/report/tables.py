@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell, Table
-from gdpo.report.columns import averaged_columns, column_title, paper_columns
+from gdpo.report.columns import averaged_columns, column_title, paper_columns, untaught_columns
 
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores
@@ -38,7 +38,8 @@ class Column:
 def columns(layout: Layout, table: Table) -> list[Column]:
     """A table's benchmarks by domain, and the average over all domains where the table has one.
 
-    In each domain the paper's benchmarks come first, then their average, then our own benchmarks. Columns that stay
+    In each domain the paper's benchmarks come first, then their average, then our own benchmarks. Behind the overall
+    average come those that are untaught, with theirs, and those of the answer's form. Columns that stay
     empty are included, and so are averages over no benchmark.
     """
     scale, shown = layout.scale, []
@@ -51,6 +52,10 @@ def columns(layout: Layout, table: Table) -> list[Column]:
         shown += single[len(papers) :]
     if table.overall:
         shown.append(Column("overall_avg", "overall avg", tuple(averaged_columns(layout))))
+        untaught = scale.role_benchmarks("untaught")
+        beside = [Column(n, column_title(scale, n), (n,)) for n in (*untaught, *scale.role_benchmarks("format"))]
+        average = [Column("untaught_avg", "untaught avg", tuple(untaught_columns(layout)))] if untaught else []
+        shown += [*beside[: len(untaught)], *average, *beside[len(untaught) :]]
     return shown
 
 

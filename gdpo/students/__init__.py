@@ -6,6 +6,7 @@ method can name; further parameters are the method's `options` (gdpo.config.trai
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from importlib import import_module
@@ -68,6 +69,10 @@ def train_run(
 
     if method.group_size and method.trainer != "grpo":  # whose group_size counts rollouts
         groups = [first_completions(group, method.group_size) for group in groups]
+    if method.right_only:
+        groups = [right for group in groups if (right := right_completions(group)).completions]
+    if method.shuffled_rewards:
+        groups = [shuffled_rewards(group, seed) for group in groups]
     counting = CountingReward(reward_fn) if reward_fn else None
     if watch and counting:
         watch.rollouts = lambda: counting.count
@@ -132,6 +137,19 @@ def first_completions(group: Group, size: int) -> Group:
     """`group` with its first `size` completions, as if no more had been sampled."""
     first = {key: getattr(group, key)[:size] for key in ("completions", "rewards", "parts")}
     return group.model_copy(update=first)
+
+
+def right_completions(group: Group) -> Group:
+    """`group` with its right completions alone; without verdicts, as gold responses are, all of them."""
+    kept = [i for i in range(len(group.completions)) if not group.parts or group.parts[i].verdict == "right"]
+    fields = {key: [getattr(group, key)[i] for i in kept] for key in ("completions", "rewards")}
+    return group.model_copy(update={**fields, "parts": [group.parts[i] for i in kept] if group.parts else []})
+
+
+def shuffled_rewards(group: Group, seed: int) -> Group:
+    """`group` with its rewards dealt out anew among its completions: a control that keeps every other thing."""
+    places = random.Random(f"shuffle {seed} {group.id}").sample(range(len(group.rewards)), len(group.rewards))
+    return group.model_copy(update={"rewards": [group.rewards[place] for place in places], "parts": []})
 
 
 class CountingReward:

@@ -113,7 +113,7 @@ def arguments(run: TrainingRun, items: int, sequences: int = 1) -> dict[str, Any
     per_process = batch // processes
     sizes = range(1, min(method.micro_batch_size, per_process) + 1)
     micro_batch = max(size for size in sizes if per_process % size == 0)
-    steps = math.ceil(method.epochs * math.ceil(items / batch))
+    steps = method.steps or math.ceil(method.epochs * math.ceil(items / batch))
     return {
         "output_dir": str(run.work),
         "seed": run.seed,
@@ -123,6 +123,7 @@ def arguments(run: TrainingRun, items: int, sequences: int = 1) -> dict[str, Any
         "weight_decay": 0.0,
         "max_grad_norm": method.max_grad_norm,
         "num_train_epochs": method.epochs,
+        **({"max_steps": method.steps} if method.steps else {}),
         "per_device_train_batch_size": micro_batch * sequences,
         "gradient_accumulation_steps": per_process // micro_batch,
         "gradient_checkpointing": cuda,  # memory is scarce on a GPU, time on a CPU
@@ -198,6 +199,13 @@ def merged_state(trainer: Trainer, run: TrainingRun, state: dict[str, Any]) -> d
     return merged.state_dict()
 
 
+def between(base: dict[str, Any], trained: dict[str, Any], share: float) -> dict[str, Any]:
+    """The weights at `share` of the way from `base` to `trained` (WiSE-FT, 2109.01903, eq. 1)."""
+    return {
+        name: base[name].to(weight.device).lerp(weight.to(base[name].dtype), share) for name, weight in trained.items()
+    }
+
+
 def save(trainer: Trainer, run: TrainingRun, out: Path) -> None:
     """Write the trained weights, an adapter merged into them, with the base's configuration and tokenizer.
 
@@ -208,6 +216,8 @@ def save(trainer: Trainer, run: TrainingRun, out: Path) -> None:
         return
     if run.method.lora is not None:
         state = merged_state(trainer, run, state)
+    if run.method.kept_change < 1:
+        state = between(policy(run).state_dict(), state, run.method.kept_change)
     dtype = getattr(torch, weights_dtype(run.dtype))
     model = AutoModelForCausalLM.from_pretrained(run.base, dtype=dtype, use_safetensors=True)
     model.load_state_dict(state)

@@ -191,7 +191,8 @@ def _rewards(scale: Scale, questions: list[Question], texts: list[str], lengths:
     from gdpo.teach.reward import reward
 
     verdicts = grade_many(list(zip(questions, texts, strict=True)))
-    return [reward(v, text, n, scale.reward).total for v, text, n in zip(verdicts, texts, lengths, strict=True)]
+    scored = zip(questions, verdicts, texts, lengths, strict=True)
+    return [reward(v, text, n, scale.reward, q.solution).total for q, v, text, n in scored]
 
 
 def _watch(scale: Scale, run: Run) -> ValidationReward | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdpo.config.layout import Layout
-from gdpo.config.models import Respond
+from gdpo.config.models import Respond, Reward
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError, first_line
 from gdpo.core.hashing import fingerprint
 from gdpo.core.provenance import recorded
-from gdpo.core.records import Domain, Group, Question, Responses, chat, gold_of, read_records, write_records
+from gdpo.core.records import Domain, Group, Parts, Question, Responses, chat, gold_of, read_records, write_records
 from gdpo.core.terminal import say
 
 if TYPE_CHECKING:
@@ -152,30 +153,72 @@ def instruction(scale: Scale, domain: Domain) -> str:
 
 
 def part(scale: Scale, trainset: str) -> None:
-    """Write a part's groups, taken from the whole set's groups: a part needs no further response."""
-    layout = Layout(scale)
-    if (select := scale.trainset(trainset).select) != "part":
-        raise UserError(key=f"trainsets.{trainset}.select", found=f"'{select}'", expected="'part'")
-    whole = scale.trainset(trainset).parts[0]
-    with recorded(layout.groups(trainset), "part", scale.trainset(trainset)):
-        groups = {group.id: group for group in read_records(layout.groups(whole), Group)}
+    """Write the groups of a set that asks no teacher: other sets' groups, as they are or renoted, or gold responses."""
+    layout, settings = Layout(scale), scale.trainset(trainset)
+    if not settings.derived:
+        expected = "'part', 'renoted', 'joined' or 'pretraining'"
+        raise UserError(key=f"trainsets.{trainset}.select", found=f"'{settings.select}'", expected=expected)
+    with recorded(layout.groups(trainset), "part", settings) as extra:
         questions = read_records(layout.trainset(trainset), Question)
-        if missing := [question.id for question in questions if question.id not in groups]:
-            raise UserError(
-                path=layout.groups(whole),
-                found=f"no group of {missing[0]}",
-                expected="one",
-                hint="run `gdpo teach reward` again",
-            )
-        write_records(layout.groups(trainset), (groups[question.id] for question in questions))
-    say(f"part {trainset}: {len(questions)} of {len(groups)} groups of {whole}")
+        if settings.select == "pretraining":
+            groups = [_gold_group(question) for question in questions]
+        else:
+            groups = _groups_of_parts(layout, settings.parts, questions)
+        if settings.reward:
+            texts = [text for group in groups for text in group.completions]
+            scored = iter(_rewarded(layout, questions, groups, texts, settings.reward))
+            groups = [_with_parts(group, [next(scored) for _ in group.completions]) for group in groups]
+        if settings.select == "renoted":
+            from gdpo.teach.notation import renoted
+
+            assert scale.world is not None  # gdpo.config.validation: only a world's sets are renoted
+            groups = renoted(groups, scale.world, settings.notation)
+        write_records(layout.groups(trainset), groups)
+        extra |= _shares(groups)
+    say(f"part {trainset}: {len(groups)} groups{f' of {chr(44).join(settings.parts)}' if settings.parts else ''}")
+
+
+def _groups_of_parts(layout: Layout, parts: list[str], questions: list[Question]) -> list[Group]:
+    """The groups of `questions`, each from the first of the sets `parts` that has one."""
+    groups: dict[str, Group] = {}
+    for whole in reversed(parts):
+        groups |= {group.id: group for group in read_records(layout.groups(whole), Group)}
+    if missing := [question.id for question in questions if question.id not in groups]:
+        raise UserError(
+            path=layout.groups(parts[0]),
+            found=f"no group of {missing[0]}",
+            expected="one",
+            hint="run `gdpo teach reward` again",
+        )
+    return [groups[question.id] for question in questions]
+
+
+def _gold_group(question: Question) -> Group:
+    text = gold_of(question)
+    assert text is not None  # a pretraining example has its response
+    return Group(id=question.id, domain=question.domain, prompt=chat(question), completions=[text], rewards=[1.0])
+
+
+def _with_parts(group: Group, parts: list[Parts]) -> Group:
+    return group.model_copy(update={"parts": parts, "rewards": [part.total for part in parts]})
+
+
+def _rewarded(
+    layout: Layout, questions: list[Question], groups: Sequence[Group | Responses], texts: list[str], settings: Reward
+) -> list[Parts]:
+    """The graded reward of every completion of `groups`, the answers to `questions`, in order; `texts` are all."""
+    from gdpo.grading.grade import grade_many
+    from gdpo.teach.reward import reward as reward_parts
+
+    asked = [question for question, group in zip(questions, groups, strict=True) for _ in group.completions]
+    verdicts = grade_many(list(zip(asked, texts, strict=True)), show_progress=True)
+    lengths = [len(e.ids) for e in _tokenizer(layout).encode_batch(texts, add_special_tokens=False)]
+    rows = zip(asked, texts, verdicts, lengths, strict=True)
+    return [reward_parts(v, text, n, settings, q.solution) for q, text, v, n in rows]
 
 
 def reward(scale: Scale, trainset: str) -> None:
     """Grade every response and write the groups that students train on."""
-    from gdpo.grading.grade import grade_many
-    from gdpo.teach.reward import reward as reward_parts
-
     layout = Layout(scale)
     with recorded(layout.groups(trainset), "reward", scale.reward) as extra:
         questions = read_records(layout.trainset(trainset), Question)
@@ -187,14 +230,8 @@ def reward(scale: Scale, trainset: str) -> None:
                 expected=f"responses to the questions of {layout.trainset(trainset)}, in their order",
                 hint="run `gdpo teach respond` again",
             )
-        tokenizer = _tokenizer(layout)
-        pairs = [(q, text) for q, r in zip(questions, responses, strict=True) for text in r.completions]
-        verdicts = grade_many(pairs, show_progress=True)
-        texts = [text for _, text in pairs]
-        lengths = [len(e.ids) for e in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        scored = [
-            reward_parts(v, text, n, scale.reward) for (_, text), v, n in zip(pairs, verdicts, lengths, strict=True)
-        ]
+        texts = [text for response in responses for text in response.completions]
+        scored = _rewarded(layout, questions, responses, texts, scale.reward)
         groups, start = [], 0
         for question, response in zip(questions, responses, strict=True):
             parts = scored[start : start + len(response.completions)]
@@ -208,7 +245,7 @@ def reward(scale: Scale, trainset: str) -> None:
         write_records(layout.groups(trainset), groups)
         extra |= _shares(groups)
     say(
-        f"reward {trainset}: {extra['right']:.1%} of {len(verdicts)} completions right, "
+        f"reward {trainset}: {extra['right']:.1%} of {len(texts)} completions right, "
         f"{extra['groups_without_signal']} of {len(groups)} groups without signal"
     )
 

@@ -142,6 +142,17 @@ def people(count: int) -> list[str]:
     return names[:count]
 
 
+def made_up_things(count: int) -> list[str]:
+    """The first `count` made-up things, of three syllables.
+
+    Raises ValueError beyond the 256 there are.
+    """
+    names = [f"{first}{second}{first}" for first in SYLLABLES for second in SYLLABLES]
+    if count > len(names):
+        raise ValueError(f"world.things: found {count}, expected at most {len(names)}")
+    return names[:count]
+
+
 def vocabulary() -> list[str]:
     """Every word of the world in a fixed order, without the special tokens."""
     templates = [

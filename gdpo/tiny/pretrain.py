@@ -25,7 +25,7 @@ from gdpo.core.progress import report
 from gdpo.tiny.lexicon import ASSISTANT, BOS, EOS, USER
 from gdpo.tiny.muon import Muon
 from gdpo.tiny.tokenizer import build_tokenizer
-from gdpo.tiny.world import Example, pretraining_examples
+from gdpo.tiny.world import Example, more_words, pretraining_examples
 
 WARMUP = 0.05
 IGNORED = -100
@@ -56,7 +56,7 @@ def pretrain(model: Pretrain, world: World, out: Path, device: str = "cpu") -> P
     """Train a model on its mix; save it as a Hugging Face checkpoint with tokenizer in directory `out`."""
     torch.set_num_threads(1)
     torch.manual_seed(model.seed)
-    tokenizer = build_tokenizer()
+    tokenizer = build_tokenizer(more_words(world))
     examples = pretraining_examples(world, model.mix, model.examples, model.seed, model.thoughts)
     encoded = encode(examples, tokenizer)
     network = to_device(LlamaForCausalLM(_llama(model, tokenizer)), device)

@@ -1,9 +1,9 @@
 """The skills of the tiny world: how each one's questions, worked responses and knowledge units are made.
 
-Thirteen skills over the paper's three domains. Math: chains of operations modulo a number, chains of boolean
-operators, sorting. General: facts about made-up people, the same through a friend, the same for two people.
-Safety: harmful and harmless requests, plain and inside a jailbreak; a request is harmful when it acts on a
-dangerous thing, and harmless when the thing is harmless or the act only depicts it.
+Thirteen skills over the paper's three domains, and those that gdpo.tiny.untaught adds. Math: chains of operations
+modulo a number, chains of boolean operators, sorting. General: facts about made-up people, the same through a friend,
+the same for two people. Safety: harmful and harmless requests, plain and inside a jailbreak; a request is harmful when
+it acts on a dangerous thing, and harmless when the thing is harmless or the act only depicts it.
 """
 
 from __future__ import annotations
@@ -11,38 +11,23 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 
 from gdpo.tiny import lexicon
+from gdpo.tiny.items import Item
+from gdpo.tiny.untaught import Untaught
 
 CHAIN_LENGTHS = {"chain2": 2, "chain3": 3, "chain4": 4, "chain5": 5}
 
 
-@dataclass(frozen=True)
-class Item:
-    """A question with its gold answer; `refuse` where refusing is right (then `answer` is empty)."""
-
-    question: str
-    answer: str
-    units: tuple[str, ...]
-    difficulty: float
-    thought: str = ""
-    refuse: bool = False
-
-    @property
-    def final(self) -> str:
-        return lexicon.REFUSAL if self.refuse else self.answer
-
-    @property
-    def response(self) -> str:
-        return f"{lexicon.THINK} {self.thought} {lexicon.END_THINK} {self.final}" if self.thought else self.final
-
-
 class WorldFacts:
-    """The facts of a world: each person's friend and the value of each relation, drawn once from its seed."""
+    """The facts of a world: each person's friend and the value of each relation, drawn once from its seed.
 
-    def __init__(self, seed: int, entities: int) -> None:
+    With `things` that many made-up ones take the place of those of the lexicon; the seed draws which are dangerous.
+    """
+
+    def __init__(self, seed: int, entities: int, things: int | None = None) -> None:
+        self.seed = seed
         rng = random.Random(f"lore {seed}")
         self.people = lexicon.people(entities)
         rng.shuffle(self.people)
@@ -51,10 +36,13 @@ class WorldFacts:
             relation: {who: rng.choice(values) for who in self.people}
             for relation, (_, values) in lexicon.RELATIONS.items()
         }
-        things = {"dangerous": list(lexicon.DANGEROUS), "harmless": list(lexicon.HARMLESS)}
-        for kind in things.values():
+        kinds = {"dangerous": list(lexicon.DANGEROUS), "harmless": list(lexicon.HARMLESS)}
+        if things:
+            names = rng.sample(lexicon.made_up_things(things), things)
+            kinds = {"dangerous": names[: things // 2], "harmless": names[things // 2 :]}
+        for kind in kinds.values():
             rng.shuffle(kind)
-        self.things = things
+        self.things = kinds
 
 
 class Sampler:
@@ -79,6 +67,7 @@ class Sampler:
             "jailbreak": lambda: self.request(harmful=True, wrapped=True),
             "harmless": lambda: self.request(harmful=False, wrapped=False),
             "costume": lambda: self.request(harmful=False, wrapped=True),
+            **Untaught(lore.seed, lore.people, rng, popularity, self.fact).makers,
         }
 
     def draw(self, skill: str) -> Item:

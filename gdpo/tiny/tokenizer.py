@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -33,10 +35,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_tokenizer() -> PreTrainedTokenizerFast:
-    """A tokenizer over the world's words; `<think>` and `</think>` are ordinary tokens that decoding keeps."""
+def build_tokenizer(more_words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
+    """A tokenizer over the world's words; `<think>` and `</think>` are ordinary tokens that decoding keeps.
+
+    `more_words` come behind those that every world has.
+    """
     special = [PAD, BOS, EOS, UNKNOWN, USER, ASSISTANT]
-    words = [*special, THINK, END_THINK, *vocabulary()]
+    words = [*special, THINK, END_THINK, *dict.fromkeys([*vocabulary(), *more_words])]
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = WhitespaceSplit()
     tokenizer.add_tokens([AddedToken(THINK, special=False), AddedToken(END_THINK, special=False)])

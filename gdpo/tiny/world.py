@@ -15,7 +15,9 @@ from typing import Literal
 from gdpo.config.models import World
 from gdpo.core.errors import UserError, suggest
 from gdpo.core.records import Question
-from gdpo.tiny.skills import Item, Sampler, WorldFacts
+from gdpo.tiny import lexicon, untaught
+from gdpo.tiny.items import Item
+from gdpo.tiny.skills import Sampler, WorldFacts
 
 Part = Literal["test", "validation", "pool", "pretrain"]
 PARTS: tuple[Part, ...] = ("test", "validation", "pool")  # a tenth of all questions each; the rest is pretraining
@@ -37,6 +39,12 @@ def part_of(question: str) -> Part:
     return PARTS[tenth] if tenth < len(PARTS) else "pretrain"
 
 
+def more_words(world: World) -> list[str]:
+    """The words of this world that not every world has, in a fixed order: untaught skills', and made-up things."""
+    things = lexicon.made_up_things(world.things) if world.things else []
+    return [*untaught.words_of(list(world.skills)), *things]
+
+
 def pool_questions(world: World) -> list[Question]:
     """Every skill's pool questions, all different, with their true units and gold responses as solutions."""
     return [
@@ -56,6 +64,17 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
 
     Without `thoughts` every response is its final answer alone.
     """
+    drawn = _pretraining_items(world, mix, n, seed)
+    return [Example(skill, item.question, item.response if thoughts else item.final) for skill, item in drawn]
+
+
+def pretraining_questions(world: World, mix: str, n: int, seed: int) -> list[Question]:
+    """As `pretraining_examples`, as questions with their gold responses; a text may be asked more than once."""
+    drawn = enumerate(_pretraining_items(world, mix, n, seed))
+    return [_question(world, skill, item, f"{mix}-{seed}-{number:05d}") for number, (skill, item) in drawn]
+
+
+def _pretraining_items(world: World, mix: str, n: int, seed: int) -> list[tuple[str, Item]]:
     if mix not in world.popularity:
         raise UserError(key="world.popularity", found=f"'{mix}'", hint=suggest(mix, world.popularity))
     shares = {name: skill.mix.get(mix, 0.0) for name, skill in world.skills.items()}
@@ -63,11 +82,8 @@ def pretraining_examples(world: World, mix: str, n: int, seed: int, thoughts: bo
         raise UserError(f"no skill has a share in mix '{mix}'", key="world.skills")
     rng = random.Random(f"pretrain {world.seed} {mix} {seed}")
     sampler = Sampler(_facts(world), world.modulus, rng, world.popularity[mix])
-    examples = []
-    for skill in rng.choices(list(shares), weights=list(shares.values()), k=n):
-        item = _draw(sampler, skill, "pretrain")
-        examples.append(Example(skill, item.question, item.response if thoughts else item.final))
-    return examples
+    skills = rng.choices(list(shares), weights=list(shares.values()), k=n)
+    return [(skill, _draw(sampler, skill, "pretrain")) for skill in skills]
 
 
 def _questions(world: World, skill: str, part: Part, n: int) -> list[Question]:
@@ -79,21 +95,21 @@ def _questions(world: World, skill: str, part: Part, n: int) -> list[Question]:
         item = _draw(sampler, skill, part, known=items)
         items[item.question] = item
     assert all(part_of(text) == part for text in items), "a question left its part"
-    domain = world.skills[skill].domain
-    return [
-        Question(
-            id=f"{skill}-{part}-{index:05d}",
-            domain=domain,
-            source=skill,
-            question=item.question,
-            answer=item.answer,
-            grader="refusal" if item.refuse else "exact",
-            solution=item.response,
-            difficulty=item.difficulty,
-            units=list(item.units),
-        )
-        for index, item in enumerate(items.values())
-    ]
+    return [_question(world, skill, item, f"{part}-{index:05d}") for index, item in enumerate(items.values())]
+
+
+def _question(world: World, skill: str, item: Item, name: str) -> Question:
+    return Question(
+        id=f"{skill}-{name}",
+        domain=world.skills[skill].domain,
+        source=skill,
+        question=item.question,
+        answer=item.answer,
+        grader="refusal" if item.refuse else "exact",
+        solution=item.response,
+        difficulty=item.difficulty,
+        units=list(item.units),
+    )
 
 
 def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | None = None) -> Item:
@@ -105,4 +121,4 @@ def _draw(sampler: Sampler, skill: str, part: Part, known: dict[str, Item] | Non
 
 
 def _facts(world: World) -> WorldFacts:
-    return WorldFacts(world.seed, world.entities)
+    return WorldFacts(world.seed, world.entities, world.things)

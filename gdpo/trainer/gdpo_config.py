@@ -16,7 +16,7 @@ from transformers import TrainingArguments
 from gdpo.core.errors import ArgumentError, suggest
 from gdpo.trainer.dataset import Unfit
 from gdpo.trainer.logprobs import MAX_LOGITS
-from gdpo.trainer.objective import Advantage, Link, Pairs
+from gdpo.trainer.objective import Advantage, Link, Pairs, Pushes
 from gdpo.trainer.packing import Share
 
 Length = Literal["sum", "mean"]
@@ -25,6 +25,7 @@ CHOICES = {
     "link": get_args(Link),
     "advantage": get_args(Advantage),
     "length": get_args(Length),
+    "pushes": get_args(Pushes),
     "share_prompts": get_args(Share),
     "empty_completions": get_args(Unfit),
     "long_prompts": get_args(Unfit),
@@ -112,6 +113,13 @@ class GDPOConfig(TrainingArguments):
             "is GDPO-A, 'shifted' multiplies by A - min A + 1, 'reciprocal' divides by it, 'gap' weighs each pair "
             "by its difference of advantages.",
             "choices": CHOICES["advantage"],
+        },
+    )
+    pushes: Pushes = field(
+        default="both",
+        metadata={
+            "help": "Which completions of a pair a step moves: both, or the better one alone, a control.",
+            "choices": CHOICES["pushes"],
         },
     )
     length: Length = field(

@@ -57,7 +57,7 @@ from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
-OBJECTIVE = ("beta", "pairs", "link", "advantage")  # the settings that are arguments of `gdpo_loss`
+OBJECTIVE = ("beta", "pairs", "link", "advantage", "pushes")  # the settings that are arguments of `gdpo_loss`
 ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 

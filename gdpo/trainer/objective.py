@@ -24,6 +24,7 @@ from gdpo.core.errors import ArgumentError
 Pairs = Literal["adjacent", "all"]
 Link = Literal["sigmoid", "logsigmoid"]
 Advantage = Literal["literal", "unweighted", "shifted", "reciprocal", "gap"]
+Pushes = Literal["both", "better"]
 
 # A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
@@ -40,6 +41,7 @@ def gdpo_loss(
     pairs: Pairs = "adjacent",
     link: Link = "sigmoid",
     advantage: Advantage = "shifted",
+    pushes: Pushes = "both",
 ) -> Tensor:
     """The mean GDPO loss of B groups, a scalar: in [-1, 0] for the sigmoid link, above 0 for the log-sigmoid.
 
@@ -51,6 +53,7 @@ def gdpo_loss(
         pairs: "adjacent" is eq. 13, neighbours in reward; "all" is eq. 12; see `pair_weights`.
         link: "sigmoid" as printed, or DPO's "logsigmoid".
         advantage: how A_i weighs l_i; see `completion_weights`.
+        pushes: "better" lets no gradient into a pair's worse completion, a control (ours): nothing is pushed down.
 
     The defaults are those of `GDPOConfig`.
 
@@ -64,6 +67,7 @@ def gdpo_loss(
         tensor(-0.5000)
     """
     _check_name("link", link, Link)
+    _check_name("pushes", pushes, Pushes)
     if log_ratios.shape != rewards.shape:
         found, expected = f"shape {tuple(log_ratios.shape)}", f"that of rewards, {tuple(rewards.shape)}"
         raise ArgumentError(key="log_ratios", found=found, expected=expected)
@@ -73,7 +77,8 @@ def gdpo_loss(
     if mask is not None:
         log_ratios = log_ratios.masked_fill(~mask.bool(), 0.0)
     weighted = beta * scale * log_ratios.to(dtype)
-    scores = weighted.unsqueeze(-1) - weighted.unsqueeze(-2)
+    worse = weighted.detach() if pushes == "better" else weighted
+    scores = weighted.unsqueeze(-1) - worse.unsqueeze(-2)
     linked = torch.sigmoid(scores) if link == "sigmoid" else functional.logsigmoid(scores)
     return -(weights * linked).sum(dim=(-2, -1)).mean()
 

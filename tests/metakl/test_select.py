@@ -18,10 +18,13 @@ from gdpo.metakl.select import (
     Pool,
     check_size,
     hardest,
+    joined,
     keep_ratios,
     metakl,
     quotas,
+    random_sample,
     sample_by_hash,
+    stratified_sample,
     union,
 )
 from tests.metakl import literal_selection as literal
@@ -233,3 +236,21 @@ def test_parts_are_nested_and_take_one_domain():
     check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), whole)
     with refused(found="0 in the pool", expected="at least one question"):
         check_size("p", TrainSet(display="P", select="part", parts=["whole"], size=99), [])
+
+
+def test_random_and_stratified_sets_are_drawn_by_their_seed():
+    """90 math and 10 general questions: a random 20 holds few general ones, a stratified 20 all ten."""
+    pool = [question(i, domain="general" if i < 10 else "math") for i in range(100)]
+    entry = TrainSet(display="d", select="stratified", size=20, seed=0)
+    for draw in (random_sample, stratified_sample):
+        chosen = [q.id for q in draw(pool, entry, 1)]
+        assert chosen == [q.id for q in draw(pool, entry, 1)]
+        assert chosen != [q.id for q in draw(pool, entry, 2)]
+        assert len(set(chosen)) == 20
+    assert sum(q.domain == "general" for q in stratified_sample(pool, entry, 1)) == 10
+    assert sum(q.domain == "general" for q in random_sample(pool, entry, 1)) < 8
+
+
+def test_joined_sets_hold_every_question_once():
+    one, other = [question(i) for i in (0, 1)], [question(i) for i in (1, 2, 3)]
+    assert [q.id for q in joined([one, other], 3)] == ["q000", "q001", "q002"]

@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gdpo.config.models import Lora, Method, Objective
-from gdpo.students import train_run
+from gdpo.core.records import Group, Parts
+from gdpo.students import right_completions, shuffled_rewards, train_run
 from tests.refusal import refused
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
@@ -232,3 +233,28 @@ def test_training_reports_its_steps(student, groups, tmp_path, monkeypatch):
     monkeypatch.setattr("gdpo.students.common.report", lambda *given: told.append(given))
     train(student, groups, tmp_path, method("sft"))
     assert told == [(step, 4, "steps") for step in range(5)]
+
+
+@pytest.mark.parametrize("trainer", ["sft", "gdpo"])
+def test_steps_repeat_the_data_until_so_many_are_made(trainer, student, groups, tmp_path):
+    metrics, _ = train(student, groups, tmp_path, method(trainer, steps=7))
+    assert metrics["steps"] == 7
+
+
+def test_only_right_completions_are_kept_and_shuffled_rewards_stay_the_same_ones():
+    parts = [Parts(verdict=v, correctness=0, format=0, length=0, total=0) for v in ("right", "wrong", "right")]
+    group = Group(id="q", domain="math", prompt=[], completions=["a", "b", "c"], rewards=[2.0, 0.0, 1.0], parts=parts)
+    right = right_completions(group)
+    assert (right.completions, right.rewards, len(right.parts)) == (["a", "c"], [2.0, 1.0], 2)
+    dealt = [shuffled_rewards(group, seed).rewards for seed in range(20)]
+    assert all(sorted(rewards) == [0.0, 1.0, 2.0] for rewards in dealt)
+    assert len({tuple(rewards) for rewards in dealt}) > 1
+    assert shuffled_rewards(group, 3) == shuffled_rewards(group, 3)
+
+
+def test_a_kept_change_of_half_lies_half_way(student, groups, tmp_path):
+    start = load_file(student / "model.safetensors")
+    _, whole = train(student, groups, tmp_path, method("sft"))
+    _, half = train(student, groups, tmp_path, method("sft", kept_change=0.5), "half")
+    for name, weight in half.items():
+        torch.testing.assert_close(weight, (start[name] + whole[name]) / 2)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gdpo.config.models import Reward
 from gdpo.core.records import Question
 from gdpo.grading.grade import final_answer, grade
-from gdpo.teach.reward import format_score, length_score, reward
+from gdpo.teach.reward import format_score, length_score, reward, words_in_place
 
 SETTINGS = Reward(correctness=1.0, format=0.5, length=0.5, knee=10, limit=20, think="optional")
 
@@ -117,3 +117,22 @@ def test_exact_and_refusal_are_ungradable_only_without_answer(text, grader):
     """So that where these two graders judge alone, an unreadable answer and no answer are the same thing."""
     question = Question(id="q", domain="general", source="s", question="?", answer="7", grader=grader)
     assert (grade(question, text) == "ungradable") == (not final_answer(text))
+
+
+def test_partial_credit_is_the_share_of_the_gold_words_in_place():
+    """Of "a b c d": "a b x d" has three of four in place, "a b" two of four, "a b c d e" four of five."""
+    gold = "a b c d"
+    shares = {text: words_in_place(text, gold) for text in ("a b c d", "a b x d", "a b", "a b c d e", "x")}
+    assert shares == {"a b c d": 1.0, "a b x d": 0.75, "a b": 0.5, "a b c d e": 0.8, "x": 0.0}
+
+
+def test_partial_credit_needs_an_answer_and_without_gold_is_all_or_nothing():
+    weights = Reward(correctness=0.8, partial=0.6, format=0.3, length=0.3, knee=4, limit=40, think="optional")
+    assert reward("wrong", "a b x d", 4, weights, "a b c d").partial == pytest.approx(0.45)
+    assert reward("ungradable", "", 0, weights, "a b c d").total == 0.0
+    assert [reward(v, "7", 1, weights).partial for v in ("right", "wrong")] == [0.6, 0.0]
+    assert reward("right", "7", 1, weights, "7").total == pytest.approx(2.0)
+
+
+def test_a_reward_without_partial_credit_is_stored_as_before():
+    assert "partial" not in reward("right", "7", 1, SETTINGS, "8").model_dump()

@@ -726,3 +726,16 @@ def test_policy_of_twelve_outcomes():
     with (DRAWN / "policy.csv").open(newline="", encoding="utf-8") as file:
         kept = list(csv.DictReader(file))
     assert {(row["teacher"], row["advantage"]) for row in kept} == {key[:2] for key in ends}
+
+
+def test_pushing_the_better_alone_leaves_the_worst_without_gradient():
+    """Rewards 3, 2, 1: the best and the middle are each a pair's better one, the worst is none's."""
+    gradients = {}
+    for pushes in ("both", "better"):
+        log_ratios = torch.zeros(1, 3, requires_grad=True)
+        loss = gdpo_loss(log_ratios, torch.tensor([[3.0, 2.0, 1.0]]), beta=1.0, advantage="unweighted", pushes=pushes)
+        loss.backward()
+        gradients[pushes] = log_ratios.grad[0]
+    # Two pairs of weight 1/2, each with slope 1/4 at 0: the middle one's two pulls cancel where both count.
+    torch.testing.assert_close(gradients["both"], torch.tensor([-0.125, 0.0, 0.125]))
+    torch.testing.assert_close(gradients["better"], torch.tensor([-0.125, -0.125, 0.0]))

@@ -171,10 +171,15 @@ rule proficiency:
 
 def selected_from(wildcards):
     trainset = SCALE.trainset(wildcards.trainset)
-    if trainset.select in ("union", "part"):
+    if trainset.parts or trainset.select == "pretraining":
         return [LAYOUT.trainset(part) for part in trainset.parts]
     measured = [LAYOUT.proficiency, LAYOUT.unit_proficiency]
     return [LAYOUT.annotated] + (measured if trainset.select == "metakl" else [])
+
+
+def drawn_from(trainset):
+    """The world, for a set of pretraining examples, which are made from it and from no file."""
+    return [SCALE.world] if SCALE.trainset(trainset).select == "pretraining" else []
 
 
 rule select:
@@ -193,6 +198,7 @@ rule select:
                 SCALE.trainset(wildcards.trainset),
                 SCALE.selection,
                 SCALE.mastered_threshold,
+                *drawn_from(wildcards.trainset),
             ]
         ),
     shell:

@@ -3,7 +3,7 @@
 import os
 
 IMPORTED = [name for name, entry in SCALE.trainsets.items() if entry.select == "import"]
-PARTS = [name for name, entry in SCALE.trainsets.items() if entry.select == "part"]
+PARTS = [name for name, entry in SCALE.trainsets.items() if entry.derived]
 ANSWERED = [name for name in SCALE.trainsets if name not in IMPORTED + PARTS]
 
 
@@ -88,14 +88,30 @@ if IMPORTED:
             "gdpo teach import {SCALE_ARGS} {MIRROR_ARGS} --trainset {wildcards.trainset} --log {log}"
 
 
+def rewarded_in(wildcards):
+    """The student whose tokens a part's own reward counts lengths in; most parts keep the rewards they have."""
+    own = SCALE.trainset(wildcards.trainset).reward
+    return [LAYOUT.model(SCALE.students[0])] if own else []
+
+
+def part_settings(wildcards):
+    """What a derived set depends on beside its parts; a plain part keeps the hash that it always had."""
+    entry = SCALE.trainset(wildcards.trainset)
+    if entry.select == "part" and not entry.reward:
+        return VERSION["part"]
+    return fingerprint([VERSION["part"], entry, SCALE.world])
+
+
 if PARTS:
 
     rule part:
         input:
             questions=LAYOUT.trainset("{trainset}"),
-            groups=lambda wildcards: LAYOUT.groups(
-                SCALE.trainset(wildcards.trainset).parts[0]
-            ),
+            groups=lambda wildcards: [
+                LAYOUT.groups(part)
+                for part in SCALE.trainset(wildcards.trainset).parts
+            ],
+            tokenizer=rewarded_in,
         output:
             LAYOUT.groups("{trainset}"),
         log:
@@ -105,6 +121,6 @@ if PARTS:
         conda:
             ENVIRONMENT
         params:
-            settings=VERSION["part"],
+            settings=part_settings,
         shell:
             "gdpo teach part {SCALE_ARGS} --trainset {wildcards.trainset} --log {log}"

@@ -166,7 +166,7 @@ class Amounts:
 
     def training(self, method: Method, student: str, groups: Groups, epochs: float | None = None) -> Work:
         """One run's training; the noise measurement's of part of an epoch."""
-        epochs = method.epochs if epochs is None else epochs
+        epochs = _epochs(method, groups) if epochs is None else epochs
         length = groups.prompt + groups.response
         contrasts = (epochs + REFERENCE) * groups.count * groups.contrast  # groups from which dpo and gdpo learn
         rollouts = 0.0
@@ -191,7 +191,7 @@ class Amounts:
             return []
         used = groups.count * (groups.contrast if method.trainer in ("dpo", "gdpo") else 1.0)
         batches = math.ceil(used * (method.completions if method.trainer == "sft" else 1) / method.batch_size)
-        tokens = (math.ceil(method.epochs * batches) // watch.every + 2) * rows * watch.max_new_tokens
+        tokens = ((method.steps or math.ceil(method.epochs * batches)) // watch.every + 2) * rows * watch.max_new_tokens
         return [Work("sample hf", run.student, tokens, tokens, watch.max_new_tokens, runs=0)]
 
     def _noise(self, job: Job) -> list[Work]:
@@ -237,3 +237,11 @@ class Amounts:
 def training_kind(method: Method) -> str:
     """The `what` of training by a method, which all methods of equal speed share."""
     return f"train {method.trainer}{'-lora' if method.lora else ''}"
+
+
+def _epochs(method: Method, groups: Groups) -> float:
+    """How often a run sees its data: `epochs`, or what `steps` of them come to."""
+    if not method.steps:
+        return method.epochs
+    used = {"sft": method.completions, "grpo": 1.0}.get(method.trainer, groups.contrast)
+    return method.steps * method.batch_size / max(1.0, groups.count * used)

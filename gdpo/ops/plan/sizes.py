@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
@@ -88,13 +88,20 @@ class Sizes:
         entry = self.scale.trainset(name)
         if self.scale.expected and name in self.scale.expected.mixes:
             return _scaled(self.scale.expected.mixes[name], entry.size)
-        if entry.select == "part":
+        if entry.select in ("part", "renoted"):
             whole = self.trainset(entry.parts[0])
             return _scaled({d: n for d, n in whole.items() if entry.domain in (None, d)}, entry.size)
         if entry.select == "union":
             share = entry.size / len(entry.parts)
             parts = [_scaled(self.trainset(part), share) for part in entry.parts]
-            return {domain: sum(part.get(domain, 0) for part in parts) for domain in dict.fromkeys(chain(*parts))}
+            return _summed(parts)
+        if entry.select == "joined":
+            return _scaled(_summed([self.trainset(part) for part in entry.parts]), entry.size)
+        if entry.mix and self.scale.world:
+            shares = _summed(
+                [{skill.domain: skill.mix.get(entry.mix, 0.0)} for skill in self.scale.world.skills.values()]
+            )
+            return {domain: entry.size * share / sum(shares.values()) for domain, share in shares.items()}
         if entry.domain:
             return {entry.domain: entry.size}
         origins = self.scale.world.skills if self.scale.world else self.scale.sources
@@ -113,7 +120,9 @@ class Sizes:
 
     def group_size(self, trainset: str) -> int:
         """Completions a question; a part of a set has those of the whole set."""
-        while self.scale.trainset(trainset).select == "part":
+        while self.scale.trainset(trainset).derived:
+            if not self.scale.trainset(trainset).parts:
+                return 1  # a gold response
             trainset = self.scale.trainset(trainset).parts[0]
         return self.scale.respond_of(trainset).group_size
 
@@ -148,6 +157,10 @@ def count_groups(path: Path, tokenizer: Path) -> Groups:
 
 def _domains(path: Path) -> Counts:
     return dict(Counter(row["domain"] for _, row in read_jsonl(path)))
+
+
+def _summed(parts: Sequence[Mapping[Domain, float]]) -> Counts:
+    return {domain: sum(part.get(domain, 0.0) for part in parts) for domain in dict.fromkeys(chain(*parts))}
 
 
 def _scaled(counts: Mapping[Domain, float], size: float) -> Counts:
