@@ -44,6 +44,18 @@ class Benchmark(Strict):
         return self
 
 
+class Measured(Strict):
+    """What is measured of every scored run besides its scores, before its weights are deleted (evaluate.measures).
+
+    `text`: how many examples of the student's pretraining, drawn by `seed`, stand for text that no set teaches; a world
+    has them. `items`: how many items of a benchmark are measured at most, the first ones; absent, all.
+    """
+
+    text: int = Field(0, ge=0)
+    seed: Seed = 0
+    items: Positive | None = None
+
+
 class Judge(Strict):
     """Who says whether a reply to a harmful request is safe.
 

@@ -233,6 +233,10 @@ class Layout:
         """How far a run's policy has moved from its reference, on validation items."""
         return self.root / "validation" / "drift" / run.path.with_name(f"{run.seed}.json")
 
+    def measures(self, run: Run, split: Split) -> Path:
+        """What was measured of a run besides its scores (gdpo.evaluate.measures)."""
+        return self._scored(split) / "measures" / run.path.with_name(f"{run.seed}.json")
+
     def scored(self, runs: Iterable[Run], split: Split = "test") -> list[Path]:
         """The score and the samples of each run, each once."""
         return [path for run in dict.fromkeys(runs) for path in (self.score(run, split), self.samples(run, split))]

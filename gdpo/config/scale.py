@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, model_validator
 
-from gdpo.config.benchmarks import Benchmark, Judge, Role
+from gdpo.config.benchmarks import Benchmark, Judge, Measured, Role
 from gdpo.config.data import Annotate, Decontaminate, Encoder, Merge, Proficiency, Selection, Source
 from gdpo.config.estimates import Expected
 from gdpo.config.fields import Name, Positive, Seeds
@@ -51,6 +51,7 @@ class Scale(Strict):
     benchmarks: Annotated[dict[Name, Benchmark], Field(min_length=1)]
     eval_batch_size: Positive
     judge: Judge = Field(**omit_if_default(Judge()))
+    measures: Measured | None = Field(**omit_if_default(None))  # of every scored run; absent, none
     threads: Positive = (
         1  # CPUs that a scheduler is asked for; what is computed there takes one (gdpo.runtime.single_thread)
     )

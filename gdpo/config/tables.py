@@ -30,7 +30,7 @@ class Table(Strict):
     resolved_keys: ClassVar = ("add_rows",)
 
     title: str
-    kind: Literal["scores", "comparison", "sources", "cases"] = "scores"
+    kind: Literal["scores", "comparison", "sources", "cases", "measures"] = "scores"
     students: Name = "main"
     columns: list[Domain] = Field(default_factory=list)
     overall: bool = False

@@ -105,6 +105,23 @@ class DriftResult(Stored):
     kl: float = 0.0
 
 
+class Likelihoods(Stored):
+    """The nats and tokens of each item's gold answer; null and 0 where it has none."""
+
+    nll: list[float | None]
+    tokens: list[int]
+
+
+class MeasuredRun(Stored):
+    """What was measured of a run besides its scores; `cut`: benchmark -> the places of answers that were cut off."""
+
+    gold: dict[str, Likelihoods] = {}
+    text: Likelihoods = Likelihoods(nll=[], tokens=[])
+    kl: dict[str, Any] = {}
+    cut: dict[str, list[int]] = {}
+    new_task: list[str] = []
+
+
 class Graded(Stored):
     verdict: Verdict
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from gdpo.config.fields import Dtype
 from gdpo.core.device import default_device, to_device
@@ -48,33 +49,47 @@ class Drift:
         """The mean KL in nats per token (`kl`) and per answer (`kl_sequence`), and how many `tokens` were counted."""
         model = self._load(policy)
         total, tokens = 0.0, 0
-        for ids, starts in self._batches(answered):
-            attention = torch.zeros_like(ids)
-            for row, (_, end) in enumerate(starts):
-                attention[row, :end] = 1
-            given = {"input_ids": ids.to(model.device), "attention_mask": attention.to(model.device)}
+        for batch in answer_batches(self.tokenizer, answered):
+            given = batch.inputs(model.device)
             divergence = kl(model(**given).logits.flatten(0, 1), self.reference(**given).logits.flatten(0, 1))
-            divergence = divergence.view(ids.shape).cpu()
-            for row, (start, end) in enumerate(starts):
+            divergence = divergence.view(batch.ids.shape).cpu()
+            for row, (_, start, end) in enumerate(batch.answers):
                 total += float(divergence[row, start - 1 : end - 1].double().sum())
                 tokens += end - start
         return {"kl": total / tokens, "kl_sequence": total / len(answered), "tokens": tokens}
 
-    def _batches(self, answered: Sequence[AnsweredConversation]) -> Iterator[tuple[Tensor, list[tuple[int, int]]]]:
-        """Padded ids, (B, T), and where each row's answer starts and ends. Rows of like length share a batch."""
-        tokenized = []
-        for conversation, answer in answered:
-            before = rendered(self.tokenizer, conversation)
-            start = self.tokenizer(before, add_special_tokens=False)["input_ids"]
-            closing = [self.tokenizer.eos_token_id]
-            reply = self.tokenizer(strip_open_think(before, answer), add_special_tokens=False)["input_ids"]
-            tokenized.append((start, reply + closing))
-        tokenized.reverse()  # of equal lengths the last comes first: sums of floats depend on the order
-        lengths = [len(prompt) + len(answer) for prompt, answer in tokenized]
-        for indices in batch_by_length(lengths, lambda longest: max(1, MAX_TOKENS // longest)):
-            batch = [tokenized[index] for index in indices]
-            width = lengths[indices[0]]
-            ids = torch.full((len(batch), width), self.tokenizer.eos_token_id)
-            for row, (prompt, answer) in enumerate(batch):
-                ids[row, : len(prompt) + len(answer)] = torch.tensor(prompt + answer)
-            yield ids, [(len(prompt), len(prompt) + len(answer)) for prompt, answer in batch]
+
+class AnswerBatch(NamedTuple):
+    """Padded ids of prompts with answers, (B, T), and of each row the answer's index, its start and its end."""
+
+    ids: Tensor
+    answers: list[tuple[int, int, int]]
+
+    def inputs(self, device: torch.device) -> dict[str, Tensor]:
+        """What a model takes."""
+        attention = torch.zeros_like(self.ids)
+        for row, (_, _, end) in enumerate(self.answers):
+            attention[row, :end] = 1
+        return {"input_ids": self.ids.to(device), "attention_mask": attention.to(device)}
+
+
+def answer_batches(
+    tokenizer: PreTrainedTokenizerBase, answered: Sequence[AnsweredConversation]
+) -> Iterator[AnswerBatch]:
+    """The conversations with their answers, closed by the end of sequence. Rows of like length share a batch."""
+    tokenized = []
+    for conversation, text in answered:
+        before = rendered(tokenizer, conversation)
+        start = tokenizer(before, add_special_tokens=False)["input_ids"]
+        reply = tokenizer(strip_open_think(before, text), add_special_tokens=False)["input_ids"]
+        tokenized.append((start, [*reply, tokenizer.eos_token_id]))
+    tokenized.reverse()  # of equal lengths the last comes first: sums of floats depend on the order
+    lengths = [len(prompt) + len(answer) for prompt, answer in tokenized]
+    for indices in batch_by_length(lengths, lambda longest: max(1, MAX_TOKENS // longest)):
+        ids = torch.full((len(indices), lengths[indices[0]]), tokenizer.eos_token_id)
+        answers = []
+        for row, index in enumerate(indices):
+            prompt, answer = tokenized[index]
+            ids[row, : lengths[index]] = torch.tensor(prompt + answer)
+            answers.append((len(tokenized) - 1 - index, len(prompt), lengths[index]))
+        yield AnswerBatch(ids, answers)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from gdpo.config.benchmarks import Benchmark, Judge
-from gdpo.config.layout import VERSION, Layout, Run, Split
+from gdpo.config.layout import VERSION, Layout, Run, Split, origin
 from gdpo.config.scale import Scale
 from gdpo.core import progress
 from gdpo.core.errors import UserError
@@ -18,7 +18,7 @@ from gdpo.core.files import read_json, read_jsonl, replacing, sha256, write_json
 from gdpo.core.hashing import fingerprint
 from gdpo.core.provenance import provenance_path, recorded
 from gdpo.core.records import Question, Verdict, chat, read_records
-from gdpo.core.result_files import Sample, read_rows
+from gdpo.core.result_files import QuestionOrGroup, Sample, read_rows
 from gdpo.core.terminal import say
 from gdpo.evaluate.judging import judge as judge
 from gdpo.evaluate.samples import digest, outputs, score
@@ -29,6 +29,7 @@ from gdpo.metakl.contamination import ItemIndex, user_texts
 from gdpo.metakl.word_frequencies import Frequencies
 from gdpo.models.checkpoints import digest as digest_of
 
+MEASURES = "measures.json"
 DELETED = "weights.sha256"  # in a run's directory: its weights are deleted, or about to be
 
 
@@ -95,7 +96,10 @@ def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
     score_path, samples_path = layout.score(run, split), layout.samples(run, split)
     with replacing(samples_path) as temporary:
         shutil.copytree(finished.parent / "samples", temporary, copy_function=shutil.copyfile)
-    for made, path in ((finished, score_path), (provenance_path(finished), provenance_path(score_path))):
+    made_files = [(finished, score_path), (provenance_path(finished), provenance_path(score_path))]
+    if scale.measures:
+        made_files.insert(0, (finished.with_name(MEASURES), layout.measures(run, split)))
+    for made, path in made_files:
         with replacing(path) as temporary:
             shutil.copyfile(made, temporary)
     scores = read_json(score_path)["benchmarks"].values()
@@ -134,11 +138,65 @@ def _score(layout: Layout, run: Run, split: Split, tasks: Tasks, dropped: dict[s
             for name in tasks:
                 write_jsonl(temporary / f"{name}.jsonl", rows[name])
         extra["samples"] = {name: digest(samples / f"{name}.jsonl") for name in tasks}
+        if scale.measures:
+            write_json(finished.with_name(MEASURES), _measured(layout, run, split, rows))
         scores = {name: score(rows[name]) for name in tasks}
         write_json(finished, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
         extra["result"] = layout.score(run, split).as_posix()
         if resumed:
             extra["resumed"] = "answers of a call that was interrupted are among these; its time is not counted"
+
+
+def _measured(layout: Layout, run: Run, split: Split, rows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:
+    """What is measured of a run besides its scores; `rows` are its samples.
+
+    The new task's prompts are the items of the generated benchmarks in the domains of its training set.
+    """
+    from gdpo.evaluate.measures import Measures, answered_items, cut_off
+
+    scale = layout.scale
+    measures = Measures(layout.model(run.student), scale.model(run.student).dtype)
+    assert scale.measures is not None  # the caller has asked
+    most = scale.measures.items
+    items = {name: list(read_records(layout.benchmark(name, split), Question))[:most] for name in rows}
+    generated = [name for name in rows if scale.benchmark(name).kind == "generate"]
+    new = [] if run.is_origin else [name for name in generated if scale.benchmark(name).domain in _domains(layout, run)]
+    new = [name for name in new if scale.benchmark(name).role == "taught"]
+    before = {name: list(read_rows(_origin_samples(layout, run, split, name), Sample)) for name in new}
+    found = measures.measure(
+        layout.run(run),
+        gold=items,
+        text=_untaught_text(scale, run.student),
+        own=[pair for name in new for pair in answered_items(items[name], rows[name][:most])],
+        references=[pair for name in new for pair in answered_items(items[name], before[name][:most])],
+    )
+    limits = {name: scale.benchmark(name).max_new_tokens for name in generated}
+    cut = {name: cut_off(measures.tokenizer, rows[name], limit) for name, limit in limits.items()}
+    return {"run": run.__dict__, "split": split, **found, "cut": cut, "new_task": new}
+
+
+def _domains(layout: Layout, run: Run) -> set[str]:
+    """The domains of a run's training set."""
+    return {row["domain"] for row in read_rows(layout.groups(run.trainset), QuestionOrGroup)}
+
+
+def _origin_samples(layout: Layout, run: Run, split: Split, name: str) -> Path:
+    [before] = origin(run.student)
+    path = layout.samples(before, split) / f"{name}.jsonl"
+    if not path.exists():
+        hint = f"`gdpo evaluate --student {run.student} --split {split}` with no other option makes them"
+        raise UserError(path=path, found="none", expected="the untrained student's samples", hint=hint)
+    return path
+
+
+def _untaught_text(scale: Scale, student: str) -> list[Question]:
+    """Examples of a student's pretraining by a seed of their own; none where it was not pretrained here."""
+    pretrain, measures = scale.model(student).pretrain, scale.measures
+    if not (measures and measures.text and pretrain and scale.world):
+        return []
+    from gdpo.tiny.world import pretraining_questions
+
+    return pretraining_questions(scale.world, pretrain.mix, measures.text, measures.seed)
 
 
 def benchmarks_in(scale: Scale, split: Split) -> dict[str, Benchmark]:
@@ -151,6 +209,8 @@ def settings(scale: Scale, run: Run, split: Split) -> list[Any]:
     parts: list[Any] = [run.__dict__, {n: b.model_dump() for n, b in benchmarks_in(scale, split).items()}]
     if scale.judge.backend != "rules":  # scores by rules keep the hash they had before there were judges
         parts.append(scale.judge)
+    if scale.measures:
+        parts.append(scale.measures)
     return [*parts, *scale.sampled_by(run.student)]
 
 

@@ -16,7 +16,8 @@ from gdpo.report.columns import averaged_columns, column_title, paper_columns, u
 if TYPE_CHECKING:
     from gdpo.report.scores import Scores
 
-MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "source_table", "cases": "case_studies"}
+MAKERS = {"scores": "score_tables", "comparison": "comparison", "sources": "source_table", "cases": "case_studies",
+          "measures": "measure_table"}  # fmt: skip
 PARTS = {"scores": ("", "_retention", "_forgetting")}  # suffixes of the table's name; other kinds are one table
 ENDS = {"cases": (".csv", ".md")}
 ALL_ENDS = (".csv", ".md", ".tex")

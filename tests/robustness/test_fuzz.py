@@ -28,6 +28,7 @@ from gdpo.core.project import CONFIG
 from gdpo.core.records import Answers, Group, HeldoutItem, Question, Responses, Skills, read_records
 from gdpo.core.result_files import (
     DriftResult,
+    MeasuredRun,
     NoiseResult,
     Provenance,
     QuestionOrGroup,
@@ -198,6 +199,10 @@ STORED = {
     },
     NoiseResult: {"noise": 1.0, "noise_low": 0.5, "noise_high": None},
     DriftResult: {"kl": 0.1},
+    MeasuredRun: {
+        "gold": {"b": {"nll": [1.5, None], "tokens": [2, 0]}}, "text": {"nll": [], "tokens": []}, "cut": {"b": [1]},
+        "kl": {"forward": 0.1, "reverse": None, "tokens": [3, 0]}, "new_task": ["b"],
+    },
     QuestionOrGroup: {"domain": "math", "completions": ["1"], "rewards": [1.0], "parts": [{"verdict": "right"}]},
 }  # fmt: skip
 

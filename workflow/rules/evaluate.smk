@@ -5,6 +5,14 @@ SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
 # Scores by rules keep the hash of the versions without judges.
 JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
+# Where runs are measured besides their scores, each needs its untrained student and what that one answered.
+MEASURED = [SCALE.measures] if SCALE.measures else []
+
+
+def before(split):
+    """What a run's measures compare it with."""
+    found = [LAYOUT.model("{student}"), LAYOUT.samples(UNTRAINED, split)]
+    return found if MEASURED else []
 
 
 def score_settings(wildcards):
@@ -16,6 +24,7 @@ def score_settings(wildcards):
             SCALE.benchmarks,
             SCALE.eval_batch_size,
             *JUDGE,
+            *MEASURED,
             *engine,
         ]
     )
@@ -36,6 +45,7 @@ for split in SPLITS:
         output:
             score=str(LAYOUT.score(UNTRAINED, split)),
             samples=directory(LAYOUT.samples(UNTRAINED, split)),
+            measures=[str(LAYOUT.measures(UNTRAINED, split))] if MEASURED else [],
         log:
             f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
         conda:
@@ -59,8 +69,14 @@ for part, variant in VARIANTS.items():
             questions=items_of(variant.split),
             groups=LAYOUT.groups("{trainset}"),
             models=cell_outputs(part, LAYOUT.run),
+            before=before(variant.split),
         output:
             scores=cell_outputs(part, partial(LAYOUT.score, split=variant.split)),
+            measures=(
+                cell_outputs(part, partial(LAYOUT.measures, split=variant.split))
+                if MEASURED
+                else []
+            ),
             samples=[
                 directory(path)
                 for path in cell_outputs(

@@ -222,13 +222,13 @@ class Calibration:
         return read_records(self.layout.benchmark(benchmark, "test"), Question)[:count]
 
     def _score(self, name: str, questions: list[Question]) -> Iterator[Piece]:
-        from gdpo.evaluate.drift import Drift
+        from gdpo.evaluate.drift import Drift, answer_batches
 
         path = self._checkpoint(name)
         for rows in ROWS:
             answered = [(chat(q), q.solution or q.question) for q in questions[:rows]]
             drift = Drift(path, self.scale.model(name).dtype)
-            tokens = sum(end for _, ends in drift._batches(answered) for _, end in ends)
+            tokens = sum(end for batch in answer_batches(drift.tokenizer, answered) for _, _, end in batch.answers)
             yield 2.0 * tokens, partial(drift.measure, path, answered)
 
     def _sample(self, name: str, questions: list[Question], teacher: bool) -> Iterator[Piece]:

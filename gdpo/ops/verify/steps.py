@@ -18,6 +18,7 @@ from gdpo.report import tables
 
 MEASURED = {  # what the tables of a kind show beside scores
     "comparison": "times, tokens and noise of the comparison, which are taken as recorded",
+    "measures": "likelihoods, KL and which answers were cut off, which are taken as recorded",
     "sources": "the counts of pool and training sets, which are taken from their files",
 }
 
