@@ -75,6 +75,7 @@ def _seeds(raw: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
         (raw.get("sweep"), "seeds"),
         (raw.get("respond"), "seed"),
         (raw.get("proficiency"), "seed"),
+        (raw.get("measures"), "seed"),
     ]
     places += [(model.get("pretrain"), "seed") for model in _entries(raw, "models")]
     places += [(entry, "seed") for entry in _entries(raw, "trainsets")]
