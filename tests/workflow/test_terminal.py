@@ -251,7 +251,7 @@ def test_clean_says_what_it_deletes_and_keeps_what_is_dear(project):
     ]
     deleted += ["results/table2.csv.provenance.json", "paper/report.pdf", "paper/figures/a", ".snakemake/log/a"]
     kept = ["results/reference/tiny/cost.csv", "results/smol/a", "results/tiny-mine/a", "paper/report.typ"]
-    kept += ["workflow/config/sweep/tiny.csv", ".venv/a", ".venv-vllm/a", ".cache/wheels/a"]
+    kept += ["workflow/config/sweep/tiny.csv", ".venv/a", ".venv-vllm/a", ".venv-docs/a", ".cache/wheels/a"]
     for path in (*deleted, *kept):
         (project / path).parent.mkdir(parents=True, exist_ok=True)
         (project / path).touch()
@@ -260,7 +260,7 @@ def test_clean_says_what_it_deletes_and_keeps_what_is_dear(project):
     assert deletes.startswith("deletes: results/micro results/micro-limit* results/tiny ")
     assert keeps == (
         "keeps:   results/reference, results of other scales, shipped models, workflow/config/sweep, "
-        ".venv .venv-vllm .cache"
+        ".venv .venv-vllm .venv-docs .cache"
     )
     assert [path for path in deleted if (project / path).exists()] == []
     assert [path for path in kept if not (project / path).exists()] == []
