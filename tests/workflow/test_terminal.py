@@ -265,7 +265,7 @@ def test_clean_says_what_it_deletes_and_keeps_what_is_dear(project):
     assert [path for path in deleted if (project / path).exists()] == []
     assert [path for path in kept if not (project / path).exists()] == []
     done = make(project, "distclean")
-    assert done.stdout.splitlines()[2] == "deletes: .venv .venv-vllm .cache"
+    assert done.stdout.splitlines()[2] == "deletes: .venv .venv-vllm .venv-docs .cache"
     assert [path for path in kept if not (project / path).exists()] == [path for path in kept if path.startswith(".")]
 
 
