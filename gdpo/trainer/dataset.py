@@ -158,10 +158,17 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     `chat_template_kwargs`."""
     given = row.get("tools")
     try:
-        tools = {"tools": json.loads(given) if isinstance(given, str) else given} if given else {}
+        tools = {"tools": json.loads(given) if isinstance(given, str) else _without_none(given)} if given else {}
     except ValueError:
         raise DataError(key="tools", found=_short(given), expected="a list, or one as JSON") from None
-    return {**tools, **{k: v for k, v in (row.get("chat_template_kwargs") or {}).items() if v is not None}}
+    return {**tools, **_without_none(row.get("chat_template_kwargs") or {})}
+
+
+def _without_none(value: Any) -> Any:
+    """`value` without None in its mappings, at any depth: a `datasets.Dataset` gives each row the keys of all."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(entry) for key, entry in value.items() if entry is not None}
+    return [_without_none(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
 def prompt_ids(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, **template: Any) -> list[int]:
@@ -229,7 +236,7 @@ def _generation_arguments(prompt: Messages) -> dict[str, Any]:
 
 def _render_ids(tokenizer: PreTrainedTokenizerBase, messages: Messages, **settings: Any) -> list[int]:
     # A `datasets.Dataset` gives every message the keys of all, None where it has none, which templates do not expect.
-    messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
+    messages = [_without_none(message) for message in messages]
     ids: Any = _apply_template(tokenizer, messages, tokenize=True, return_dict=False, **settings)
     return list(ids)
 

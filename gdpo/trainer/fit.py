@@ -41,6 +41,7 @@ from gdpo.trainer.adapters import lora_config
 from gdpo.trainer.dataset import DataError, check_group, prompt_ids, template_kwargs
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.gdpo_trainer import GDPOTrainer
+from gdpo.trainer.loading import BROKEN
 from gdpo.trainer.objective import Advantage, Link, Pairs
 from gdpo.trainer.reference_cache import cache_key, reference_parameters
 from gdpo.trainer.resuming import StepProgress, train_resuming
@@ -145,7 +146,7 @@ def _tokenizer(model: str) -> PreTrainedTokenizerBase:
     try:
         AutoConfig.from_pretrained(model, trust_remote_code=False)
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(model, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         if (refusal := disk_error(error)) is not None:
             raise refusal from None
         raise UserError(key="--model", found=f"'{model}' ({first_line(error)})", expected=expected) from None
@@ -166,7 +167,10 @@ def _check_groups(
                 path=path, line=line, key="prompt", found="messages, and a model without a chat template",
                 expected="text",
             )  # fmt: skip
-        tokens = len(prompt_ids(tokenizer, row["prompt"], **template_kwargs(row)))
+        try:
+            tokens = len(prompt_ids(tokenizer, row["prompt"], **template_kwargs(row)))
+        except DataError as error:
+            raise _at_line(error, path, line) from None
         if tokens >= max_length:
             raise UserError(
                 path=path, line=line, key="prompt", found=f"{tokens} tokens",
@@ -245,6 +249,11 @@ def _train(
         "seconds": round(time.perf_counter() - start, 2),
         "processes": process_group.processes(),
     }
+    if not all(weight.isfinite().all() for weight in trainer.model.parameters()):
+        raise UserError(
+            key="fit", found="weights that are no finite numbers: the training diverged", expected="finite weights",
+            hint="a lower --learning-rate, and --out anew",
+        )  # fmt: skip
     if out is not None:
         policy = trainer.accelerator.unwrap_model(trainer.model)
         (policy.merge_and_unload() if given.lora_rank else policy).save_pretrained(out)
@@ -260,7 +269,9 @@ def _arguments(given: Fit, groups: int, evaluates: bool) -> dict[str, Any]:
     """
     cuda, processes = torch.cuda.is_available(), process_group.processes()
     per_process = math.ceil(min(given.batch_size, groups) / processes)
-    micro_batch = max(size for size in range(1, given.micro_batch_size + 1) if per_process % size == 0)
+    micro_batch = max(
+        size for size in range(1, min(given.micro_batch_size, per_process) + 1) if per_process % size == 0
+    )
     steps = math.ceil(given.epochs * math.ceil(groups / (per_process * processes)))
     return {
         "output_dir": str(given.work),

@@ -81,6 +81,9 @@ class GDPOConfig(TrainingArguments):
     learning_rate: float = field(
         default=2e-6, metadata={"help": "AdamW's initial learning rate. Paper, appendix: 2e-6."}
     )
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "Log a loss of nan as nan; transformers' filter shows it as 0."}
+    )
     logging_steps: float = field(default=10, metadata={"help": "Log every so many steps."})
     remove_unused_columns: bool = field(default=False, metadata={"help": "The collator picks its columns."})
 

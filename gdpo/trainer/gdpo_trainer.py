@@ -261,6 +261,12 @@ class GDPOTrainer(Parallel, CardTrainer):
             processes=self.accelerator.num_processes,
             wait=self.accelerator.wait_for_everyone,
         )
+        for number, scores in enumerate(column):
+            if not all(map(math.isfinite, scores)):
+                raise DataError(
+                    key=f"row {number}", found="a reference log-probability that is no finite number",
+                    expected="a model with finite weights and outputs",
+                )  # fmt: skip
         return dataset.add_column("ref_log_probs", column)
 
     def _late_groups(self, given: RowSets, prefix: str) -> Dataset | dict[str, Dataset]:
@@ -401,7 +407,7 @@ class GDPOTrainer(Parallel, CardTrainer):
             ignore_keys: as `transformers.Trainer` takes it.
             metric_key_prefix: what stands for `eval` in the names.
         """
-        if not (eval_dataset is None or isinstance(eval_dataset, str) or _is_read(eval_dataset)):
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or self._is_read(eval_dataset)):
             eval_dataset = self._late_groups(eval_dataset, metric_key_prefix)
         sets = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(sets, Mapping):
@@ -424,7 +430,7 @@ class GDPOTrainer(Parallel, CardTrainer):
         """Log-ratios and rewards, (groups, G), and the loss, of one set of groups as `evaluate` takes them."""
         if isinstance(test_dataset, Mapping):
             raise DataError(key="test_dataset", found="several sets", expected="one, or evaluate for all of them")
-        if not _is_read(test_dataset):
+        if not self._is_read(test_dataset):
             test_dataset = self._late_groups(test_dataset, metric_key_prefix)
         output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
         self._sums["eval"].clear()
@@ -487,11 +493,12 @@ class GDPOTrainer(Parallel, CardTrainer):
             logs |= self._named(mode, means_of)  # once, since the rewards stay what they are
         super().log(logs, start_time)
 
+    def _is_read(self, given: Any) -> bool:
+        """Whether a data set's groups are tokenized already and, where the reference scored the data before training,
+        have its scores."""
+        needed = {"sequences", "index"} | ({"ref_log_probs"} if self.args.precompute_ref_log_probs else set())
+        return needed <= set(getattr(given, "column_names", None) or ())
+
     def _named(self, mode: str, values: dict[str, float]) -> dict[str, float]:
         """`values` under the names that they are logged by."""
         return values if mode == "train" else {f"{self._eval_prefix}_{name}": value for name, value in values.items()}
-
-
-def _is_read(given: Any) -> bool:
-    """Whether a data set's groups are tokenized already."""
-    return "sequences" in (getattr(given, "column_names", None) or ())

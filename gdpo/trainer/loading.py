@@ -5,7 +5,12 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from safetensors import SafetensorError
+
 from gdpo.core.errors import ArgumentError
+
+# What transformers raises of a checkpoint that is cut off, holds other shapes, or whose JSON is something else.
+BROKEN = (OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, SafetensorError)
 
 
 def load_pretrained(key: str, path: str | os.PathLike[str], auto: Any, what: str, **options: Any) -> Any:
@@ -20,7 +25,7 @@ def load_pretrained(key: str, path: str | os.PathLike[str], auto: Any, what: str
     """
     try:
         return auto.from_pretrained(os.fspath(path), trust_remote_code=False, **options)
-    except (OSError, ValueError, KeyError) as error:
+    except BROKEN as error:
         reason = next(iter(str(error).strip().splitlines()), None)
         expected = f"the path or Hub name of {what}"
         raise ArgumentError(key=key, found=repr(os.fspath(path)), expected=expected, hint=reason) from error

@@ -23,6 +23,8 @@ logger = logging.get_logger(__name__)
 
 
 ModelPath = str | os.PathLike[str]
+# Initializations of LoRA that change the weights below the adapter, which are the reference.
+REWRITE_BASE = {"pissa", "olora", "corda", "loftq"}
 
 
 def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
@@ -43,11 +45,23 @@ def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_confi
             expected = "a model without an adapter"
             raise ArgumentError(key="peft_config", found="a PeftModel", expected=expected, hint="merge it first")
         policy = get_peft_model(policy, peft_config)
+    if rewriting := sorted(set(_initializations(policy)) & REWRITE_BASE):
+        raise ArgumentError(
+            key="peft_config", found=f"init_lora_weights={rewriting[0]!r}, which rewrites the base model",
+            expected="an initialization that leaves the model as it was", hint="the reference is the model below",
+        )  # fmt: skip
     if compat.learns_prompt(policy):
         raise ArgumentError(key="peft_config", found="prompt learning", expected="an adapter of weights such as LoRA")
     if args.disable_dropout:
         disable_dropout(policy)
     return policy
+
+
+def _initializations(policy: PreTrainedModel) -> list[str]:
+    """How each adapter's weights begin, by name without its settings: "pissa" of "pissa_niter_4"."""
+    configs = getattr(policy, "peft_config", None)
+    begun = [getattr(config, "init_lora_weights", None) for config in (configs.values() if configs else ())]
+    return [name.lower().partition("_niter")[0] for name in begun if isinstance(name, str)]
 
 
 def load_reference(

@@ -7,6 +7,7 @@ called once for each group, before training.
 from __future__ import annotations
 
 import asyncio
+import copy
 import functools
 import inspect
 import os
@@ -17,6 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import (
@@ -203,13 +205,23 @@ def _arguments(
 
 def _add(number: int, scorer: Scorer, weight: float, values: Any, totals: list[float | None], log: RewardLog) -> None:
     """Add what a function returned for a group, times its weight, to the group's totals."""
-    if values is None or len(values) != len(totals):
-        key = f"row {number}, reward function {scorer.name}"
-        raise DataError(key=key, found="None" if values is None else len(values), expected=f"{len(totals)} rewards")
+    key, expected = f"row {number}, reward function {scorer.name}", f"a list of {len(totals)} rewards"
+    if isinstance(values, torch.Tensor | np.ndarray) and values.ndim == 1:
+        values = values.tolist()
+    if not isinstance(values, list | tuple):
+        raise DataError(key=key, found="None" if values is None else type(values).__name__, expected=expected)
+    if len(values) != len(totals):
+        raise DataError(key=key, found=len(values), expected=expected)
     for place, value in enumerate(values):
-        if value is not None:
-            totals[place] = (totals[place] or 0.0) + weight * float(value)
-            log.values[scorer.name].append(float(value))
+        if value is None:
+            continue
+        try:
+            reward = float(value)
+        except (TypeError, ValueError, OverflowError, RuntimeError):
+            found = f"{type(value).__name__} for completions[{place}]"
+            raise DataError(key=key, found=found, expected="a number, or None") from None
+        totals[place] = (totals[place] or 0.0) + weight * reward
+        log.values[scorer.name].append(reward)
 
 
 def _call(
@@ -228,8 +240,12 @@ def _call(
         elif scorer.is_async:
             waiting.append(place)
         else:
-            values[place] = scorer.function(**arguments, **_accepted(scorer.function, context))
-    coroutines = [made[place].function(**arguments, **_accepted(made[place].function, context)) for place in waiting]
+            # A copy for each: what a function changes is neither trained on nor seen by the next one.
+            values[place] = scorer.function(**copy.deepcopy(arguments), **_accepted(scorer.function, context))
+    coroutines = [
+        made[place].function(**copy.deepcopy(arguments), **_accepted(made[place].function, context))
+        for place in waiting
+    ]
     for place, found in zip(waiting, together(coroutines), strict=True):
         values[place] = found
     return values

@@ -175,3 +175,28 @@ def test_options_are_the_trainers():
         assert tuple(options[name].choices) == CHOICES[name]
     assert config["learning_rate"] == command.LEARNING_RATE
     assert {field.name for field in dataclasses.fields(fit.Fit)} == set(options) - {"help"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "1 +", "completions": ["1", "2"], "rewards": [1, 0], "tools": "{no"},
+        {"prompt": [{"role": "user", "content": "1"}], "completions": ["1", "2"], "rewards": [1, 0],
+         "chat_template_kwargs": {"continue_final_message": True}},
+    ],
+    ids=["tools", "template"],
+)  # fmt: skip
+def test_row_that_its_template_refuses_is_named_by_its_line(model, row):
+    with refused(path=written("bad.jsonl", GOOD, row), line=2):
+        called("--model", model, "--data", "bad.jsonl")
+
+
+def test_training_that_diverges_writes_no_model(model, tmp_path):
+    with refused(found="no finite numbers"):
+        called("--model", model, "--data", GROUPS, "--out", "diverged", *BRIEF[:2], "--learning-rate", 1e30)
+    assert not (tmp_path / "diverged").exists()
+
+
+def test_huge_micro_batch_is_the_whole_batch(model):
+    called("--model", model, "--data", GROUPS, "--out", "huge", *BRIEF[:2], "--epochs", 1, "--micro-batch-size", 10**9)
+    assert Path("huge/model.safetensors").exists()
