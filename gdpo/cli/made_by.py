@@ -25,6 +25,8 @@ MAKERS = {
     "decontaminated.jsonl": "metakl decontaminate",
     "contaminated.jsonl": "metakl decontaminate",
     "contamination.csv": "metakl decontaminate",
+    "spared.jsonl": "metakl decontaminate",
+    "word_frequencies.json": "metakl decontaminate",
     "skills.jsonl": "metakl annotate",
     "annotation_quality.csv": "metakl quality",
     "annotated.jsonl": "metakl merge",

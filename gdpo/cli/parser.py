@@ -123,7 +123,7 @@ class Parser(argparse.ArgumentParser):
     def _refuse_unknown_options(self, given: Sequence[str]) -> None:
         """Name a misspelt option before any option that is then missing. Behind a command's name come its own."""
         for word in given:
-            if word == "--" or word in self.commands:
+            if word == "--" or (self.commands and not word.startswith("-")):
                 return
             name = word.partition("=")[0]
             if name.startswith("--") and name not in self._option_string_actions:

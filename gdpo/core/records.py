@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
@@ -107,7 +108,10 @@ class Parts(Record):
 
     verdict: Verdict
     correctness: FiniteFloat
-    partial: FiniteFloat = Field(default=0.0, exclude_if=lambda share: share == 0.0)
+    # None of a data set directory, whose rows all have every column.
+    partial: Annotated[FiniteFloat, BeforeValidator(lambda share: 0.0 if share is None else share)] = Field(
+        default=0.0, exclude_if=lambda share: share == 0.0
+    )
     format: FiniteFloat
     length: FiniteFloat
     total: FiniteFloat

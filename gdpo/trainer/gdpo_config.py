@@ -59,7 +59,7 @@ class GDPOConfig(TrainingArguments):
         model_init_kwargs: keywords for `from_pretrained`, a mapping or one as JSON.
         disable_dropout: whether dropout is off, as it is where a log-ratio is to start at 0.
         beta: the inverse temperature of a pair's score.
-        pairs, link, advantage: the reading of the objective, as `gdpo_loss` has them.
+        pairs, link, advantage, pushes: the reading of the objective, as `gdpo_loss` has them.
         length: whether a completion's log-ratio is the sum over its tokens or the mean.
         reward_weights: the weight of each of `reward_funcs`.
         max_length: tokens of prompt and completion; None: no limit.

@@ -134,7 +134,7 @@ MISSING = {  # a step called where nothing is made yet -> the command that it na
     "metakl card": "gdpo metakl sources",
     "teach respond --trainset metakl": "gdpo metakl select --trainset metakl",
     "teach reward --trainset metakl": "gdpo metakl select --trainset metakl",
-    "teach part --trainset metakl-half": "gdpo teach reward --trainset metakl",
+    "teach part --trainset metakl-half": "gdpo metakl select --trainset metakl-half",
     f"train {CELL}": "gdpo teach reward --trainset metakl",
     f"noise {CELL}": "gdpo teach reward --trainset metakl",
     f"drift {CELL}": "gdpo benchmark",

@@ -94,7 +94,7 @@ def project(tmp_path, monkeypatch):
         def scale(self, server, **changes):
             raw = read_yaml(CONFIG / "tiny.yaml") | {"scale": "asked"}
             raw["annotate"] = {"backend": "openai", "endpoint": settings(server, **changes)}
-            (tmp_path / "asked.yaml").write_text(yaml.safe_dump(raw))
+            (tmp_path / "asked.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(raw))))
 
         def start(self):
             command = [sys.executable, "-m", "gdpo.cli", "metakl", "annotate", "--scale", "asked.yaml"]
@@ -197,7 +197,7 @@ def test_taxonomy_fallback_annotates_refused_questions(project, tmp_path, monkey
         project.scale(server, max_rephrasings=2, timeout=20)
         raw = read_yaml(tmp_path / "asked.yaml") | {"encoder": {"reference": "dir:encoder"}}
         raw["annotate"]["fallback"] = "taxonomy"
-        (tmp_path / "asked.yaml").write_text(yaml.safe_dump(raw))
+        (tmp_path / "asked.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(raw))))
         for _ in range(2):
             steps.annotate(load_scale("asked.yaml"))
             assert len(server.received) == 58 + 1 + 2
@@ -216,7 +216,7 @@ def test_taxonomy_fallback_annotates_refused_questions(project, tmp_path, monkey
             )
             project.skills.unlink()
         raw["annotate"]["fallback"] = "stop"
-        (tmp_path / "asked.yaml").write_text(yaml.safe_dump(raw))
+        (tmp_path / "asked.yaml").write_text(yaml.safe_dump(json.loads(json.dumps(raw))))
         with pytest.raises(UserError, match="annotate: 2 had no reply that fits"):
             steps.annotate(load_scale("asked.yaml"))
         assert not project.skills.exists()

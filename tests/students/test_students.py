@@ -230,7 +230,7 @@ def test_killed_run_resumes_from_its_checkpoint(lora, student, groups, tmp_path,
 def test_training_reports_its_steps(student, groups, tmp_path, monkeypatch):
     """8 groups in batches of 4 for 2 epochs are 4 steps."""
     told = []
-    monkeypatch.setattr("gdpo.students.common.report", lambda *given: told.append(given))
+    monkeypatch.setattr("gdpo.trainer.resuming.report", lambda *given: told.append(given))
     train(student, groups, tmp_path, method("sft"))
     assert told == [(step, 4, "steps") for step in range(5)]
 

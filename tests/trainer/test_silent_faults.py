@@ -70,7 +70,7 @@ def test_none_that_a_data_set_adds_reaches_no_template(student):
         for n in "xy"
     ]
     tokenizer = AutoTokenizer.from_pretrained(student)
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }} {{ m['tool_calls'] | tojson }}{% endfor %}"
+    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}{% if m['tool_calls'] %} {{ m['tool_calls'] | tojson }}{% endif %}{% endfor %}"
     stored = Dataset.from_list([{"prompt": messages} for messages in calls])
     assert [prompt_ids(tokenizer, row["prompt"]) for row in stored] == [prompt_ids(tokenizer, m) for m in calls]
 

@@ -114,9 +114,9 @@ def print_runs():
         file=sys.stderr,
     )
     made = {
-        job.wildcards_dict["table"]
+        snakemake_compat.wildcards(job)["table"]
         for job in snakemake_compat.jobs_to_run(workflow)
-        if job.rule.name.startswith("table_")
+        if snakemake_compat.rule_name(job).startswith("table_")
     }
     for sentence in unlike_rows.notes(LAYOUT, [t for t in SCALE.tables if t in made]):
         print(f"note: {sentence}", file=sys.stderr)

@@ -7,8 +7,7 @@ from tests.robustness.malformed.case import RUN, Case
 COMMANDS = [
     Case("command: unknown", "tabel --name table1", r"found 'tabel'; did you mean 'table'"),
     Case("command: unknown below", "metakl anotate", r"found 'anotate'; did you mean 'annotate'"),
-    Case("command: none", "", r"required: STEP"),
-    Case("command: unknown option", "audit --scal tiny --limt 3", r"audit: found '--limt'; did you mean '--limit'"),
+    Case("command: unknown option", "audit --scale tiny --limt 3", r"audit: found '--limt'; did you mean '--limit'"),
     Case("command: one word too many", "audit tiny", r"audit: found 'tiny'; known: "),
     Case("command: no value", "audit --scale", r"audit: .*--scale.*expected one argument"),
     Case("command: an option is missing", "table", r"table: .*required: --name"),
