@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from gdpo.config.loader import load_scale
 from tests.workflow.test_micro import planned, snakemake
@@ -18,7 +21,7 @@ from tests.workflow.test_micro import project as project
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text()
-REMEDY = "A remedy in ten minutes"
+REMEDY, DURING = "A remedy in ten minutes", "A remedy during training"
 STEPS = 6  # commands of the remedy that make its row; then it is changed and removed
 
 
@@ -64,7 +67,7 @@ def run(directory: Path, command: str) -> str:
     """What a command of the page prints, run as a reader does: in bash, in the project's directory."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     given = {**os.environ, "PATH": path, "PYTHONPATH": str(directory)}
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=given, cwd=directory)
+    done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, env=given, cwd=directory)
     assert done.returncode == 0, command + done.stdout + done.stderr
     return done.stdout + done.stderr
 
@@ -77,16 +80,18 @@ def test_each_block_is_a_file_a_command_or_an_output() -> None:
     assert set(PRINTED) == {"jobs", "shown", "notes", "error"}
     assert {block.title for block in BLOCKS if block.language == "sh"} == {"", "once", "tiny"}
     assert {block.language for block in BLOCKS} == {"yaml", "python", "json", "sh", "text"}
-    with_commands = {REMEDY, "Student", "Source", "Figure"}
+    with_commands = {REMEDY, DURING, "Student", "Source", "Figure"}
     assert {block.section for block in BLOCKS if (block.language, block.title) == ("sh", "")} == with_commands
     assert all(len(line) <= 100 for line in PAGE.splitlines())
 
 
-def test_remedy_has_at_most_thirty_lines() -> None:
-    written = FILES["gdpo/students/averaged.py"] + FILES["mine.yaml"]
-    count = sum(bool(line.strip()) for line in written.splitlines())
-    assert count <= 30
-    assert f"It takes {count} lines" in PAGE
+def test_each_remedy_has_at_most_thirty_lines() -> None:
+    first, second = (
+        sum(bool(line.strip()) for line in (FILES[f"gdpo/students/{name}.py"] + FILES[scale]).splitlines())
+        for name, scale in (("averaged", "mine.yaml"), ("anchored", "anchored.yaml"))
+    )
+    assert first <= 30 and second <= 30
+    assert f"It takes {first} lines" in PAGE
 
 
 FACTS = """
@@ -119,6 +124,7 @@ def rows(scale: dict, table: str) -> list[str]:
 def test_every_scale_of_the_page_loads_and_has_what_the_page_says(scales) -> None:
     micro = scales["micro"]
     assert rows(scales["mine.yaml"], "table2") == [*rows(micro, "table2"), "union, averaged"]
+    assert rows(scales["anchored.yaml"], "table2") == [*rows(micro, "table2"), "union, anchored"]
     assert rows(scales["row.yaml"], "tableA7") == [*rows(micro, "tableA7"), "GDPO, hard only"]
     assert scales["student.yaml"]["students"] == ["tiny-s", "tiny-m", "tiny-xs"]
     assert scales["hub.yaml"]["students"][1] == "qwen3-0.6b"
@@ -205,6 +211,8 @@ def test_remedy_gets_its_row_and_figures_and_is_removed_again(page) -> None:
         assert re.search(pattern(line), shown), line
     for line in PRINTED["notes"].splitlines():
         assert re.search(re.escape(line.strip()).replace("8", r"\d+"), shown), line
+    [log] = re.findall(r"results/micro/logs/train/\S+\.log", PAGE)
+    assert (page / log).exists()
     [figure] = commands("Figure")
     run(page, figure)
     run(page, "snakemake results/micro/figures/kept.png --cores all --config scale=curve.yaml")
@@ -216,6 +224,27 @@ def test_remedy_gets_its_row_and_figures_and_is_removed_again(page) -> None:
     run(page, change)
     run(page, remove)
     assert {path.name: path.read_bytes() for path in page.glob("results/table2*.csv")} == table
-    left = [path for path in page.glob("results/micro/**/averaged") if "logs" not in path.parts]
-    assert not left
+    assert not [path for name in ("averaged", "averaged.log") for path in page.glob(f"results/micro/**/{name}")]
     assert not (page / "gdpo/students/averaged.py").exists()
+
+
+@pytest.mark.long
+@pytest.mark.unmeasured
+def test_remedy_during_training_is_sft_at_penalty_0_and_stays_nearer_to_the_start_otherwise(page) -> None:
+    [make] = commands(DURING)
+    run(page, make)
+    loose = {"extends": "anchored", "display": "SFT, loose", "options": {"penalty": 0}}
+    row = {"row": "union, penalty 0", "trainset": "union", "method": "loose"}
+    zero = {"extends": "anchored", "methods": {"loose": loose}, "tables": {"table2": {"add_rows": [row]}}}
+    (page / "zero.yaml").write_text(json.dumps(zero))
+    run(page, make.replace("anchored.yaml", "zero.yaml"))
+    with (page / "results/table2.csv").open() as file:
+        scores = {(line["model"], line.pop("row")): line for line in csv.DictReader(file)}
+    for student, title in (("tiny-s", "Tiny-S"), ("tiny-m", "Tiny-M")):
+        assert scores[title, "union, penalty 0"] == scores[title, "union"]
+        start = load_file(page / "results/micro/models" / student / "model.safetensors")
+        runs = page / "results/micro/runs" / student / "union"
+        weights = {name: load_file(runs / name / "0/model.safetensors") for name in ("sft", "loose", "anchored")}
+        moved = {name: float(sum((w[key] - start[key]).square().sum() for key in start)) for name, w in weights.items()}
+        assert all(torch.equal(weights["loose"][key], weights["sft"][key]) for key in start)
+        assert moved["anchored"] < moved["sft"] / 2

@@ -36,7 +36,7 @@ def trainers() -> dict[str, dict[str, Option]]:
     """Each trainer's options by name."""
     found = {}
     for path in sorted(STUDENTS.glob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in ast.parse(path.read_text(encoding="utf-8"), str(path)).body:
             if isinstance(node, ast.FunctionDef) and node.name == "train" and _names(node.args)[:1] == ["run"]:
                 found[path.stem] = _options(node.args)
     return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
@@ -16,10 +18,13 @@ class ExampleTrainer(Parallel, SFTTrainer):
     """SFTTrainer on examples that are tokenized already; its loss is the mean over the tokens of a step's examples."""
 
 
-def train(run: TrainingRun) -> tuple[ExampleTrainer, int]:
-    """Train on the `method.completions` best of each group, the first of equals.
+Kind = TypeVar("Kind", bound=ExampleTrainer)
 
-    Returns the trainer and how many groups it used.
+
+def build(run: TrainingRun, trainer_class: type[Kind]) -> tuple[Kind, int]:
+    """A `trainer_class` that has not begun, on the `method.completions` best of each group, the first of equals.
+
+    A remedy gives a class with another loss. Returns the trainer and how many groups it uses.
     """
     tokenizer = run.tokenizer()
     groups = tokenized_groups(run, tokenizer, smallest=1)
@@ -33,7 +38,7 @@ def train(run: TrainingRun) -> tuple[ExampleTrainer, int]:
     settings = arguments(run, len(examples))
     if process_group.processes() > 1:
         examples.append({"input_ids": [tokenizer.pad_token_id] * 2, "labels": [IGNORED] * 2})  # the dummy of Parallel
-    trainer = ExampleTrainer(
+    trainer = trainer_class(
         model=policy(run),
         args=SFTConfig(
             **settings,
@@ -44,5 +49,11 @@ def train(run: TrainingRun) -> tuple[ExampleTrainer, int]:
         processing_class=tokenizer,
         peft_config=lora_config(run.method.lora),
     )
-    fit(trainer, run)
     return trainer, len(groups)
+
+
+def train(run: TrainingRun) -> tuple[ExampleTrainer, int]:
+    """Train an ExampleTrainer. Returns it and how many groups it used."""
+    trainer, groups = build(run, ExampleTrainer)
+    fit(trainer, run)
+    return trainer, groups

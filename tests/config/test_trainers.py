@@ -71,3 +71,10 @@ def test_method_without_options_has_the_hash_of_one_before_there_were_any() -> N
     method = load_scale("micro").methods["sft"]
     assert "options" not in method.model_dump()
     assert fingerprint(method) != fingerprint(Method.model_construct(**{**method.__dict__, "options": {"kept": 1}}))
+
+
+def test_a_trainer_that_is_no_python_is_named_with_its_line(own, tmp_path) -> None:
+    (tmp_path / "averaged.py").write_text("def train(run):\n    x = (\n")
+    with pytest.raises(SyntaxError) as caught:
+        trainers.trainers()
+    assert (caught.value.filename, caught.value.lineno) == (str(tmp_path / "averaged.py"), 2)

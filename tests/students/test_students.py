@@ -12,7 +12,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gdpo.config.models import Lora, Method, Objective
 from gdpo.core.records import Group, Parts
-from gdpo.students import right_completions, shuffled_rewards, train_run
+from gdpo.students import right_completions, sft, shuffled_rewards, train_run
+from gdpo.students.common import TrainingRun, fit
 from tests.refusal import refused
 
 OBJECTIVE = Objective(beta=0.1, pairs="adjacent", link="sigmoid", advantage="shifted", length="sum")
@@ -135,6 +136,17 @@ def test_methods_see_the_same_ids(student, groups, tmp_path, monkeypatch):
     assert seen["ExampleTrainer"] == {best}
     assert best in seen["PairTrainer"] and len(seen["PairTrainer"]) == 2
     assert seen["PairTrainer"] < seen["GDPOTrainer"] and len(seen["GDPOTrainer"]) == 4
+
+
+def test_a_remedy_may_change_groups_and_freeze_weights_before_sft_begins(student, groups, tmp_path):
+    run = TrainingRun(student, method("sft"), groups, tmp_path / "work", 0, "float32", None, None)
+    trainer, used = sft.build(replace(run, groups=groups[:3]), sft.ExampleTrainer)
+    for name, weight in trainer.model.named_parameters():
+        weight.requires_grad_("mlp" in name)
+    fit(trainer, run)
+    start, weights = load_file(student / "model.safetensors"), trainer.model.state_dict()
+    moved = {name for name in start if not torch.equal(weights[name].cpu(), start[name])}
+    assert used == 3 and moved == {name for name in start if "mlp" in name}
 
 
 def test_blank_completions_are_left_out(student, groups, tmp_path):

@@ -70,24 +70,30 @@ def test_none_that_a_data_set_adds_reaches_no_template(student):
         for n in "xy"
     ]
     tokenizer = AutoTokenizer.from_pretrained(student)
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] }}{% if m['tool_calls'] %} {{ m['tool_calls'] | tojson }}{% endif %}{% endfor %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}"
+        "{% if m['tool_calls'] %} {{ m['tool_calls'] | tojson }}{% endif %}{% endfor %}"
+    )
     stored = Dataset.from_list([{"prompt": messages} for messages in calls])
     assert [prompt_ids(tokenizer, row["prompt"]) for row in stored] == [prompt_ids(tokenizer, m) for m in calls]
 
 
-@pytest.mark.parametrize(
-    "returned",
-    [0.5, {0: 9, 1: 9}, "12", {1.0, 2.0}, (1.0 for _ in range(2)), torch.tensor(1.0), [[1.0], [2.0]], [1j, 2],
-     [10**400, 1], ["good", 1]],
-    ids=repr,
-)  # fmt: skip
+WRONG_REWARDS = {
+    "a number": 0.5, "a mapping": {0: 9, 1: 9}, "text": "12", "a set": {1.0, 2.0}, "a generator": (1.0 for _ in "ab"),
+    "a scalar tensor": torch.tensor(1.0), "lists": [[1.0], [2.0]], "complex": [1j, 2], "huge": [10**400, 1],
+    "words": ["good", 1],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("returned", WRONG_REWARDS.values(), ids=WRONG_REWARDS)
 def test_rewards_that_are_no_list_of_numbers_are_refused(student, returned):
     tokenizer = AutoTokenizer.from_pretrained(student)
     with refused(DataError, key="row 0, reward function"):
         apply_reward_funcs([CHAT], [lambda **_: returned], tokenizer)
 
 
-@pytest.mark.parametrize("returned", [[1, 0], (1.0, 0.0), np.array([1.0, 0.0]), torch.tensor([1.0, 0.0])], ids=repr)
+@pytest.mark.parametrize("returned", [[1, 0], (1.0, 0.0), np.array([1.0, 0.0]), torch.tensor([1.0, 0.0])],
+                         ids=["list", "tuple", "array", "tensor"])  # fmt: skip
 def test_rewards_may_be_a_list_an_array_or_a_tensor(student, returned):
     tokenizer = AutoTokenizer.from_pretrained(student)
     [row] = apply_reward_funcs([CHAT], [lambda **_: returned], tokenizer)
