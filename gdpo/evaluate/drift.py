@@ -31,31 +31,46 @@ def kl(policy: Tensor, reference: Tensor) -> Tensor:
     return (log_p.exp() * (log_p - log_q)).sum(-1)
 
 
-class Drift:
-    """The drift of policies from one reference, which is loaded once."""
+class Compared:
+    """Policies beside one reference, which is loaded once.
+
+    Args:
+        reference: The checkpoint that training began with; the tokenizer is its own.
+        dtype: The dtype of the student's weights.
+    """
 
     def __init__(self, reference: Path, dtype: Dtype):
         self.dtype = getattr(torch, weights_dtype(dtype))
         self.tokenizer = tokenizer_of(reference)
-        self.reference = self._load(reference)
+        self.reference = self.load(reference)
 
-    def _load(self, path: Path) -> PreTrainedModel:
+    def load(self, path: Path) -> PreTrainedModel:
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
         model.eval()
         return to_device(model, default_device())
 
     @torch.inference_mode()
-    def measure(self, policy: Path, answered: Sequence[AnsweredConversation]) -> dict[str, float]:
-        """The mean KL in nats per token (`kl`) and per answer (`kl_sequence`), and how many `tokens` were counted."""
-        model = self._load(policy)
+    def summed_kl(
+        self, of: PreTrainedModel, to: PreTrainedModel, answered: Sequence[AnsweredConversation]
+    ) -> tuple[float, int]:
+        """KL(of || to) in nats, summed over the tokens of all answers, and how many tokens these are."""
         total, tokens = 0.0, 0
         for batch in answer_batches(self.tokenizer, answered):
-            given = batch.inputs(model.device)
-            divergence = kl(model(**given).logits.flatten(0, 1), self.reference(**given).logits.flatten(0, 1))
+            given = batch.inputs(of.device)
+            divergence = kl(of(**given).logits.flatten(0, 1), to(**given).logits.flatten(0, 1))
             divergence = divergence.view(batch.ids.shape).cpu()
             for row, (_, start, end) in enumerate(batch.answers):
                 total += float(divergence[row, start - 1 : end - 1].double().sum())
                 tokens += end - start
+        return total, tokens
+
+
+class Drift(Compared):
+    """The drift of policies from one reference."""
+
+    def measure(self, policy: Path, answered: Sequence[AnsweredConversation]) -> dict[str, float]:
+        """The mean KL in nats per token (`kl`) and per answer (`kl_sequence`), and how many `tokens` were counted."""
+        total, tokens = self.summed_kl(self.load(policy), self.reference, answered)
         return {"kl": total / tokens, "kl_sequence": total / len(answered), "tokens": tokens}
 
 

@@ -10,31 +10,17 @@ nothing is sampled.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
-from gdpo.config.fields import Dtype
-from gdpo.core.device import default_device, to_device
 from gdpo.core.records import Question, chat
-from gdpo.evaluate.drift import AnsweredConversation, answer_batches, kl
+from gdpo.evaluate.drift import AnsweredConversation, Compared, answer_batches
 from gdpo.evaluate.samples import SampleRow, outputs
-from gdpo.models.checkpoints import tokenizer_of
-from gdpo.models.dtypes import weights_dtype
 
 DIGITS = 5  # of a stored negative log-likelihood, in nats
-
-
-@dataclass(frozen=True)
-class Divergence:
-    """Mean KL in nats a token along given answers, in both directions, and how many tokens were counted."""
-
-    of_policy: float  # KL(policy || reference)
-    of_reference: float  # KL(reference || policy)
-    tokens: int
 
 
 def gold_answer(question: Question) -> str:
@@ -42,23 +28,8 @@ def gold_answer(question: Question) -> str:
     return question.solution or question.answer
 
 
-class Measures:
-    """The measures of policies against one reference, which is loaded once.
-
-    Args:
-        reference: The checkpoint that training began with; the tokenizer is its own.
-        dtype: The dtype of the student's weights.
-    """
-
-    def __init__(self, reference: Path, dtype: Dtype):
-        self.dtype = getattr(torch, weights_dtype(dtype))
-        self.tokenizer = tokenizer_of(reference)
-        self.reference = self._load(reference)
-
-    def _load(self, path: Path) -> PreTrainedModel:
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(path, dtype=self.dtype, use_safetensors=True)
-        model.eval()
-        return to_device(model, default_device())
+class Measures(Compared):
+    """The measures of policies against one reference."""
 
     def measure(
         self,
@@ -81,15 +52,16 @@ class Measures:
             `gold`: benchmark -> `nll`, the nats of each item's gold answer, and `tokens`; `text`: the same of `text`;
             `kl`: `reverse` along `own`, `forward` along `references`, nats a token, null where there are none.
         """
-        model = self._load(policy)
-        reverse, forward = self._divergence(model, own), self._divergence(model, references)
+        model = self.load(policy)
+        reverse, counted_own = self.summed_kl(model, self.reference, own)
+        forward, counted_references = self.summed_kl(self.reference, model, references)
         return {
             "gold": {name: self._likelihood(model, questions) for name, questions in gold.items()},
             "text": self._likelihood(model, text),
             "kl": {
-                "reverse": reverse and reverse.of_policy,
-                "forward": forward and forward.of_reference,
-                "tokens": [reverse.tokens if reverse else 0, forward.tokens if forward else 0],
+                "reverse": reverse / counted_own if counted_own else None,
+                "forward": forward / counted_references if counted_references else None,
+                "tokens": [counted_own, counted_references],
             },
         }
 
@@ -107,22 +79,6 @@ class Measures:
                 nll[places[index]] = round(-float(chosen[row, start - 1 : end - 1].double().sum()), DIGITS)
                 tokens[places[index]] = end - start
         return {"nll": nll, "tokens": tokens}
-
-    @torch.inference_mode()
-    def _divergence(self, model: PreTrainedModel, answered: Sequence[AnsweredConversation]) -> Divergence | None:
-        if not answered:
-            return None
-        policy = reference = 0.0
-        tokens = 0
-        for batch in answer_batches(self.tokenizer, answered):
-            given = batch.inputs(model.device)
-            p, q = model(**given).logits.flatten(0, 1), self.reference(**given).logits.flatten(0, 1)
-            of_policy, of_reference = (each.view(batch.ids.shape).cpu().double() for each in (kl(p, q), kl(q, p)))
-            for row, (_, start, end) in enumerate(batch.answers):
-                policy += float(of_policy[row, start - 1 : end - 1].sum())
-                reference += float(of_reference[row, start - 1 : end - 1].sum())
-                tokens += end - start
-        return Divergence(policy / tokens, reference / tokens, tokens)
 
 
 def answered_items(questions: Sequence[Question], rows: Sequence[SampleRow]) -> list[AnsweredConversation]:

@@ -43,10 +43,12 @@ def evaluate(scale: Scale, runs: list[Run], split: Split) -> None:
     not kept, whole runs stay in work/ for good: a job killed before it was recorded as done could not be done again.
     """
     layout = Layout(scale)
-    work_dirs = {}
+    work_dirs, closed = {}, dict[str, dict[str, str]]()  # training set -> the benchmarks that it closes
     for number, run in enumerate(runs, start=1):
         progress.part(number, len(runs), "run")
-        work_dirs[run] = _evaluate_one(layout, run, split)
+        if run.trainset not in closed:
+            closed[run.trainset] = trained_on(layout, run, split)
+        work_dirs[run] = _evaluate_one(layout, run, split, closed[run.trainset])
     without_weights = [run for run in runs if split == "test" and not scale.keep_weights and not run.is_origin]
     _delete_weights(layout, without_weights)
     for run in work_dirs.keys() - without_weights:
@@ -77,11 +79,11 @@ def _no_weights(path: Path) -> UserError:
     return UserError(path=path, found="no weights", expected="a model", hint=hint)
 
 
-def _evaluate_one(layout: Layout, run: Run, split: Split) -> Path:
-    """Score one run, or take it from its work directory, which is returned."""
+def _evaluate_one(layout: Layout, run: Run, split: Split, closed: dict[str, str]) -> Path:
+    """Score one run but on the benchmarks `closed`, or take it from its work directory, which is returned."""
     scale, benchmarks = layout.scale, benchmarks_in(layout.scale, split)
     dropped = {name: why for name, why in layout.unavailable().items() if name in benchmarks}
-    dropped |= trained_on(layout, run, split)
+    dropped |= closed
     tasks = {n: (b, layout.benchmark(n, split)) for n, b in benchmarks.items() if n not in dropped}
     if not tasks:
         raise UserError(f"evaluate {run}: no benchmark is left to score", hint=f"each was dropped: {_joined(dropped)}")

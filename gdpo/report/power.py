@@ -128,20 +128,6 @@ def _compare(a: PublishedRow, b: PublishedRow, average: str, items: Mapping[str,
     return Comparison(a.table, a.model, a.row, b.row, average, difference, error(TAU, RHO), error(tau=1.0, rho=0.0))
 
 
-def implied(scores: Sequence[float], items: int) -> int:
-    """How many of the printed `scores`, percents of two decimals, are a whole number of `items`.
-
-    >>> implied([64.12, 66.38], 2210), implied([64.12, 66.38], 2000)  # 1417 and 1467 of 2210
-    (2, 0)
-    """
-
-    def fits(score: float) -> bool:
-        near = round(score * items / 100)
-        return any(abs(100 * k / items - score) < 0.0051 for k in (near - 1, near, near + 1))
-
-    return sum(map(fits, scores))
-
-
 COLUMNS = ["table", "model", "a", "b", "average", "difference", "se_related", "se_unrelated", "detectable", "above"]
 HEADS = ["table", "model", "a - b", "difference", "standard error", "detectable"]
 

@@ -38,7 +38,7 @@ from gdpo.models.checkpoints import check_whole, tokenizer_of
 from gdpo.models.dtypes import autocasts, weights_dtype
 from gdpo.trainer import adapters, compat
 from gdpo.trainer.dataset import DataError, prompt_ids, tokenize_groups
-from gdpo.trainer.distributed import whole_state
+from gdpo.trainer.distributed import micro_batch_size, whole_state
 from gdpo.trainer.resuming import StepProgress, train_resuming
 
 CHECKPOINT_STEPS = 50
@@ -111,8 +111,7 @@ def arguments(run: TrainingRun, items: int, sequences: int = 1) -> dict[str, Any
         expected = "launch.processes to say so, or CUDA_VISIBLE_DEVICES to name one"
         raise UserError(key=method.display, found=found, expected=expected)
     per_process = batch // processes
-    sizes = range(1, min(method.micro_batch_size, per_process) + 1)
-    micro_batch = max(size for size in sizes if per_process % size == 0)
+    micro_batch = micro_batch_size(per_process, method.micro_batch_size)
     steps = method.steps or math.ceil(method.epochs * math.ceil(items / batch))
     return {
         "output_dir": str(run.work),

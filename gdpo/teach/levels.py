@@ -7,20 +7,20 @@ import statistics
 from collections.abc import Sequence
 
 from gdpo.core.records import Group, Parts
+from gdpo.trainer.ties import levels
 
-SAME = 1e-9  # two sums of parts closer than this are one reward
+SAME = 1e-9  # two parts closer than this are equal
 
 
 def reward_levels(group: Group) -> list[list[int]]:
-    """The indices of a group's completions by reward, one list a distinct reward, the lowest first."""
-    ordered = sorted(range(len(group.rewards)), key=lambda i: group.rewards[i])
-    levels: list[list[int]] = []
-    for index in ordered:
-        if levels and group.rewards[index] - group.rewards[levels[-1][-1]] <= SAME:
-            levels[-1].append(index)
-        else:
-            levels.append([index])
-    return levels
+    """The indices of a group's completions by reward, one list a distinct reward, the lowest first.
+
+    Rewards are equal by the trainer's rule (gdpo.trainer.ties).
+    """
+    places: dict[int, list[int]] = {}
+    for index, level in enumerate(levels(group.rewards)):
+        places.setdefault(level, []).append(index)
+    return [places[level] for level in sorted(places)]
 
 
 def adjacent_pairs(group: Group) -> list[tuple[Parts, Parts]]:
@@ -41,11 +41,12 @@ def describe(groups: Sequence[Group]) -> dict[str, float]:
 
     That share is of each group's adjacent pairs, averaged over groups, as each group counts one in the loss.
     """
-    trained = [group for group in groups if len(reward_levels(group)) > 1]
-    shares = [statistics.mean(map(differ_in_length_alone, adjacent_pairs(group))) for group in trained if group.parts]
+    levels_of = [(group, len(reward_levels(group))) for group in groups]
+    trained = [(group, count) for group, count in levels_of if count > 1]
+    shares = [statistics.mean(map(differ_in_length_alone, adjacent_pairs(g))) for g, _ in trained if g.parts]
     return {
         "groups": len(groups),
         "with_contrast": len(trained),
-        "median_levels": statistics.median(len(reward_levels(group)) for group in trained) if trained else 0,
+        "median_levels": statistics.median(count for _, count in trained) if trained else 0,
         "length_alone": statistics.mean(shares) if shares else 0.0,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -165,9 +166,8 @@ def part(scale: Scale, trainset: str) -> None:
         else:
             groups = _groups_of_parts(layout, settings.parts, questions)
         if settings.reward:
-            texts = [text for group in groups for text in group.completions]
-            scored = iter(_rewarded(layout, questions, groups, texts, settings.reward))
-            groups = [_with_parts(group, [next(scored) for _ in group.completions]) for group in groups]
+            scored = _rewarded(layout, questions, groups, settings.reward)
+            groups = [_with_parts(group, parts) for group, parts in zip(groups, scored, strict=True)]
         if settings.select == "renoted":
             from gdpo.teach.notation import renoted
 
@@ -175,7 +175,8 @@ def part(scale: Scale, trainset: str) -> None:
             groups = renoted(groups, scale.world, settings.notation)
         write_records(layout.groups(trainset), groups)
         extra |= _shares(groups)
-    say(f"part {trainset}: {len(groups)} groups{f' of {chr(44).join(settings.parts)}' if settings.parts else ''}")
+    of = f" of {','.join(settings.parts)}" if settings.parts else ""
+    say(f"part {trainset}: {len(groups)} groups{of}")
 
 
 def _groups_of_parts(layout: Layout, parts: list[str], questions: list[Question]) -> list[Group]:
@@ -204,17 +205,19 @@ def _with_parts(group: Group, parts: list[Parts]) -> Group:
 
 
 def _rewarded(
-    layout: Layout, questions: list[Question], groups: Sequence[Group | Responses], texts: list[str], settings: Reward
-) -> list[Parts]:
-    """The graded reward of every completion of `groups`, the answers to `questions`, in order; `texts` are all."""
+    layout: Layout, questions: list[Question], groups: Sequence[Group | Responses], settings: Reward
+) -> list[list[Parts]]:
+    """The graded rewards of each of `groups`, the answers to `questions`, in their order."""
     from gdpo.grading.grade import grade_many
     from gdpo.teach.reward import reward as reward_parts
 
-    asked = [question for question, group in zip(questions, groups, strict=True) for _ in group.completions]
-    verdicts = grade_many(list(zip(asked, texts, strict=True)), show_progress=True)
-    lengths = [len(e.ids) for e in _tokenizer(layout).encode_batch(texts, add_special_tokens=False)]
-    rows = zip(asked, texts, verdicts, lengths, strict=True)
-    return [reward_parts(v, text, n, settings, q.solution) for q, text, v, n in rows]
+    pairs = [(q, text) for q, group in zip(questions, groups, strict=True) for text in group.completions]
+    verdicts = grade_many(pairs, show_progress=True)
+    lengths = [len(e.ids) for e in _tokenizer(layout).encode_batch([t for _, t in pairs], add_special_tokens=False)]
+    scored = (
+        reward_parts(v, text, n, settings, q.solution) for (q, text), v, n in zip(pairs, verdicts, lengths, strict=True)
+    )
+    return [list(islice(scored, len(group.completions))) for group in groups]
 
 
 def reward(scale: Scale, trainset: str) -> None:
@@ -230,22 +233,18 @@ def reward(scale: Scale, trainset: str) -> None:
                 expected=f"responses to the questions of {layout.trainset(trainset)}, in their order",
                 hint="run `gdpo teach respond` again",
             )
-        texts = [text for response in responses for text in response.completions]
-        scored = _rewarded(layout, questions, responses, texts, scale.reward)
-        groups, start = [], 0
-        for question, response in zip(questions, responses, strict=True):
-            parts = scored[start : start + len(response.completions)]
-            start += len(response.completions)
-            groups.append(
-                Group(
-                    id=question.id, domain=question.domain, prompt=chat(question), completions=response.completions,
-                    rewards=[part.total for part in parts], parts=parts,
-                )
-            )  # fmt: skip
+        scored = _rewarded(layout, questions, responses, scale.reward)
+        groups = [
+            Group(
+                id=question.id, domain=question.domain, prompt=chat(question), completions=response.completions,
+                rewards=[part.total for part in parts], parts=parts,
+            )
+            for question, response, parts in zip(questions, responses, scored, strict=True)
+        ]  # fmt: skip
         write_records(layout.groups(trainset), groups)
         extra |= _shares(groups)
     say(
-        f"reward {trainset}: {extra['right']:.1%} of {len(texts)} completions right, "
+        f"reward {trainset}: {extra['right']:.1%} of {sum(map(len, scored))} completions right, "
         f"{extra['groups_without_signal']} of {len(groups)} groups without signal"
     )
 

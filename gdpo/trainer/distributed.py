@@ -25,6 +25,11 @@ from gdpo.trainer.samplers import EpochSampler, FilledSampler
 T = TypeVar("T")
 
 
+def micro_batch_size(batch: int, most: int) -> int:
+    """The largest part, of at most `most` items, that a process's batch of `batch` items is cut into evenly."""
+    return max(size for size in range(1, min(batch, most) + 1) if batch % size == 0)
+
+
 class Parallel(compat.TrainerHooks, Trainer):
     """A Trainer whose processes together take the items that one process would, each item once.
 

@@ -39,6 +39,7 @@ from gdpo.core.provenance import recorded
 from gdpo.core.terminal import say
 from gdpo.trainer.adapters import lora_config
 from gdpo.trainer.dataset import DataError, check_group, prompt_ids, template_kwargs
+from gdpo.trainer.distributed import micro_batch_size
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.gdpo_trainer import GDPOTrainer
 from gdpo.trainer.loading import BROKEN
@@ -269,9 +270,7 @@ def _arguments(given: Fit, groups: int, evaluates: bool) -> dict[str, Any]:
     """
     cuda, processes = torch.cuda.is_available(), process_group.processes()
     per_process = math.ceil(min(given.batch_size, groups) / processes)
-    micro_batch = max(
-        size for size in range(1, min(given.micro_batch_size, per_process) + 1) if per_process % size == 0
-    )
+    micro_batch = micro_batch_size(per_process, given.micro_batch_size)
     steps = math.ceil(given.epochs * math.ceil(groups / (per_process * processes)))
     return {
         "output_dir": str(given.work),

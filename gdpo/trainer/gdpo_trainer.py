@@ -10,12 +10,9 @@ scores it once before training, or in each step with `precompute_ref_log_probs=F
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,15 +25,13 @@ from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.trainer_utils import EvalPrediction, PredictionOutput, TrainOutput
 
-from gdpo.core.device import to_device
 from gdpo.core.errors import ArgumentError
-from gdpo.trainer import compat
 from gdpo.trainer.checks import Limits, check_arguments, check_causal, check_reference, warn_of_low_precision
 from gdpo.trainer.dataset import DataError
-from gdpo.trainer.distributed import Parallel, recompute_plan, run_in_wrapped_forward
+from gdpo.trainer.distributed import recompute_plan, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.group_reader import GroupReader
-from gdpo.trainer.logprobs import is_adapted, routed_log_probs
+from gdpo.trainer.logprobs import routed_log_probs
 from gdpo.trainer.metrics import batch_sums, means
 from gdpo.trainer.model_card import CardTrainer
 from gdpo.trainer.model_setup import (
@@ -48,8 +43,7 @@ from gdpo.trainer.model_setup import (
     load_tokenizer,
 )
 from gdpo.trainer.objective import gdpo_loss
-from gdpo.trainer.packing import batch_by_tokens
-from gdpo.trainer.reference_cache import cache_key, reference_log_probs, reference_parameters
+from gdpo.trainer.reference_trainer import ReferenceTrainer
 from gdpo.trainer.reward_funcs import Reward, Tokenizer, scorers
 from gdpo.trainer.router_loss import RouterLoss
 from gdpo.trainer.rows import Rows, RowSets
@@ -61,7 +55,7 @@ OBJECTIVE = ("beta", "pairs", "link", "advantage", "pushes")  # the settings tha
 ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 
-class GDPOTrainer(Parallel, CardTrainer):
+class GDPOTrainer(ReferenceTrainer, CardTrainer):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
@@ -104,9 +98,6 @@ class GDPOTrainer(Parallel, CardTrainer):
         >>> trainer.train()
     """
 
-    args: GDPOConfig
-    model: PreTrainedModel
-    ref_model: PreTrainedModel | None
     processing_class: PreTrainedTokenizerBase
     described = (*OBJECTIVE, "length")
     loss_is_scaled_for_ga = True  # `compute_loss` divides by the groups of the whole step
@@ -176,46 +167,6 @@ class GDPOTrainer(Parallel, CardTrainer):
         """How many groups of `train_dataset` make no pair, since their rewards are all equal."""
         return self.groups.tied.get("train_dataset", 0)
 
-    # The steps of construction, in their order
-
-    def _place_models(self, ref_model: PreTrainedModel | None) -> None:
-        """Move the reference to the device, and the policy too where Trainer does not; refuse several GPUs at once."""
-        self.ref_model = None if ref_model is None else to_device(ref_model, self.args.device).eval()
-        if self.is_fsdp_enabled:
-            to_device(self.model, self.args.device)  # whole weights score the reference before they are dealt out
-        if self.args.n_gpu > 1:
-            expected = "one GPU in each process, by accelerate launch"
-            raise ArgumentError(key="GDPOTrainer", found="several GPUs in one process", expected=expected)
-
-    def _precompute_reference(self) -> None:
-        """Score the data by the reference, and free a given one; without one the policy is it until it trains."""
-        self.train_dataset = self._with_reference(self.train_dataset)
-        self.eval_dataset = self.eval_dataset and self._each(self._with_reference, self.eval_dataset)
-        self._reference_freed = self.ref_model is not None
-        self.ref_model = None
-
-    @staticmethod
-    def _each(function: Callable[[Dataset], Dataset], given: Any) -> Any:
-        """`function` of a data set, or of each of several by name."""
-        if isinstance(given, Mapping):
-            return {name: function(dataset) for name, dataset in given.items()}
-        return function(given)
-
-    def _keep_live_reference(self) -> None:
-        """Make the policy as it starts the reference of every step: below its adapter, or else a copy."""
-        if not is_adapted(self.model):
-            self.ref_model = copy.deepcopy(self.model).eval().requires_grad_(False)
-        elif not self._start_stays():
-            raise ArgumentError(
-                key="precompute_ref_log_probs",
-                found="False, and weights below the adapter that are trained too",
-                expected="True, or a ref_model",
-            )
-
-    def _start_stays(self) -> bool:
-        """Whether the policy as it starts stays there below its adapter, since no weight below it is trained."""
-        return is_adapted(self.model) and not any(p.requires_grad for _, p in reference_parameters(self.model))
-
     # What Trainer and Parallel call
 
     def train_sampler(self, train_dataset: Dataset | None = None) -> Sampler | None:
@@ -237,65 +188,6 @@ class GDPOTrainer(Parallel, CardTrainer):
     def before_save(self) -> None:
         self._update_token_count()
         self.create_model_card()
-
-    # The reference
-
-    def _with_reference(self, dataset: Dataset) -> Dataset:
-        groups = dataset.to_list()
-        model = self.ref_model or self.model
-        settings = compat.model_settings(model.config)
-        precision = [self.args.bf16, self.args.fp16, str(model.dtype)]
-        key = cache_key(reference_parameters(model, aside=self.ref_model is None), [settings, precision], groups)
-        assert self.args.output_dir is not None  # TrainingArguments names one where none is given
-        cache = Path(self.args.ref_cache_dir or Path(self.args.output_dir) / "reference")
-
-        def score(shard: Sequence[dict[str, Any]]) -> Tensor:
-            batches = map(self.data_collator, batch_by_tokens(shard, self.args.max_forward_tokens))
-            return torch.cat([self._ref_log_probs(self.on_device(batch)) for batch in batches])
-
-        column = reference_log_probs(
-            groups,
-            score,
-            cache / key,
-            rank=self.accelerator.process_index,
-            processes=self.accelerator.num_processes,
-            wait=self.accelerator.wait_for_everyone,
-        )
-        for number, scores in enumerate(column):
-            if not all(map(math.isfinite, scores)):
-                raise DataError(
-                    key=f"row {number}", found="a reference log-probability that is no finite number",
-                    expected="a model with finite weights and outputs",
-                )  # fmt: skip
-        return dataset.add_column("ref_log_probs", column)
-
-    def _late_groups(self, given: RowSets, prefix: str) -> Dataset | dict[str, Dataset]:
-        """Groups given after construction, ready to evaluate. Raises DataError where their reference is gone."""
-        if self.args.precompute_ref_log_probs and self._reference_freed:
-            raise DataError(
-                "the reference is freed after its pass, and the policy is it only until it trains",
-                key="eval_dataset",
-                expected="these groups at the trainer's eval_dataset, or precompute_ref_log_probs=False",
-            )
-        groups = self.groups.read_sets(given, self.state, prefix)
-        return self._each(self._with_reference, groups) if self.args.precompute_ref_log_probs else groups
-
-    @torch.no_grad()
-    def _ref_log_probs(self, batch: dict[str, Any]) -> Tensor:
-        """log pi_ref of the batch's distinct completions, (C,): the sum over tokens."""
-        model: nn.Module = self.accelerator.unwrap_model(self.model) if self.ref_model is None else self.ref_model
-        adapted = model if self.ref_model is None and is_adapted(model) else None
-        training = model.training
-        model.eval()
-        trained = [p for p in model.parameters() if p.requires_grad]
-        with adapted.disable_adapter() if adapted else contextlib.nullcontext():
-            log_probs = run_in_wrapped_forward(model, model, lambda: self._log_probs(model, batch), batch["rewards"])
-        if adapted:  # leaving the context has made every weight of the adapter trainable
-            model.requires_grad_(False)
-            for p in trained:
-                p.requires_grad_(True)
-        model.train(training)
-        return log_probs
 
     # The loss
 
@@ -492,12 +384,6 @@ class GDPOTrainer(Parallel, CardTrainer):
         if means_of := self.groups.reward_means.pop("train" if mode == "train" else self._eval_prefix, None):
             logs |= self._named(mode, means_of)  # once, since the rewards stay what they are
         super().log(logs, start_time)
-
-    def _is_read(self, given: Any) -> bool:
-        """Whether a data set's groups are tokenized already and, where the reference scored the data before training,
-        have its scores."""
-        needed = {"sequences", "index"} | ({"ref_log_probs"} if self.args.precompute_ref_log_probs else set())
-        return needed <= set(getattr(given, "column_names", None) or ())
 
     def _named(self, mode: str, values: dict[str, float]) -> dict[str, float]:
         """`values` under the names that they are logged by."""

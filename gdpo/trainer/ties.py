@@ -27,8 +27,9 @@ def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     Warns of the groups where rewards differ and count as equal, with their number. Raises DataError where no group is
     left.
     """
-    informative = [row for row in rows if max(levels(row["rewards"]), default=0) > 0]
-    near = sum(_has_near_tie(row["rewards"]) for row in rows)
+    found = [levels(row["rewards"]) for row in rows]
+    informative = [row for row, level in zip(rows, found, strict=True) if max(level, default=0) > 0]
+    near = sum(_has_near_tie(row["rewards"], level) for row, level in zip(rows, found, strict=True))
     if not informative:
         expected = "a group with two different rewards"
         raise DataError(key="rewards", found="none", expected=expected, hint=OFFSET_HINT if near else None)
@@ -57,10 +58,10 @@ def levels(rewards: Sequence[float]) -> list[int]:
     return [int(level) for level in reward_levels(single[None])[0]]
 
 
-def _has_near_tie(rewards: Sequence[float]) -> bool:
+def _has_near_tie(rewards: Sequence[float], levels: Sequence[int]) -> bool:
     """Whether two rewards that count as equal differ by more than sums of float64 numbers round."""
     extremes: dict[int, tuple[float, float]] = {}
-    for level, reward in zip(levels(rewards), rewards, strict=True):
+    for level, reward in zip(levels, rewards, strict=True):
         low, high = extremes.get(level, (reward, reward))
         extremes[level] = min(low, reward), max(high, reward)
     largest = max(map(abs, rewards), default=0.0)

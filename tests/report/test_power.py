@@ -18,6 +18,16 @@ ROWS = published()
 ITEMS = power.item_counts()
 
 
+def implied(scores, items):
+    """How many of the printed `scores`, percents of two decimals, are a whole number of `items`."""
+
+    def fits(score):
+        near = round(score * items / 100)
+        return any(abs(100 * k / items - score) < 0.0051 for k in (near - 1, near, near + 1))
+
+    return sum(map(fits, scores))
+
+
 def found(a, b, average="overall_avg", table=None):
     rows = [c for c in power.comparisons(ROWS, ITEMS) if (c.a, c.b, c.average) == (a, b, average)]
     [comparison] = [c for c in rows if table in (None, c.table)]
@@ -85,13 +95,13 @@ def test_printed_scores_are_whole_numbers_of_items(column):
     """At most three of a column's 33 cells are not: one row that three tables print."""
     counts = ITEMS[column]
     scores = [float(row.cells[column]) for row in ROWS]
-    assert power.implied(scores, counts.items * counts.samples) >= 30
+    assert implied(scores, counts.items * counts.samples) >= 30
 
 
 def test_misuse_has_another_size_than_published():
     """Of the sizes from 900 to 1,600, 1139 alone fits more than 17 of the 33 cells. The published set has 1,174."""
     scores = [float(row.cells["TrustLLM-Misuse"]) for row in ROWS]
-    fits = {size: power.implied(scores, size) for size in range(900, 1601)}
+    fits = {size: implied(scores, size) for size in range(900, 1601)}
     assert fits[1139] == 31
     assert max(count for size, count in fits.items() if size != 1139) == 17
 

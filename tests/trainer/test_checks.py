@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import inspect
-import logging
 from pathlib import Path
 
 import pytest
@@ -51,21 +50,6 @@ def no_pass(monkeypatch):
 @pytest.fixture(scope="module")
 def tokenizer(student):
     return AutoTokenizer.from_pretrained(student)
-
-
-@pytest.fixture
-def warnings():
-    """What the trainer says to a user, in order."""
-    said = []
-
-    class Listen(logging.Handler):
-        def emit(self, record):
-            said.append(record.getMessage())
-
-    logger = logging.getLogger("gdpo")
-    logger.addHandler(listener := Listen())
-    yield said
-    logger.removeHandler(listener)
 
 
 def config(path, **changes) -> GDPOConfig:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 
 import pytest
@@ -33,21 +32,6 @@ NEAR = [
     ([2, 1, 2], [1, 0, 1]),
     ([], []),
 ]
-
-
-@pytest.fixture
-def warnings():
-    """What transformers' logger says to a user, in order."""
-    said = []
-
-    class Listen(logging.Handler):
-        def emit(self, record):
-            said.append(record.getMessage())
-
-    logger = logging.getLogger("gdpo")
-    logger.addHandler(listener := Listen())
-    yield said
-    logger.removeHandler(listener)
 
 
 def trainer(student, path, rewards, dtype=torch.float32, eval_rewards=None):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gdpo.config.layout import Layout, Run, Split, origin
 from gdpo.config.scale import Scale
 from gdpo.core.records import Question, read_records
 from gdpo.report.columns import averaged_columns, paper_columns
+
+if TYPE_CHECKING:
+    from gdpo.report.scores import Bootstrapped
 
 
 def trained_sets(scale: Scale, table: str) -> list[str]:
@@ -51,6 +55,17 @@ def validation_benchmarks(layout: Layout) -> list[str]:
 def scored(layout: Layout, runs: Iterable[Run], split: Split = "test") -> list[Path]:
     """The samples of runs and of their untrained students."""
     return layout.scored((run for given in runs for run in (*origin(given.student), given)), split)
+
+
+def estimate(name: str, found: Bootstrapped | None) -> dict[str, float | None]:
+    """A mean with its 95% interval as `NAME`, `NAME_low`, `NAME_high`; None each where there is none."""
+    from gdpo.report.bootstrap import interval
+
+    if found is None:
+        return dict.fromkeys((name, f"{name}_low", f"{name}_high"))
+    value, draws = found
+    low, high = interval(draws)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def mean(values: Sequence[float]) -> float:

@@ -13,8 +13,7 @@ from gdpo.core.provenance import provenance_path
 from gdpo.core.result_files import Provenance, TrainLog, read_stored
 from gdpo.report.columns import averaged_columns
 from gdpo.report.figures import style
-from gdpo.report.figures.common import mean, scored
-from gdpo.report.figures.curve import measured
+from gdpo.report.figures.common import estimate, mean, scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
@@ -65,7 +64,7 @@ def data(layout: Layout, shown: Compute) -> list[dict]:
                     "seeds": len(runs),
                     "seconds": mean([read_stored(layout.run(run) / "train.json", TrainLog)["seconds"] for run in runs]),
                     "teacher_seconds": taught["wall_seconds"],
-                    **measured(scores, runs, names, "score"),
+                    **estimate("score", scores.bootstrapped_mean(runs, names)),
                     "origin": before,
                 }
             )

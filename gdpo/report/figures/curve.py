@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gdpo.config.figures import Curve, OfStudy
-from gdpo.config.layout import Layout, Run, origin
+from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.config.tables import Cell
 from gdpo.core.errors import UserError
 from gdpo.report.figures import style
-from gdpo.report.figures.common import averages, scored
+from gdpo.report.figures.common import averages, estimate, scored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
-
-    from gdpo.report.scores import Scores
 
 
 def available(scale: Scale, shown: OfStudy) -> bool:
@@ -55,21 +53,12 @@ def points(layout: Layout, shown: OfStudy, place: Callable[[Cell], float]) -> li
     for student in scale.student_set(study.students):
         for average, benchmarks in averages(layout).items():
             of_average = {"student": scale.model(student).display, "average": average}
-            before = measured(scores, origin(student), benchmarks, "origin")
+            before = estimate("origin", scores.bootstrapped_mean(origin(student), benchmarks))
             for x, cell in sorted(((place(cell), cell) for cell in study.rows), key=lambda pair: pair[0]):
                 runs = layout.cell_runs(student, cell)
-                found = measured(scores, runs, benchmarks, "score")
+                found = estimate("score", scores.bootstrapped_mean(runs, benchmarks))
                 rows.append(of_average | {"row": cell.row, "x": x, "seeds": len(runs)} | found | before)
     return rows
-
-
-def measured(scores: Scores, runs: Sequence[Run], benchmarks: list[str], name: str) -> dict[str, float | None]:
-    """Mean and 95% interval of an average as `NAME`, `NAME_low`, `NAME_high`."""
-    from gdpo.report.bootstrap import interval
-
-    draws = scores.draws(runs, benchmarks)
-    low, high = (None, None) if draws is None else interval(draws)
-    return {name: scores.mean(runs, benchmarks), f"{name}_low": low, f"{name}_high": high}
 
 
 def lines(rows: list[dict], shown: OfStudy, label: str, log: bool) -> Canvas:

@@ -10,15 +10,11 @@ from gdpo.config.layout import Layout, origin
 from gdpo.config.scale import Scale
 from gdpo.report.columns import averaged_columns
 from gdpo.report.figures import style
-from gdpo.report.figures.common import scored
-from gdpo.report.figures.curve import measured
+from gdpo.report.figures.common import estimate, scored
 from gdpo.report.tables import is_origin, row_title
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Canvas
-
-    from gdpo.config.layout import Run
-    from gdpo.report.scores import Scores
 
 
 def available(scale: Scale, shown: Retention) -> bool:
@@ -45,21 +41,10 @@ def data(layout: Layout, shown: Retention) -> list[dict]:
             if not is_origin(cell):
                 runs = layout.cell_runs(student, cell)
                 row = {"student": scale.model(student).display, "row": row_title(scale, cell), "seeds": len(runs)}
-                row |= measured(scores, runs, names, "score") | retained(scores, runs, before, known)
+                row |= estimate("score", scores.bootstrapped_mean(runs, names))
+                row |= estimate("retention", scores.bootstrapped_retention(runs, before, known))
                 rows.append(row | {"origin": scores.mean(before, names)})
     return rows
-
-
-def retained(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
-    """Retention's mean and 95% interval."""
-    from gdpo.report.bootstrap import interval
-
-    found = scores.bootstrapped_retention(runs, before, names)
-    if found is None:
-        return dict.fromkeys(("retention", "retention_low", "retention_high"))
-    mean, draws = found
-    low, high = interval(draws)
-    return {"retention": mean, "retention_low": low, "retention_high": high}
 
 
 def draw(rows: list[dict], shown: Retention) -> Canvas:

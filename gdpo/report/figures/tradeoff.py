@@ -15,13 +15,13 @@ from gdpo.config.scale import Scale
 from gdpo.config.tables import Study
 from gdpo.core.result_files import DriftResult, read_stored
 from gdpo.report.figures import style
-from gdpo.report.figures.common import has_validation, mean, scored, validation_benchmarks
+from gdpo.report.figures.common import estimate, has_validation, mean, scored, validation_benchmarks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Canvas
 
-    from gdpo.report.scores import Scores
+    from gdpo.report.scores import Bootstrapped, Scores
 
 
 def _study(scale: Scale, shown: Tradeoff) -> Study:
@@ -61,7 +61,8 @@ def data(layout: Layout, shown: Tradeoff) -> list[dict]:
                     "seeds": len(runs),
                     "kl": mean([read_stored(layout.drift(run), DriftResult)["kl"] for run in runs]),
                 }
-                gain, forgetting = _gain(scores, runs, before, names), _forgetting(scores, runs, before, known)
+                gain = estimate("gain", scores.difference(runs, before, names))
+                forgetting = estimate("forgetting", _forgetting(scores, runs, before, known))
                 places.append((forgetting["forgetting"], gain["gain"]))
                 found.append(point | gain | forgetting | {"benchmarks": len(names), "retained": len(known)})
         front = pareto(places)
@@ -69,26 +70,10 @@ def data(layout: Layout, shown: Tradeoff) -> list[dict]:
     return rows
 
 
-def _gain(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
-    from gdpo.report.bootstrap import interval
-
-    found = scores.difference(runs, before, names)
-    if found is None:
-        return dict.fromkeys(("gain", "gain_low", "gain_high"))
-    gain, draws = found
-    low, high = interval(draws)
-    return {"gain": gain, "gain_low": low, "gain_high": high}
-
-
-def _forgetting(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> dict[str, float | None]:
-    from gdpo.report.bootstrap import interval
-
+def _forgetting(scores: Scores, runs: list[Run], before: list[Run], names: list[str]) -> Bootstrapped | None:
+    """What is not retained, in percent, with its bootstrap means."""
     found = scores.bootstrapped_retention(runs, before, names)
-    if found is None:
-        return dict.fromkeys(("forgetting", "forgetting_low", "forgetting_high"))
-    kept, draws = found
-    low, high = interval(100 - draws)
-    return {"forgetting": 100 - kept, "forgetting_low": low, "forgetting_high": high}
+    return None if found is None else (100 - found[0], 100 - found[1])
 
 
 def pareto(points: Sequence[tuple[float | None, float | None]]) -> list[bool]:
