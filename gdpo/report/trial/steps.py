@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from gdpo.config.layout import Layout
-from gdpo.config.loader import load_scale
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_text
@@ -58,23 +57,22 @@ def trial(scale: Scale, kind: str) -> None:
 
 
 def packed_worlds(scale: Scale, kind: str) -> dict[int, Path]:
-    """Seed -> the directory of each packed world of a kind that is there.
+    """Seed -> the directory of each packed world of a kind that is there: in results/reference/<scale>, where finished
+    worlds are kept, or in results/<scale>.
 
-    Sealed worlds are kept in results/reference/<scale>, development worlds lie in results/<scale>. Raises UserError
-    where there are fewer than two.
+    Raises UserError where there are fewer than two.
     """
     assert scale.worlds is not None  # a trial has them
     seeds: list[int] = getattr(scale.worlds, kind)
-    kept = PROJECT / "results" / "reference" / scale.scale
-    known = {seed: kept / f"world-{seed}" for seed in seeds}
-    if kind == "development":
-        known = {seed: Layout(load_scale(scale.scale, world=seed)).packed_world for seed in seeds}
-    found = {seed: path for seed, path in known.items() if (path / "world.json").exists()}
+    kept, made = PROJECT / "results" / "reference" / scale.scale, Path("results") / scale.scale
+    found = {}
+    for seed in seeds:
+        places = (kept / f"world-{seed}", made / f"world-{seed}" / "world")
+        if there := [place for place in places if (place / "world.json").exists()]:
+            found[seed] = there[0]
     if len(found) < 2:
-        hint = (
-            "`make trial` runs the sealed worlds" if kind == "sealed" else "snakemake makes results/SCALE/world-N/world"
-        )
-        raise UserError(key=f"worlds.{kind}", found=f"{len(found)} packed worlds", expected="two or more", hint=hint)
+        maker = "`make trial` runs them" if kind == "sealed" else "snakemake makes results/SCALE/world-N/world"
+        raise UserError(key=f"worlds.{kind}", found=f"{len(found)} packed worlds", expected="two or more", hint=maker)
     return found
 
 
