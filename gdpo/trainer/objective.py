@@ -13,6 +13,7 @@ pair. Rewards are data: no gradient flows into them, and all that is computed fr
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -58,7 +59,8 @@ def gdpo_loss(
     The defaults are those of `GDPOConfig`.
 
     A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
-    on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
+    on a reward or a beta that is not finite, on what is no tensor, on no completion at all, on shapes that differ and
+    on an unknown name. A log-ratio of NaN makes the loss NaN.
 
     Example:
         >>> import torch
@@ -68,6 +70,10 @@ def gdpo_loss(
     """
     _check_name("link", link, Link)
     _check_name("pushes", pushes, Pushes)
+    _check_tensor("log_ratios", log_ratios)
+    _check_tensor("rewards", rewards)
+    if not math.isfinite(beta):
+        raise ArgumentError(key="beta", found=repr(beta), expected="a finite number")
     if log_ratios.shape != rewards.shape:
         found, expected = f"shape {tuple(log_ratios.shape)}", f"that of rewards, {tuple(rewards.shape)}"
         raise ArgumentError(key="log_ratios", found=found, expected=expected)
@@ -157,14 +163,16 @@ def reward_levels(rewards: Tensor) -> Tensor:
 
     A new level begins where a sorted reward exceeds the one before it by more than rounding. Rounding is float32's,
     whatever the rewards' own dtype, so that the groups that are trained on are those that have a pair in the loss.
+    Numbers so small that their differences lose digits count as rounding too: below 1e-37 in float32.
     """
+    limits = torch.finfo(rewards.dtype)
+    largest = rewards.abs().amax(-1, keepdim=True).clamp(min=limits.tiny / limits.eps)
     if rewards.dtype == torch.float64:
         # By a power of two, which rounds nothing, so that any float64 is a float32's size.
-        _, exponent = torch.frexp(rewards.abs().amax(-1, keepdim=True))
-        rewards = torch.ldexp(rewards, -exponent).float()
+        _, exponent = torch.frexp(largest)
+        rewards, largest = torch.ldexp(rewards, -exponent).float(), torch.ldexp(largest, -exponent).float()
     ordered, order = rewards.sort(-1)
-    rounding = TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
-    above = ordered.diff(dim=-1) > rounding
+    above = ordered.diff(dim=-1) > TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * largest
     level = functional.pad(above, (1, 0)).cumsum(-1)
     return torch.empty_like(level).scatter_(-1, order, level)
 
@@ -172,6 +180,9 @@ def reward_levels(rewards: Tensor) -> Tensor:
 def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Finite rewards, (B, G), at least float32, and the mask. Padding takes the group's lowest reward, 0 in an empty
     group, so that it changes neither a group's range nor its levels."""
+    _check_tensor("rewards", rewards)
+    if mask is not None:
+        _check_tensor("mask", mask)
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
     if mask.shape != rewards.shape:
         found, expected = f"shape {tuple(mask.shape)}", f"that of rewards, {tuple(rewards.shape)}"
@@ -184,6 +195,15 @@ def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     rewards = rewards.detach().to(torch.promote_types(rewards.dtype, torch.float32))
     lowest = rewards.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
     return torch.where(mask, rewards, lowest.masked_fill(lowest.isinf(), 0.0)), mask
+
+
+def _check_tensor(argument: str, found: object) -> None:
+    if not isinstance(found, Tensor) or found.is_complex():
+        what = str(found.dtype) if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(key=argument, found=what, expected="a torch.Tensor of real numbers, (B, G)")
+    if found.ndim == 0 or found.numel() == 0:
+        found = f"shape {tuple(found.shape)}"
+        raise ArgumentError(key=argument, found=found, expected="(B, G), with at least one completion")
 
 
 def _check_name(argument: str, found: str, known: object) -> None:
