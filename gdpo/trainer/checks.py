@@ -47,8 +47,12 @@ def check_arguments(model: Any, ref_model: Any, args: Any, processing_class: Any
             raise ArgumentError(key="peft_config", found=_kind(peft_config), expected=expected)
 
 
-def check_choices(args: GDPOConfig, reward_funcs: Any, callbacks: Any, optimizers: Any) -> None:
-    """Raises ArgumentError where a callback or an optimizer is none, or where weights have no reward functions."""
+def check_choices(
+    args: GDPOConfig, reward_funcs: Any, callbacks: Any, optimizers: Any, compute_metrics: Any = None
+) -> None:
+    """Raises ArgumentError where a callback, an optimizer or a function is none, or where reward functions lack."""
+    if compute_metrics is not None and not callable(compute_metrics):
+        raise ArgumentError(key="compute_metrics", found=_kind(compute_metrics), expected="a function, or None")
     if args.reward_weights is not None and (reward_funcs is None or reward_funcs in ([], ())):
         expected = "None without reward_funcs, whose rewards they weigh"
         raise ArgumentError(key="reward_weights", found=repr(args.reward_weights), expected=expected)

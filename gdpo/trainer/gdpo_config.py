@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from transformers import TrainingArguments
 from transformers.training_args import trainer_log_levels
 
-from gdpo.core.errors import ArgumentError, suggest
+from gdpo.core.errors import ArgumentError, first_line, suggest
 from gdpo.trainer.dataset import Unfit, shown
 from gdpo.trainer.logprobs import MAX_LOGITS
 from gdpo.trainer.objective import Advantage, Link, Pairs, Pushes
@@ -40,6 +40,7 @@ FIXED = {
 }  # fmt: skip
 SAMPLING = ("random", "sequential")  # transformers' others sort by one length, which a group of completions has not
 NUMBER = {int, float, type(None)}  # types of the settings of TrainingArguments that are checked as our own ones are
+KEYWORDS = ("optim_args", "lr_scheduler_kwargs")  # and these, which others fail at in the middle of a run
 SEEDS = 2**32  # NumPy takes seeds below this
 POSITIVE = (
     "beta", "max_length", "max_forward_tokens", "max_activation_tokens", "max_logits", "per_device_train_batch_size",
@@ -204,7 +205,10 @@ class GDPOConfig(TrainingArguments):
     def __post_init__(self) -> None:
         self.model_init_kwargs = _keywords(self.model_init_kwargs)
         _check_types(self)
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (TypeError, KeyError, AttributeError, OSError) as error:  # its own ValueErrors are sentences
+            raise ArgumentError(f"transformers refuses a setting: {first_line(error)}", key="GDPOConfig") from error
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 value = getattr(self, name)
@@ -233,11 +237,17 @@ class GDPOConfig(TrainingArguments):
         if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
             expected, hint = "a number above 0", "evaluate() needs no training"
             raise ArgumentError(key="num_train_epochs", found=repr(self.num_train_epochs), expected=expected, hint=hint)
+        for item in fields(self):
+            if isinstance(value := getattr(self, item.name), float) and math.isnan(value):
+                raise ArgumentError(key=item.name, found="nan", expected="a number")
         for name in ("seed", "data_seed"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < SEEDS:
                 expected = f"a whole number from 0 to {SEEDS - 1}"
                 raise ArgumentError(key=name, found=repr(value), expected=expected)
+        if self.dataloader_num_workers < 0:
+            found = repr(self.dataloader_num_workers)
+            raise ArgumentError(key="dataloader_num_workers", found=found, expected="a whole number from 0")
         for name in ("log_level", "log_level_replica"):
             if (value := getattr(self, name)) not in trainer_log_levels:
                 raise ArgumentError(key=name, found=shown(value), hint=suggest(str(value), trainer_log_levels))
@@ -251,7 +261,7 @@ def _check_types(settings: GDPOConfig) -> None:
     hints = get_type_hints(GDPOConfig)
     for name in (item.name for item in fields(GDPOConfig)):
         kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
-        if name not in GDPOConfig.__annotations__ and not NUMBER.issuperset(kinds):
+        if not (name in GDPOConfig.__annotations__ or name in KEYWORDS or NUMBER.issuperset(kinds)):
             continue
         known = [TYPES[kind] for kind in kinds if kind in TYPES]
         value = getattr(settings, name)
@@ -273,6 +283,7 @@ TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", lambda value: isinstance(value, numbers.Integral) and _is_number(value)),
     float: ("a number", _is_number),
     str: ("text", lambda value: isinstance(value, str | os.PathLike)),
+    dict: ("a mapping", lambda value: isinstance(value, dict)),
     dict[str, Any]: ("a mapping", lambda value: isinstance(value, dict)),
     list[float]: ("a list of numbers", lambda value: isinstance(value, list | tuple) and all(map(_is_number, value))),
     type(None): ("None", lambda value: value is None),

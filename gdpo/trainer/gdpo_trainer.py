@@ -137,7 +137,7 @@ class GDPOTrainer(LoggedTrainer, ReferenceTrainer, CardTrainer):
             expected = "another object than model; leave it out to keep model's start"
             raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
-        check_choices(args, reward_funcs, callbacks, optimizers)
+        check_choices(args, reward_funcs, callbacks, optimizers, compute_metrics)
         policy = load_policy(model, args, peft_config)
         check_trainable(policy)
         check_causal("model", policy)

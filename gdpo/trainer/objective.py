@@ -13,7 +13,8 @@ pair. Rewards are data: no gradient flows into them, and all that is computed fr
 
 from __future__ import annotations
 
-import math
+import sys
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -29,7 +30,8 @@ Pushes = Literal["both", "better"]
 
 # A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
-# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it.
+# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it. The
+# largest counts as 1e-31 at least, so that the least difference, 1e-37, has all its digits.
 TIE_ROUNDINGS = 8
 
 
@@ -72,8 +74,9 @@ def gdpo_loss(
     _check_name("pushes", pushes, Pushes)
     _check_tensor("log_ratios", log_ratios)
     _check_tensor("rewards", rewards)
-    if not math.isfinite(beta):
-        raise ArgumentError(key="beta", found=repr(beta), expected="a finite number")
+    if not (isinstance(beta, Tensor) or (isinstance(beta, Real) and abs(beta) <= sys.float_info.max)):
+        found = repr(beta) if isinstance(beta, float) else type(beta).__name__
+        raise ArgumentError(key="beta", found=found, expected="a finite number")
     if log_ratios.shape != rewards.shape:
         found, expected = f"shape {tuple(log_ratios.shape)}", f"that of rewards, {tuple(rewards.shape)}"
         raise ArgumentError(key="log_ratios", found=found, expected=expected)
@@ -163,7 +166,6 @@ def reward_levels(rewards: Tensor) -> Tensor:
 
     A new level begins where a sorted reward exceeds the one before it by more than rounding. Rounding is float32's,
     whatever the rewards' own dtype, so that the groups that are trained on are those that have a pair in the loss.
-    Numbers so small that their differences lose digits count as rounding too: below 1e-37 in float32.
     """
     limits = torch.finfo(rewards.dtype)
     largest = rewards.abs().amax(-1, keepdim=True).clamp(min=limits.tiny / limits.eps)

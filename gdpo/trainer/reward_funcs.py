@@ -295,22 +295,29 @@ def _score(number: int, scorer: Scorer, arguments: dict[str, Any], template: dic
         for prompt, completion in answered
     ]
     given = tokenizer(text=texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+    device = _device(model)
+    key, expected = f"row {number}, reward function {scorer.name}", "a model for sequence classification"
+    try:
+        with torch.inference_mode():
+            output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+    except TypeError as error:
+        raise DataError(key=key, found=f"'{first_line(error)}'", expected=expected) from error
     logits = getattr(output, "logits", None)
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
-        key, found = f"row {number}, reward function {scorer.name}", f"{type(model).__name__}, without such a head"
-        raise DataError(key=key, found=found, expected="a model for sequence classification, of one logit a text")
+        raise DataError(key=key, found=f"{type(model).__name__}, without such a head", expected=expected)
     scores: list[float] = logits[:, 0].double().tolist()
     return scores
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
 def _placed(made: Sequence[Scorer], device: str | torch.device) -> Iterator[None]:
     """Within the block reward models are on `device` and do not train; then back where they were."""
     models = [scorer.function for scorer in made if isinstance(scorer.function, nn.Module)]
-    before = [(model, next(model.parameters()).device, model.training) for model in models]
+    before = [(model, _device(model), model.training) for model in models]
     try:
         for model in models:
             to_device(model, device).eval()

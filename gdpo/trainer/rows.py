@@ -52,7 +52,7 @@ def _refusal(name: str, given: Any) -> DataError:
     hint = None
     if isinstance(given, Mapping) and given:
         hint = f"choose one of {', '.join(map(str, given))}"
-    if hasattr(given, "to_dict"):
+    if hasattr(given, "to_dict") and not isinstance(given, type):
         hint = "datasets.Dataset.from_pandas makes one of a DataFrame"
     found = "none" if given is None else found
     return DataError(key=name, found=found, expected="a list or a datasets.Dataset of groups", hint=hint)
