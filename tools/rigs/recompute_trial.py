@@ -26,9 +26,9 @@ from scipy import stats
 
 NARROW = ("hard-only", "safety-only", "union")
 SFT, GDPO, GRPO, META = "sft", "gdpo-literal", "grpo", "metakl"
-TABLE_2 = tuple(f"{trainset}/{SFT}" for trainset in NARROW)  # workflow/config/tables.yaml, beside MetaGDPO's rows
-UNTRAINED = ("none", "origin", None)
-BOTH = ("taught", "untaught")
+# Question 4's other rows, beside the untrained student.
+OTHERS = (*(f"{trainset}/{method}" for trainset in NARROW for method in (SFT, GDPO)), f"metakl/{SFT}")
+UNTRAINED, BOTH = ("none", "origin", None), ("taught", "untaught")
 MARGIN, LEAST_COMMON, LEVEL = 1.0, 1.0, 0.05  # points, points, of the adjusted p
 STEPS = 100  # between the gains of an area
 NOISE = 1e-9  # sums of the same numbers in another order differ by less
@@ -224,7 +224,7 @@ def judge(answers: Sequence[Answer]) -> None:
             answer.verdict = "supported" if answer.effect > 0 else "contradicted"
 
 
-def five(worlds: Sequence[World], sft: float, gdpo: float, named: Sequence[str] = TABLE_2) -> list[Answer]:
+def five(worlds: Sequence[World], sft: float, gdpo: float, named: Sequence[str] = OTHERS) -> list[Answer]:
     """The answers by SFT's and GDPO's fixed rates; `named`: question 4's rows, beside the untrained student."""
     front = {(s, m): points(worlds, s, m) for s in (*NARROW, META) for m in (SFT, GDPO)}
     front["random", GDPO] = points(worlds, "random", GDPO)
@@ -275,7 +275,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--sft", type=float, help="SFT's fixed rate")
     parser.add_argument("--gdpo", type=float, help="the fixed rate of GDPO as printed")
     parser.add_argument("--against", type=Path, help="a file of answers to compare with")
-    parser.add_argument("--rows", nargs="+", default=TABLE_2, metavar="SET/METHOD", help="question 4's other rows")
+    parser.add_argument("--rows", nargs="+", default=OTHERS, metavar="SET/METHOD", help="question 4's other rows")
     parser.add_argument("--front", nargs=2, metavar=("SET", "METHOD"), help="print this front alone")
     options = parser.parse_args(given)
     worlds = [read_world(path.parent) for path in sorted(options.worlds.glob("world-*/world.json"))]

@@ -93,16 +93,21 @@ def between_fronts(
 ) -> Answer:
     """The area between two cells' fronts, the first's forgetting less the second's at equal gain; the mean over pairs.
 
-    A pair whose fronts do not both reach SMALLEST_OVERLAP is left out, and said.
+    A pair whose fronts do not both reach SMALLEST_OVERLAP is left out, and said, as is a set none of whose skills
+    counts in some world.
     """
     parts, compared, left_out = [], [], []
     for one, other in pairs:
         a, b = points(worlds, one, without), points(worlds, other, without)
-        values = front_differences(a, b, SMALLEST_OVERLAP)
+        counts = bool(np.isfinite(a).all() and np.isfinite(b).all())
+        values = front_differences(a, b, SMALLEST_OVERLAP) if counts else None
         name = f"{'/'.join(one)} - {'/'.join(other)}"
         if values is None:
             left_out.append(name)
-            parts.append(not_comparable(name, f"no common gain of {SMALLEST_OVERLAP:g} point"))
+            why = (
+                f"no common gain of {SMALLEST_OVERLAP:g} point" if counts else "none of its skills counts in some world"
+            )
+            parts.append(not_comparable(name, why))
         else:
             compared.append((values, a, b))
             parts.append(of_values(name, values, joint_swap_p([(a, b)])))
@@ -144,7 +149,10 @@ def weaker(question: str, parts: Sequence[Answer]) -> Answer:
 
 
 def both(worlds: Sequence[StudentWorld], rates: Rates, without: str | None = None) -> Answer:
-    """4. MetaGDPO's average over taught and untaught columns less that of each other row of table 2, at fixed rates."""
+    """4. MetaGDPO's average over taught and untaught columns less that of each of eight others, at fixed rates.
+
+    They are the untrained student, SFT on the four sets of table 2, and GDPO as printed on the three narrow ones.
+    """
     others: list[Cell] = [(name, method) for name in MAIN_SETS for method in ("sft", PRINTED)]
 
     def averages(cell: Cell) -> Floats:

@@ -18,6 +18,7 @@ from gdpo.report.trial.packing import PackedWorld
 
 HIGHEST = 0.97  # ours: above it nothing can be gained, and nearly nothing told
 FEWEST_UNTAUGHT = 3  # ours: a world with fewer untaught columns left is replaced
+DIGITS = 9  # of a score that others are compared with: sums in another order differ in the last bits
 UNTRAINED = ("none", "origin", "")
 
 Floats = NDArray[np.float64]
@@ -116,10 +117,10 @@ class StudentWorld:
         return float(self.change(row, names).mean())
 
     def own_validation(self, row: int, trainset: str) -> float:
-        """The score, in percent, on validation items of a set's skills, each by its share."""
+        """The score, in percent, on validation items of a set's skills, each by its share; equal shares are equal."""
         shares = {n: share for n, share in self.world.about["shares"][trainset].items() if n in self.kept}
         scores = [float(self.world.runs[row][f"validation_{name}"] or "nan") for name in shares]
-        return 100 * float(np.array(scores) @ np.array(list(shares.values())) / sum(shares.values()))
+        return round(100 * float(np.array(scores) @ np.array(list(shares.values())) / sum(shares.values())), DIGITS)
 
     def mean_validation(self, row: int) -> float:
         """The mean, in percent, over all columns that count, on validation items."""

@@ -31,8 +31,6 @@ BEFORE = ((4, 5), (4, 5, 10), (6, 7, 8), (6, 7, 8, 9), (0, 7, 8), (5,))  # with 
 AFTER = ((3, 9), (2, 10), (2, 8), (3, 8), (4, 9), (0, 10))
 CHANCE = {"add": 0.05, "two": 0.5, "form": 0.1}
 # Of question 4, beside the untrained student: what the report compares MetaGDPO with.
-REPORTED_ROWS = ["hard-only/sft", "safety-only/sft", "union/sft", "metakl/sft"]
-REPORTED_ROWS += ["hard-only/gdpo-literal", "safety-only/gdpo-literal", "union/gdpo-literal"]
 
 
 def random_world(draw: random.Random, seed: int, gained: int = 0) -> StudentWorld:
@@ -63,7 +61,7 @@ def kept(directory, worlds):
 
 
 def recompute(answers) -> int:
-    given = [str(answers.parent), "--sft", "0.001", "--gdpo", "0.0001", "--rows", *REPORTED_ROWS]
+    given = [str(answers.parent), "--sft", "0.001", "--gdpo", "0.0001"]
     return recompute_trial.main([*given, "--against", str(answers)])
 
 
