@@ -4,12 +4,9 @@ Nothing of `gdpo` is imported, so that a fault of the report is not repeated her
 
     python tools/rigs/recompute_trial.py results/reference/trial --sft 5e-4 --gdpo 1e-4 --against answers.csv
 
-One line a question is printed: effect, low, high, p, p by Holm, verdict. `--against` names each value that differs in a
-file's rows of whole questions, and the exit status is 1 where there is one. `--front SET METHOD` prints gains and what
-the method forgets at least at each, of the mean world.
+A line a question: effect, low, high, p, p by Holm, verdict. `--against` names each value that differs in a file's rows
+of whole questions, then exits with 1. `--front SET METHOD` prints gains and the least forgetting of the mean world.
 """
-
-from __future__ import annotations
 
 import argparse
 import csv
@@ -53,7 +50,8 @@ class World:
 
         def counts(name: str) -> bool:
             items, chance = self.columns[name]["items"], self.columns[name]["chance"]
-            return chance + 2 * math.sqrt(chance * (1 - chance) / items) < self.percent[UNTRAINED][name] / 100 <= 0.97
+            least = chance + 2 * math.sqrt(chance * (1 - chance) / items)
+            return bool(least < self.percent[UNTRAINED][name] / 100 <= 0.97)
 
         return [name for name, column in self.columns.items() if column["role"] in roles and counts(name)]
 
@@ -133,7 +131,8 @@ def least_forgetting(path: np.ndarray, gains: np.ndarray) -> np.ndarray:
     width = np.diff(x, axis=0)  # 0 where both ends are corners at one gain
     along = (gains - x[:-1]) / np.where(width == 0, np.nan, width)
     crossings = np.where((along >= 0) & (along <= 1), y[:-1] + along * np.diff(y, axis=0), np.inf)
-    return np.minimum(corners.min(axis=0), crossings.min(axis=0))
+    least: np.ndarray = np.minimum(corners.min(axis=0), crossings.min(axis=0))
+    return least
 
 
 def common_gain(*paths: np.ndarray) -> float:
