@@ -113,6 +113,12 @@ class Browser:
         told = [json.loads(entry["message"])["message"] for entry in self.post("/se/log", type="performance")]
         return [one["params"]["request"]["url"] for one in told if one["method"] == "Network.requestWillBeSent"]
 
+    def cpu_seconds(self) -> float:
+        """What the page's process has computed since it began: unlike a clock's time, the same on a busy machine."""
+        self.post("/goog/cdp/execute", cmd="Performance.enable", params={})
+        metrics = self.post("/goog/cdp/execute", cmd="Performance.getMetrics", params={})["metrics"]
+        return next(one["value"] for one in metrics if one["name"] == "ProcessTime")
+
     def screenshot(self, path: Path) -> None:
         path.write_bytes(base64.b64decode(self._ask("GET", f"{self.base}/screenshot")))
 

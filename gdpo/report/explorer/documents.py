@@ -72,7 +72,7 @@ def score_part(scores: Scores, name: str) -> dict[str, Any]:
         "retention": _cells(score_tables.retention(scores, name), lines, shown),
         "marks": [[_mark(changed.get((line, c.key))) for c in shown] for line in lines],
         "differences": _differences(scores, lines, shown),
-        "notes": score_tables.rendered(scores, name, "").notes,
+        "notes": [*score_tables.notes(layout, name, "", len(changed)), *score_tables.dropped_notes(layout, table)],
     }
 
 
