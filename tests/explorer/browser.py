@@ -70,7 +70,7 @@ class Browser:
     def run(self, script: str, *arguments: Any) -> Any:
         return self.post("/execute/sync", script=script, args=list(arguments))
 
-    def wait(self, script: str, *arguments: Any, seconds: float = 10) -> Any:
+    def wait(self, script: str, *arguments: Any, seconds: float = 60) -> Any:
         """What `script` returns, as soon as that is true."""
         end = time.monotonic() + seconds
         while not (found := self.run(script, *arguments)):

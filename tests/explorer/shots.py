@@ -17,7 +17,7 @@ POINT = (
     "const box = all.at(-1)?.querySelector('.points path')?.getBoundingClientRect();"
     "return box && [Math.round(box.x + box.width / 2), Math.round(box.y + box.height / 2)]"
 )
-COLOURS = 64  # ours: of a page of few colours; a third of the bytes
+COLOURS = 256  # ours: of a page of few colours; a third of the bytes
 SHOTS = ("table", "difference", "items", "front")  # four states, each a file
 
 
@@ -38,7 +38,7 @@ def take(shown: Browser, page: Path, name: str, out: Path) -> None:
     path = out / f"{name}.png"
     shown.screenshot(path)
     with Image.open(path) as picture:
-        few = picture.convert("RGB").quantize(COLOURS)
+        few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE)
     few.save(path, optimize=True)
 
 

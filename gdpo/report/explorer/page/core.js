@@ -85,12 +85,13 @@ const explorer = (() => {
     return filter.toLowerCase().split(/\s+/).every((word) => low.includes(word));
   }
 
-  const number = (value, digits = 1) => (value === null || value === undefined ? "" : value.toFixed(digits));
-  const signed = (value, digits = 1) => {
+  /** Digits behind the point, and a minus sign that is none before a zero. */
+  const number = (value, digits = 1) => {
     const text = value.toFixed(digits);
-    return Number(text) > 0 ? `+${text}` : Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "−");
+    return Number(text) === 0 ? (0).toFixed(digits) : text.replace("-", "−");
   };
-  const range = (low, high, form = number) => `[${form(low)}, ${form(high)}]`;
+  const signed = (value, digits = 1) => (Number(value.toFixed(digits)) > 0 ? "+" : "") + number(value, digits);
+  const range = (low, high) => `[${number(low)}, ${number(high)}]`;
 
   function address() {
     return location.hash.slice(1).split("/").filter((part) => part !== "").map(decodeURIComponent);

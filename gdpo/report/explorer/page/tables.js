@@ -37,7 +37,7 @@
     const [mean, low, high] = found;
     const sign = change ? (low > 0 ? 1 : high < 0 ? -1 : 0) : state.show === "score" ? table.marks[row][c] : 0;
     const text = change ? signed(mean) : number(mean) + (sign > 0 ? " ↑" : sign < 0 ? " ↓" : "");
-    const spread = range(low, high, change ? signed : number);
+    const spread = range(low, high);
     const from = change && state.base !== OWN ? base : "own";
     return { text, sub: spread, value: mean, kind: [average, sign > 0 ? "up" : sign < 0 ? "down" : null].filter(Boolean).join(" "),
       label: `${titleOf(table.rows[row])}, ${title}: ${text} ${spread}; show its items`,

@@ -27,7 +27,7 @@
 
   const hover = (point, x, y) => [`<b>${inert(point.name)}</b>`,
     `${inert(x)}: ${number(point.x, 2)}${point.xs ? ` ${inert(range(...point.xs))}` : ""}`,
-    `${inert(y)}: ${signed(point.y, 2)}${point.ys ? ` ${inert(range(...point.ys, signed))}` : ""}`].join("<br>") + "<extra></extra>";
+    `${inert(y)}: ${signed(point.y, 2)}${point.ys ? ` ${inert(range(...point.ys))}` : ""}`].join("<br>") + "<extra></extra>";
 
   async function plot(node, points, x, y, log) {
     await plotly();
@@ -62,7 +62,7 @@
         { value: p.name, node: el("div", { class: "rowname" }, el("span", { class: "swatch", style: { background: p.colour } }), el("div", {}, p.name)) },
         { text: p.front ? "yes" : "", value: p.front ? "a" : "b" },
         { text: number(p.x, 2), sub: p.xs ? range(...p.xs) : null, value: p.x },
-        { text: signed(p.y, 2), sub: p.ys ? range(...p.ys, signed) : null, value: p.y }] })),
+        { text: signed(p.y, 2), sub: p.ys ? range(...p.ys) : null, value: p.y }] })),
     }).node;
   }
 
