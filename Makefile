@@ -37,7 +37,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective objective-models coverage-study lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism
+.PHONY: help setup all explore bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective objective-models coverage-study lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism chromium-packages
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -79,6 +79,10 @@ table2: setup ## table 2 from nothing, printed
 all: setup ## every table, figure and claim of the paper, and the report on them
 	$(call snakemake,all figures)
 
+# The page over all results, which `all` makes, too: open results/SCALE/explorer/index.html; it needs no server.
+explore: setup ## the page over all results: results/SCALE/explorer/index.html
+	$(call snakemake,explore)
+
 # The metacognitive training set with its data card; `make metakl SCALE=smol MIRROR=DIR` reads a mirror in place of the Hub.
 metakl: setup ## the metacognitive training set with its data card
 	$(call snakemake,metakl)
@@ -107,6 +111,10 @@ determinism: setup ## what another machine would change in table 2
 slurm-packages: ## what slurm-test needs, from Debian; as root
 	apt-get update -qq
 	apt-get install -y -qq --no-install-recommends slurmctld slurmd slurm-client munge
+
+chromium-packages: ## the browser of the explorer's tests, from Debian; as root
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium chromium-driver
 
 tables: setup ## every table
 	$(call snakemake,tables)

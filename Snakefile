@@ -80,6 +80,7 @@ rule all:
         rules.published.output,
         rules.audit.output,
         rules.power.output,
+        rules.explore.output,
         [rules.runs.output, rules.reproduced.output, rules.judge.output]
         if SCALE.sources
         else [],

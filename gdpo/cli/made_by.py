@@ -61,6 +61,7 @@ MAKERS = {
     "claims.md": "claims",
     "cost.csv": "cost",
     "runs.csv": "runs",
+    "explorer": "explore",
     "reproduced.csv": "reproduced",
     "reproduced.md": "reproduced",
     "numbers.json": "numbers",

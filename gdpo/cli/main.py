@@ -28,8 +28,8 @@ GROUPS = {
     "Training": ["train", "noise", "drift", "sweep"],
     "Scores": ["evaluate", "judge"],
     "Tables, figures and the report": [
-        "table", "figure", "claims", "publish", "show", "published", "reproduced", "runs", "cost", "numbers", "audit",
-        "power", "paper",
+        "table", "figure", "claims", "publish", "show", "published", "reproduced", "runs", "cost", "explore",
+        "numbers", "audit", "power", "paper",
     ],
     "Finished results": ["verify", "summary"],
     "Without a scale": ["fit", "schema", "completion"],

@@ -76,6 +76,12 @@ def runs(scale: Scale, arguments: Arguments) -> None:
     steps.runs(scale)
 
 
+def explore(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report import steps
+
+    steps.explore(scale)
+
+
 def reproduced(scale: Scale, arguments: Arguments) -> None:
     from gdpo.report import steps
 
@@ -135,6 +141,7 @@ def add(commands: Commands[Parser]) -> None:
         ("published", "put published numbers beside a scale's tables", published),
         ("cost", "add up what a scale's results took", cost),
         ("runs", "list what every trained run took", runs),
+        ("explore", "write a page over a scale's results, to open in a browser", explore),
         ("numbers", "gather what the report quotes", numbers),
         ("paper", "compile the report of a scale's results", paper),
     ):

@@ -21,7 +21,7 @@ VERSION = {
     "answer": 3, "proficiency": 1, "select": 1, "card": 1, "export": 1,
     "respond": 1, "reward": 2, "import": 6, "part": 1, "train": 3, "noise": 1, "evaluate": 2, "drift": 1, "judge": 2,
     "table": 2, "figure": 2, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "power": 1, "published": 1,
-    "runs": 1, "reproduced": 1, "world": 1,
+    "runs": 1, "reproduced": 1, "world": 1, "explore": 1,
 }  # fmt: skip
 
 
@@ -202,6 +202,11 @@ class Layout:
     def runs(self) -> Path:
         """What every run of the matrix took."""
         return self.root / "runs.csv"
+
+    @property
+    def explorer(self) -> Path:
+        """The page over the results, a directory that opens from disk."""
+        return self.root / "explorer"
 
     @property
     def reproduced(self) -> Path:

@@ -31,6 +31,7 @@ PACKAGES = {
     "nltk": ("data",),
     "openai": ("workflow",),
     "packaging": ("workflow",),
+    "plotly": ("report",),
     "pydantic": ("workflow",),
     "reasoning_gym": ("data",),
     "rich": ("workflow",),

@@ -49,6 +49,7 @@ WORDS = {
     "publish_claims": "publishing the claims",
     "cost": "adding up what everything took",
     "runs": "listing what every run took",
+    "explore": "writing the explorer",
     "reproduced": "putting the paper's numbers beside ours",
     "numbers": "gathering the report's numbers",
     "paper": "compiling the report",

@@ -243,6 +243,17 @@ def cost(scale: Scale) -> None:
     say(f"cost {path}: {len(rows)} rows")
 
 
+def explore(scale: Scale) -> None:
+    """Write the page over the scale's results, under results/<scale>/explorer/."""
+    from gdpo.report import explorer
+
+    layout = Layout(scale)
+    seeds = {"bootstrap": scale.bootstrap_seed}
+    with recorded(layout.explorer, "explore", explorer.settings(scale), seeds) as extra:
+        extra |= (size := explorer.write(layout, layout.explorer))
+    say(f"explorer {layout.explorer}/index.html: {size['files']} files, {size['bytes'] / 1e6:.1f} MB")
+
+
 def runs(scale: Scale) -> None:
     """Write what each trained run of the matrix took, under results/<scale>/runs.csv."""
     from gdpo.report import trained_runs

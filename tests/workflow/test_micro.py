@@ -125,6 +125,14 @@ def test_micro_runs_from_pool_to_tables(micro):
     assert {"config_hash", "code", "packages", "seeds", "hardware", "wall_seconds"} <= set(provenance)
 
 
+def test_all_writes_the_explorer(micro):
+    """With items of every benchmark; tests/explorer has it in a browser."""
+    page, tested = micro / "results/micro/explorer", micro / "results/micro/benchmarks/test"
+    assert "<b>micro</b>" in (page / "index.html").read_text()
+    assert {path.stem for path in page.glob("data/items/*.js")} == {path.stem for path in tested.glob("*.jsonl")}
+    assert sum(path.stat().st_size for path in page.rglob("*") if path.is_file()) <= 20e6
+
+
 @pytest.mark.skipif(not preload.available(), reason="Linux alone has what a preloaded parent needs")
 def test_every_job_of_micro_is_forked(micro):
     """A job that the parent does not fork is named in the parent's log, with the reason."""

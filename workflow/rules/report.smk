@@ -1,8 +1,8 @@
 # Tables, figures and claims read finished results; they train nothing.
 from pathlib import Path
 
-from gdpo.report import claims, figures, numbers, paper, published, reproduced, tables
-from gdpo.report import trained_runs
+from gdpo.report import claims, explorer, figures, numbers, paper, published
+from gdpo.report import reproduced, tables, trained_runs
 
 KINDS = {
     kind: [name for name, table in SCALE.tables.items() if table.kind == kind]
@@ -201,6 +201,22 @@ rule runs:
         settings=VERSION["runs"],
     shell:
         "gdpo runs {SCALE_ARGS} --log {log}"
+
+
+# A page over the results, which opens from disk.
+rule explore:
+    input:
+        explorer.inputs(LAYOUT),
+    output:
+        directory(LAYOUT.explorer),
+    log:
+        f"{ROOT}/logs/explore.log",
+    conda:
+        ENVIRONMENT
+    params:
+        settings=fingerprint([VERSION["explore"], *explorer.settings(SCALE)]),
+    shell:
+        "gdpo explore {SCALE_ARGS} --log {log}"
 
 
 # The paper's numbers and ours, cell by cell, with what it took to make ours.
