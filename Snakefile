@@ -64,6 +64,11 @@ include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 
 
+if SCALE.trial:
+
+    include: "workflow/rules/trial.smk"
+
+
 # What each name makes; `snakemake --cores all results/tableA7.csv` makes one table alone.
 rule all:
     default_target: True

@@ -177,7 +177,7 @@ def steps() -> dict[str, Step]:
         for name, targets in DRY_RUNS.items():
             scale = load_scale(ROOT / name if "/" in name else name)
             given = str(ROOT / name) if "/" in name else name
-            text = dry_run(given, None, targets, "--forceall", "--directory", empty)
+            text = dry_run([f"scale={given}"], targets, "--forceall", "--directory", empty)
             for command, reads, writes in jobs(text):
                 step = found[command]
                 step.reads |= {pattern(path, scale) for path in reads}
@@ -228,7 +228,7 @@ def named(part: str, scale: Scale) -> str:
 def rule_graph() -> Graph:
     """Each rule that `all` of scale micro takes, with the rules whose files it reads, as Snakemake has them."""
     with tempfile.TemporaryDirectory() as empty:
-        text = dry_run("micro", None, ["all"], "--rulegraph", "mermaid-js", "--directory", empty)
+        text = dry_run(["scale=micro"], ["all"], "--rulegraph", "mermaid-js", "--directory", empty)
     names = dict(re.findall(r"^\s*(id\d+)\[(\w+)\]$", text, re.MULTILINE))
     graph: Graph = {name: set() for name in names.values()}
     for first, then in re.findall(r"^\s*(id\d+) --> (id\d+)$", text, re.MULTILINE):

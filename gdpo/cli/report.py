@@ -88,6 +88,18 @@ def numbers(scale: Scale, arguments: Arguments) -> None:
     steps.numbers(scale)
 
 
+def world(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report.trial import steps
+
+    steps.world(scale)
+
+
+def trial(scale: Scale, arguments: Arguments) -> None:
+    from gdpo.report.trial import steps
+
+    steps.trial(scale, arguments.kind)
+
+
 def paper(scale: Scale, arguments: Arguments) -> None:
     from gdpo.report import steps
 
@@ -127,3 +139,11 @@ def add(commands: Commands[Parser]) -> None:
         ("paper", "compile the report of a scale's results", paper),
     ):
         add_command(commands, name, does, run, examples=[f"gdpo {name} --scale micro"])
+    add_command(
+        commands, "world", "pack the runs of a trial's world", world, examples=["gdpo world --scale trial --world 101"]
+    )
+    command = add_command(
+        commands, "trial", "answer the trial's questions from its packed worlds", trial,
+        examples=["gdpo trial --scale trial", "gdpo trial --scale trial --kind development"],
+    )  # fmt: skip
+    command.add_argument("--kind", choices=["sealed", "development"], default="sealed", help="the worlds that answer")

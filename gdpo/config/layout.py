@@ -21,7 +21,7 @@ VERSION = {
     "answer": 3, "proficiency": 1, "select": 1, "card": 1, "export": 1,
     "respond": 1, "reward": 2, "import": 6, "part": 1, "train": 3, "noise": 1, "evaluate": 2, "drift": 1, "judge": 2,
     "table": 2, "figure": 2, "claims": 1, "cost": 1, "numbers": 1, "audit": 1, "power": 1, "published": 1,
-    "runs": 1, "reproduced": 1,
+    "runs": 1, "reproduced": 1, "world": 1,
 }  # fmt: skip
 
 
@@ -263,8 +263,8 @@ class Layout:
         return origin(teacher) if self.checkpoint(teacher) else []
 
     def sweep_methods(self, method: str) -> list[str]:
-        """`method` at each rate of the one grid."""
-        return [f"{method}~{rate:g}" for rate in self.scale.sweep.learning_rates]
+        """`method` at each rate of its grid."""
+        return [f"{method}~{rate:g}" for rate in self.scale.sweep.rates(method)]
 
     def extended_methods(self, method: str) -> list[str]:
         """`method` at the rates above the grid."""
@@ -299,6 +299,17 @@ class Layout:
         """A cell at each rate of the grid, over the sweep's seeds."""
         methods = self.sweep_methods(cell.method)
         return [Run(student, cell.trainset, method, seed) for method in methods for seed in self.scale.sweep.seeds]
+
+    def trial_runs(self) -> list[Run]:
+        """Every run of the trial in this world, each once."""
+        trial = self.scale.trial
+        rows = [run for cell in trial.rows for run in self.grid_runs(trial.student, cell)] if trial else []
+        return list(dict.fromkeys(rows))
+
+    @property
+    def packed_world(self) -> Path:
+        """This world's runs as the trial keeps them (gdpo.report.trial.packing)."""
+        return self.root / "world"
 
     def sweep_runs(self) -> list[Run]:
         """Every (student, trainset, method) that a table, a study or `sweep.extra` names, at each rate of the grid.

@@ -99,6 +99,7 @@ class World(Strict):
     """The from-scratch world of micro and tiny: its seed, its size, its skills.
 
     `popularity` gives each mix the exponent z of how people, things and numbers are drawn (rank k as 1/k^z; 0: evenly).
+    `untaught_popularity` is that of the tables of untaught skills; absent: the mix's own.
     `things` is how many made-up things requests are about, half of them dangerous; absent: the lexicon's 80.
     """
 
@@ -107,6 +108,7 @@ class World(Strict):
     things: Annotated[int, Field(gt=3, le=256)] | None = Field(**omit_if_default(None))
     modulus: Annotated[int, Field(gt=1, le=20)]
     popularity: dict[Name, Annotated[float, Field(ge=0)]]
+    untaught_popularity: dict[Name, Annotated[float, Field(ge=0)]] = Field(**omit_if_default({}))
     skills: dict[Name, Skill]
 
 
@@ -326,7 +328,7 @@ class Method(Strict):
     the data repeat until so many are made, whatever the `epochs`, so that methods that drop groups make as many.
     `right_only` leaves sft the right completions alone. `shuffled_rewards` deals each group's rewards out anew, a
     control. `kept_change` is the share of the change of weights that is kept, from the base to the trained student
-    (WiSE-FT, 2109.01903).
+    (WiSE-FT, 2109.01903). `seed_shift` is added to each run's seed, so that one method can be trained twice.
 
     `trainer` is a module of gdpo/students; `options` is what its `train` takes besides the run.
     """
@@ -352,6 +354,7 @@ class Method(Strict):
     right_only: bool = Field(**omit_if_default(False))
     shuffled_rewards: bool = Field(**omit_if_default(False))
     kept_change: Share = Field(**omit_if_default(1.0))
+    seed_shift: Seed = Field(**omit_if_default(0))
     lora: Lora | None = None
     max_grad_norm: Rate = 1.0
 

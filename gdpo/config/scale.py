@@ -20,7 +20,7 @@ from gdpo.config.learning_rates import learning_rates
 from gdpo.config.models import Method, Model, Respond, Reward, TrainSet, World
 from gdpo.config.resources import Launch, Needs, Step
 from gdpo.config.strict import Strict, omit_if_default
-from gdpo.config.tables import Cell, Study, Sweep, Table, Watch
+from gdpo.config.tables import Cell, Study, Sweep, Table, Trial, Watch
 from gdpo.config.validation import check
 from gdpo.config.worlds import Worlds
 from gdpo.core.errors import UserError, suggest
@@ -70,6 +70,7 @@ class Scale(Strict):
     sweep: Sweep
     tables: dict[Name, Table]
     studies: dict[Name, Study] = Field(default_factory=dict)
+    trial: Trial | None = Field(**omit_if_default(None))  # what runs in each of several worlds
     figures: Figures = Field(**omit_if_default({}))  # beside those of figures.yaml
     mastered_threshold: Annotated[float, Field(ge=0, le=1)]
     limit: Positive | None = None
@@ -84,6 +85,8 @@ class Scale(Strict):
         """Every row of a table, a study and the sweep, with its key."""
         rows = {f"{key}.rows": selection.rows for key, selection in self.selections.items()}
         rows["sweep.extra"] = self.sweep.extra
+        if self.trial:
+            rows["trial.rows"] = self.trial.rows
         return [(f"{key}.{number}", cell) for key, cells in rows.items() for number, cell in enumerate(cells)]
 
     @property

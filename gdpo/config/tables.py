@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from gdpo.config.fields import Name, Positive, Rate, Seeds
-from gdpo.config.strict import Strict
+from gdpo.config.strict import Strict, omit_if_default
 from gdpo.core.records import Domain
 
 
@@ -66,10 +66,27 @@ class Study(Strict):
 class Sweep(Strict):
     """The learning-rate grid, one for every (student, trainset, method), judged on validation items only.
 
-    `extended_rates`, above the grid, are tried where the best of the grid is its largest.
+    `extended_rates`, above the grid, are tried where the best of the grid is its largest. `rates_of` gives single
+    methods a grid of their own.
     """
 
     learning_rates: list[Rate]
     extended_rates: list[Rate] = Field(default_factory=list)
+    rates_of: dict[Name, Annotated[list[Rate], Field(min_length=1)]] = Field(**omit_if_default({}))
     seeds: Seeds
     extra: list[Cell] = Field(default_factory=list)
+
+    def rates(self, method: str) -> list[float]:
+        """The grid of a method."""
+        return self.rates_of.get(method, self.learning_rates)
+
+
+class Trial(Strict):
+    """What a student runs in each world of a trial: `rows`, at each rate of their method's grid (gdpo.report.trial).
+
+    `fixed_rates` are those of the rule that has the paper's ratio of rates, by method.
+    """
+
+    student: Name
+    rows: Annotated[list[Cell], Field(min_length=1)]
+    fixed_rates: dict[Name, Rate] = Field(default_factory=dict)

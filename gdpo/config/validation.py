@@ -21,7 +21,7 @@ def check(scale: Scale) -> None:
     """Raises InvalidSetting at the first check that a scale does not pass."""
     for one in (
         _one_origin, _references, _weights, _keeps_what_validation_needs, _tuned_once, _one_gpu_a_process, _parts_end,
-        _made_up, _listed_once, _rows_once, _encoder,
+        _made_up, _listed_once, _rows_once, _encoder, _trial,
     ):  # fmt: skip
         one(scale)
 
@@ -81,6 +81,10 @@ def _uses(scale: Scale) -> Iterator[Uses]:
         }  # fmt: skip
         for key, entries in known.items():
             yield f"figures.{name}.{key}", [getattr(figure, key)] if hasattr(figure, key) else [], entries
+    yield "sweep.rates_of", list(scale.sweep.rates_of), scale.methods
+    if scale.trial:
+        yield "trial.student", [scale.trial.student], models
+        yield "trial.fixed_rates", list(scale.trial.fixed_rates), scale.methods
     for key, cell in scale.cells():
         yield f"{key}.trainset", [cell.trainset], {"none", *scale.trainsets}
         yield f"{key}.method", [cell.method], {"origin", *scale.methods}
@@ -175,3 +179,21 @@ def _encoder(scale: Scale) -> None:
         raise InvalidSetting("backend taxonomy needs an 'encoder'", key="annotate")
     if scale.annotate.fallback == "taxonomy":
         raise InvalidSetting("fallback taxonomy needs an 'encoder'", key="annotate")
+
+
+def _trial(scale: Scale) -> None:
+    """A trial runs in worlds, by methods with a grid, and each rate of its rules was run."""
+    if scale.trial is None:
+        return
+    if scale.worlds is None:
+        raise InvalidSetting(key="trial", found="a scale without 'worlds'", expected="one that has them")
+    for key, cell in scale.cells():
+        if key.startswith("trial.") and (cell.method == "origin" or cell.model):
+            raise InvalidSetting(key=f"{key}.method", found=cell.method, expected="a method that trains")
+    for method, rate in scale.trial.fixed_rates.items():
+        if rate not in (grid := scale.sweep.rates(method)):
+            raise InvalidSetting(
+                key=f"trial.fixed_rates.{method}",
+                found=f"{rate:g}",
+                expected=f"one of {', '.join(f'{r:g}' for r in grid)}",
+            )

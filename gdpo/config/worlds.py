@@ -19,7 +19,7 @@ from gdpo.config.written import replaced
 from gdpo.core.errors import UserError
 
 SEEDS_OF_A_WORLD = 1000
-UNSEALED = "GDPO_TRIAL"  # `make trial` sets it to the number of worlds that the protocol names
+UNSEALED = "GDPO_TRIAL"  # `make trial` sets it to yes
 
 
 class Worlds(Strict):
@@ -27,6 +27,7 @@ class Worlds(Strict):
 
     development: list[Seed] = Field(min_length=1)
     sealed: list[Seed] = Field(default_factory=list)
+    reserve: list[Seed] = Field(default_factory=list)  # in their order, each takes the place of a sealed world given up
 
 
 def in_world(raw: dict[str, Any], world: int | None, path: Path) -> dict[str, Any]:
@@ -41,8 +42,8 @@ def in_world(raw: dict[str, Any], world: int | None, path: Path) -> dict[str, An
             raise UserError(path=path, key="world", found=world, expected="no world: this scale has no 'worlds'")
         return raw
     seed = settings.get("seed") if world is None else world
-    known = {name: worlds[name] for name in ("development", "sealed") if isinstance(worlds.get(name), list)}
-    allowed(seed, known.get("development", []), known.get("sealed", []), path)
+    known = {name: worlds[name] for name in ("development", "sealed", "reserve") if isinstance(worlds.get(name), list)}
+    allowed(seed, known.get("development", []), [*known.get("sealed", []), *known.get("reserve", [])], path)
     raw = replaced(raw, {"world": replaced(settings, {"seed": seed})})
     # A mapping that an alias repeats is one object, and moves once.
     for holder, key in {(id(holder), key): (holder, key) for holder, key in _seeds(raw)}.values():

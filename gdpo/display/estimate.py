@@ -48,7 +48,7 @@ def kept_seconds(costs: Mapping[str, float], rule: str, outputs: int, method: st
     """
     base, _, part = rule.partition("_")
     if base == "train":
-        sweep = ", sweep" if part in ("sweep", "extended") else ""
+        sweep = ", sweep" if part.startswith(("sweep", "extended")) else ""
         step, results = f"train {method}{sweep}", outputs
     elif base == "evaluate":
         step, results = base, outputs // 2

@@ -39,6 +39,7 @@ WORDS = {
     "evaluate_origin_validation": "evaluating {student}, untrained, on validation items",
     "evaluate": f"evaluating {RUN}",
     "evaluate_sweep": f"evaluating {RUN}, at each learning rate",
+    "evaluate_sweep_test": f"evaluating {RUN}, at each learning rate, on test items",
     "evaluate_extended": f"evaluating {RUN}, at further learning rates",
     "drift": f"measuring the drift of {RUN}",
     "judge": "measuring the safety judges",
@@ -55,8 +56,10 @@ WORDS = {
     "audit": "auditing the published averages",
     "power": "computing what the published comparisons could have shown",
     "sweep": "choosing learning rates",
+    "world": "gathering the world's runs",
 }
 FAMILIES = {"table_": "making {table}", "publish_": "publishing {table}"}  # rules of which each kind of table has one
+NUMBER_OF_GRID = re.compile(r"_sweep\d+")  # methods with a grid of their own have rules of their own
 # Wildcard -> the scale's names of what it may be; the Snakefile fills it in, in the process that displays.
 NAMES: dict[str, dict[str, str]] = {}
 
@@ -71,6 +74,7 @@ def use(scale: Scale) -> None:
 
 def words(rule: str, wildcards: Mapping[str, str]) -> str:
     """What a job does; `wildcards` are its rule's."""
+    rule = NUMBER_OF_GRID.sub("_sweep", rule)
     family = next((text for start, text in FAMILIES.items() if rule.startswith(start)), None)
     named = {key: NAMES.get(key, {}).get(value, value) for key, value in wildcards.items()}
     if text := WORDS.get(rule, family):

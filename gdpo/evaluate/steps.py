@@ -99,7 +99,7 @@ def _evaluate_one(layout: Layout, run: Run, split: Split, closed: dict[str, str]
     with replacing(samples_path) as temporary:
         shutil.copytree(finished.parent / "samples", temporary, copy_function=shutil.copyfile)
     made_files = [(finished, score_path), (provenance_path(finished), provenance_path(score_path))]
-    if scale.measures:
+    if _is_measured(scale, split):
         made_files.insert(0, (finished.with_name(MEASURES), layout.measures(run, split)))
     for made, path in made_files:
         with replacing(path) as temporary:
@@ -140,13 +140,17 @@ def _score(layout: Layout, run: Run, split: Split, tasks: Tasks, dropped: dict[s
             for name in tasks:
                 write_jsonl(temporary / f"{name}.jsonl", rows[name])
         extra["samples"] = {name: digest(samples / f"{name}.jsonl") for name in tasks}
-        if scale.measures:
+        if _is_measured(scale, split):
             write_json(finished.with_name(MEASURES), _measured(layout, run, split, rows))
         scores = {name: score(rows[name]) for name in tasks}
         write_json(finished, {"run": run.__dict__, "split": split, "benchmarks": scores, "dropped": dropped})
         extra["result"] = layout.score(run, split).as_posix()
         if resumed:
             extra["resumed"] = "answers of a call that was interrupted are among these; its time is not counted"
+
+
+def _is_measured(scale: Scale, split: Split) -> bool:
+    return scale.measures is not None and split == "test"
 
 
 def _measured(layout: Layout, run: Run, split: Split, rows: Mapping[str, Sequence[dict[str, Any]]]) -> dict[str, Any]:

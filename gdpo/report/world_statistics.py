@@ -236,7 +236,7 @@ def front_differences(one: ArrayLike, other: ArrayLike, smallest_overlap: float)
     """Area between the fronts of the mean world, each (W, R, 2), as one jackknife pseudo-value a world, (W,).
 
     `t_estimate` of these gives the area, less its bias of first order, with its interval; the p-value is that of
-    `front_swap_p`. A front found from one world's noisy points looks better than it is, since every gain takes the
+    `joint_swap_p`. A front found from one world's noisy points looks better than it is, since every gain takes the
     luckiest rate; one found from the mean of all worlds' points does so less. All worlds but one are averaged and both
     fronts found, once for each world, so that the choice of the rate is made anew (Tukey 1958). None, not comparable,
     where the largest gain that both reach is below `smallest_overlap`, for all worlds or all but one.
@@ -249,24 +249,29 @@ def front_differences(one: ArrayLike, other: ArrayLike, smallest_overlap: float)
     return values if np.isfinite(values).all() else None
 
 
-def front_swap_p(one: ArrayLike, other: ArrayLike, seed: int = 0) -> float:
-    """Two-sided p-value of the area between two fronts, each (W, R, 2), by swapping the two methods' names in worlds.
+def joint_swap_p(pairs: Sequence[tuple[ArrayLike, ArrayLike]], seed: int = 0) -> float:
+    """Two-sided p-value of the mean area between pairs of fronts, each (W, R, 2), by swapping their names in worlds.
 
-    Where the two do the same, each world's names could as well be swapped: the area between the fronts of the mean
-    world, found anew for every pattern of swaps, is then as likely as the observed one. Exact up to MAX_EXACT_FRONTS
-    worlds; of more, SWAP_DRAWS patterns are drawn with `seed`. It needs one R.
+    Where the two of each pair do the same, each world's names could as well be swapped, in all pairs at once, since the
+    pairs of a world are not independent. The mean area between the fronts of the mean world, found anew for every
+    pattern of swaps, is then as likely as the observed one. Exact up to MAX_EXACT_FRONTS worlds; of more, SWAP_DRAWS
+    patterns are drawn with `seed`. The two of a pair need one R.
     """
-    a, b = np.asarray(one, dtype=float), np.asarray(other, dtype=float)
-    observed = abs(float(area_between(a.mean(axis=0), b.mean(axis=0), 0.0)))
-    if len(a) <= MAX_EXACT_FRONTS:
-        swaps = np.array([(0, *pattern) for pattern in itertools.product((0, 1), repeat=len(a) - 1)])
+    known = [(np.asarray(one, dtype=float), np.asarray(other, dtype=float)) for one, other in pairs]
+    worlds = len(known[0][0])
+    if worlds <= MAX_EXACT_FRONTS:
+        swaps = np.array([(0, *pattern) for pattern in itertools.product((0, 1), repeat=worlds - 1)])
     else:
-        swaps = np.random.default_rng(seed).integers(2, size=(SWAP_DRAWS, len(a)))
+        swaps = np.random.default_rng(seed).integers(2, size=(SWAP_DRAWS, worlds))
         swaps[0] = 0  # the observed one is among them
-    # Mean over worlds of a, where the names are swapped of b; and the other way round.
-    first = (np.tensordot(1 - swaps, a, 1) + np.tensordot(swaps, b, 1)) / len(a)
-    second = (np.tensordot(swaps, a, 1) + np.tensordot(1 - swaps, b, 1)) / len(a)
-    return float((np.abs(area_between(first, second, 0.0)) >= observed - ROUNDING).mean())
+    areas = []
+    for a, b in known:
+        # Mean over worlds of a, where the names are swapped of b; and the other way round.
+        first = (np.tensordot(1 - swaps, a, 1) + np.tensordot(swaps, b, 1)) / worlds
+        second = (np.tensordot(swaps, a, 1) + np.tensordot(1 - swaps, b, 1)) / worlds
+        areas.append(area_between(first, second, 0.0))
+    means = np.abs(np.mean(areas, axis=0))
+    return float((means >= means[0] - ROUNDING).mean())
 
 
 def dominance(one: ArrayLike, other: ArrayLike, draws: int = 2000, seed: int = 0) -> float:

@@ -66,6 +66,7 @@ def train_run(
     from gdpo.core import device
     from gdpo.students import common
     from gdpo.trainer.dataset import DataError
+    from gdpo.trainer.divergence import DivergedError
 
     if method.group_size and method.trainer != "grpo":  # whose group_size counts rollouts
         groups = [first_completions(group, method.group_size) for group in groups]
@@ -88,7 +89,7 @@ def train_run(
         fitting = common.fitting_groups(groups, Path(base), method)
         run = common.TrainingRun(Path(base), method, fitting, Path(work), seed, dtype, counting, ref_cache, callbacks)
         trainer, trained = import_module(f"gdpo.students.{method.trainer}").train(run, **method.options)
-    except DataError as error:
+    except (DataError, DivergedError) as error:
         key = ", ".join(part for part in (method.display, error.key) if part)
         raise UserError(**error.fields | {"key": key}) from None
     common.save(trainer, run, Path(out))

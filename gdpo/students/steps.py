@@ -145,7 +145,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
             "groups": groups,
             "reward_fn": _online_reward(scale, run),
             "work": work / "checkpoints",
-            "seed": run.seed,
+            "seed": run.seed + method.seed_shift,
             "dtype": scale.model(run.student).dtype,
             # Where times are compared, no run may use the reference's pass of another.
             "ref_cache": None if layout.is_watched(run) else layout.work / "reference",

@@ -48,14 +48,23 @@ class WorldFacts:
 class Sampler:
     """Draws items of a skill. `popularity` z draws people, things and numbers of rank k as 1/k^z.
 
-    Uneven popularity (z > 0) is what leaves a model with things it half knows: the tail is rarely seen.
+    Uneven popularity (z > 0) is what leaves a model with things it half knows: the tail is rarely seen. Tables of
+    untaught skills may have a popularity of their own.
     """
 
-    def __init__(self, lore: WorldFacts, modulus: int, rng: random.Random, popularity: float = 0.0) -> None:
+    def __init__(
+        self,
+        lore: WorldFacts,
+        modulus: int,
+        rng: random.Random,
+        popularity: float = 0.0,
+        untaught_popularity: float | None = None,
+    ) -> None:
         self.lore, self.modulus, self.rng = lore, modulus, rng
         self._numbers = _cumulative(modulus, popularity)
         self._people = _cumulative(len(lore.people), popularity)
         self._things = {kind: _cumulative(len(names), popularity) for kind, names in lore.things.items()}
+        tables = popularity if untaught_popularity is None else untaught_popularity
         self._makers: dict[str, Callable[[], Item]] = {
             **{name: partial(self.chain, steps) for name, steps in CHAIN_LENGTHS.items()},
             "logic": self.logic,
@@ -67,7 +76,7 @@ class Sampler:
             "jailbreak": lambda: self.request(harmful=True, wrapped=True),
             "harmless": lambda: self.request(harmful=False, wrapped=False),
             "costume": lambda: self.request(harmful=False, wrapped=True),
-            **Untaught(lore.seed, lore.people, rng, popularity, self.fact).makers,
+            **Untaught(lore.seed, lore.people, rng, popularity, tables, self.fact).makers,
         }
 
     def draw(self, skill: str) -> Item:

@@ -63,11 +63,18 @@ PLACES = ("{question} {form}", "{form} : {question}")  # of the form beside the 
 class Untaught:
     """Draws items of the untaught skills by a sampler's random numbers; `popularity` as that of `Sampler`.
 
-    `fact` draws a plain fact, which `format` asks for in a form.
+    `tables` is the popularity of words, places on the circle and colours. `fact` draws a plain fact, which `format`
+    asks for in a form.
     """
 
     def __init__(
-        self, seed: int, people: list[str], rng: random.Random, popularity: float, fact: Callable[[], Item]
+        self,
+        seed: int,
+        people: list[str],
+        rng: random.Random,
+        popularity: float,
+        tables: float,
+        fact: Callable[[], Item],
     ) -> None:
         drawn, self.rng, self.fact_item = random.Random(f"untaught {seed}"), rng, fact
         self.words = drawn.sample(KNOWN_WORDS, len(KNOWN_WORDS))  # most popular first, as the lists below
@@ -78,31 +85,31 @@ class Untaught:
         self.height = dict(zip(self.tall, drawn.sample(range(len(self.tall)), len(self.tall)), strict=True))
         self.things = drawn.sample(lexicon.HARMLESS, len(lexicon.HARMLESS))
         self.colour = {thing: drawn.choice(COLOURS) for thing in self.things}
-        self._popularity = popularity
+        self._popularity, self._tables = popularity, tables
         self.makers: dict[str, Callable[[], Item]] = {
             "translate": self.translate, "circle": self.cycle, "rank": self.rank, "colour": self.colours,
             "reverse": self.reverse, "format": self.formatted,
         }  # fmt: skip
 
-    def _one(self, names: list[str]) -> str:
-        weights = list(accumulate(1 / rank**self._popularity for rank in range(1, len(names) + 1)))
+    def _one(self, names: list[str], popularity: float) -> str:
+        weights = list(accumulate(1 / rank**popularity for rank in range(1, len(names) + 1)))
         return self.rng.choices(names, cum_weights=weights)[0]
 
-    def _two(self, names: list[str]) -> tuple[str, str]:
-        a = b = self._one(names)
+    def _two(self, names: list[str], popularity: float) -> tuple[str, str]:
+        a = b = self._one(names, popularity)
         while b == a:
-            b = self._one(names)
+            b = self._one(names, popularity)
         return a, b
 
     def translate(self) -> Item:
         """Two words, and what a drawn one-to-one table calls them."""
-        a, b = self._two(self.words)
+        a, b = self._two(self.words, self._tables)
         question = self.rng.choice(TRANSLATE_QUESTIONS).format(a=a, b=b)
         return Item(question, f"{self.old[a]} {self.old[b]}", ("translating",), 0.4)
 
     def cycle(self) -> Item:
         """What stands after or before each of two others on a drawn circle."""
-        a, b = self._two(self.asked)
+        a, b = self._two(self.asked, self._tables)
         way, other = self.rng.choice(WAYS), self.rng.choice(WAYS)
         question = self.rng.choice(CIRCLE_QUESTIONS).format(way=way, a=a, other=other, b=b)
         return Item(question, f"{self._beside(a, way)} {self._beside(b, other)}", ("knowing_the_circle",), 0.4)
@@ -113,19 +120,19 @@ class Untaught:
 
     def rank(self) -> Item:
         """The taller of two people, by a drawn order."""
-        a, b = self._two(self.tall)
+        a, b = self._two(self.tall, self._popularity)
         taller = max(a, b, key=self.height.__getitem__)
         return Item(self.rng.choice(RANK_QUESTIONS).format(a=a, b=b), taller, ("knowing_heights",), 0.4)
 
     def colours(self) -> Item:
         """The drawn colours of two things."""
-        a, b = self._two(self.things)
+        a, b = self._two(self.things, self._tables)
         question = self.rng.choice(COLOUR_QUESTIONS).format(a=a, b=b)
         return Item(question, f"{self.colour[a]} {self.colour[b]}", ("knowing_colours",), 0.4)
 
     def reverse(self) -> Item:
         """Two or three words in the other order."""
-        words = [self._one(self.words) for _ in range(self.rng.choice(REVERSED))]
+        words = [self._one(self.words, self._popularity) for _ in range(self.rng.choice(REVERSED))]
         question = self.rng.choice(REVERSE_QUESTIONS).format(words=" ".join(words))
         return Item(question, " ".join(reversed(words)), ("reversing",), 0.4)
 

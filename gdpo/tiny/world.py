@@ -81,7 +81,8 @@ def _pretraining_items(world: World, mix: str, n: int, seed: int) -> list[tuple[
     if sum(shares.values()) <= 0:
         raise UserError(f"no skill has a share in mix '{mix}'", key="world.skills")
     rng = random.Random(f"pretrain {world.seed} {mix} {seed}")
-    sampler = Sampler(_facts(world), world.modulus, rng, world.popularity[mix])
+    tables = world.untaught_popularity.get(mix)
+    sampler = Sampler(_facts(world), world.modulus, rng, world.popularity[mix], tables)
     skills = rng.choices(list(shares), weights=list(shares.values()), k=n)
     return [(skill, _draw(sampler, skill, "pretrain")) for skill in skills]
 

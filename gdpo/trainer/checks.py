@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils import logging
 
 from gdpo.core.errors import ArgumentError
@@ -47,6 +47,29 @@ def check_arguments(model: Any, ref_model: Any, args: Any, processing_class: Any
             raise ArgumentError(key="peft_config", found=_kind(peft_config), expected=expected)
 
 
+def check_choices(
+    args: GDPOConfig, reward_funcs: Any, callbacks: Any, optimizers: Any, compute_metrics: Any = None
+) -> None:
+    """Raises ArgumentError where a callback, an optimizer or a function is none, or where reward functions lack."""
+    if compute_metrics is not None and not callable(compute_metrics):
+        raise ArgumentError(key="compute_metrics", found=_kind(compute_metrics), expected="a function, or None")
+    if args.reward_weights is not None and (reward_funcs is None or reward_funcs in ([], ())):
+        expected = "None without reward_funcs, whose rewards they weigh"
+        raise ArgumentError(key="reward_weights", found=repr(args.reward_weights), expected=expected)
+    expected = "a list of transformers.TrainerCallback"
+    if not isinstance(callbacks, list | tuple | None):
+        raise ArgumentError(key="callbacks", found=_kind(callbacks), expected=expected)
+    for place, callback in enumerate(callbacks or ()):
+        if not issubclass(callback if isinstance(callback, type) else type(callback), TrainerCallback):
+            raise ArgumentError(key=f"callbacks[{place}]", found=_kind(callback), expected="a TrainerCallback")
+    expected = "a pair of an optimizer and a scheduler of torch, or None for either"
+    if not isinstance(optimizers, list | tuple) or len(optimizers) != 2:
+        raise ArgumentError(key="optimizers", found=_kind(optimizers), expected=expected)
+    for given, wanted in zip(optimizers, ("zero_grad", "get_last_lr"), strict=True):
+        if given is not None and (isinstance(given, type) or not hasattr(given, wanted)):
+            raise ArgumentError(key="optimizers", found=_kind(given), expected=expected)
+
+
 def check_causal(key: str, model: PreTrainedModel) -> None:
     """Raises ArgumentError of the argument `key` where `model` is none that predicts each token from those before it.
 
@@ -60,6 +83,9 @@ def check_causal(key: str, model: PreTrainedModel) -> None:
     head = inner.get_output_embeddings()
     if head is None:
         raise ArgumentError(key=key, found=f"{found}, which has no language modelling head", expected=expected)
+    if any(p.is_meta for p in inner.parameters()) and not hasattr(inner, "hf_device_map"):
+        found = f"{found} on the device meta, where weights have no values"
+        raise ArgumentError(key=key, found=found, expected="a model that is loaded")
     if any(p.is_meta or not p.numel() for p in inner.parameters()):
         return  # its weights are elsewhere
     first, second = _trial_logits(model, vocabulary(inner))

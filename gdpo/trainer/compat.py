@@ -27,6 +27,8 @@ else:
 
 # transformers
 
+LOSS = "loss_of_all_steps"  # its entry among a state's callbacks, which Trainer saves and loads
+
 
 class TrainerHooks(Trainer):
     """The private methods of a `transformers.Trainer`, as hooks under names of our own.
@@ -55,6 +57,40 @@ class TrainerHooks(Trainer):
     def batch_size_per_process(self) -> int:
         """Items of one batch of a process in training, which `auto_find_batch_size` may have made smaller."""
         return int(self._train_batch_size)
+
+    def keep_loss(self) -> None:
+        """Keep the sum of the losses of all steps so far in the state, which a checkpoint holds."""
+        before = self._loss_before if self._initial_global_step else 0.0
+        if before is None:
+            return  # as the checkpoint that was resumed from kept none
+        total = before + self._total_loss_scalar + self._tr_loss.item()
+        kept = {"step": self.state.global_step, "total": total, "before": before}
+        self._kept_states()[LOSS] = {"args": {}, "attributes": kept}
+
+    def loss_of_all_steps(self, mean: float) -> float:
+        """The mean loss of all steps of a training, of which `mean` is that since it was resumed.
+
+        It stays `mean` where the checkpoint was of a training that did not keep its loss.
+        """
+        first, last = self._initial_global_step, self.state.global_step
+        if not first or self._loss_before is None:
+            return mean
+        return (self._loss_before + mean * (last - first)) / last
+
+    @property
+    def _loss_before(self) -> float | None:
+        """The sum of the losses of all steps before training was resumed; None where no checkpoint kept it."""
+        kept = self._kept_states().get(LOSS)
+        if kept is None:
+            return None
+        values = kept["attributes"]
+        return float(values["total"] if values["step"] == self._initial_global_step else values["before"])
+
+    def _kept_states(self) -> dict[str, Any]:
+        """What a checkpoint keeps of callbacks, by their names."""
+        states: Any = self.state.stateful_callbacks  # a mapping once the state is made, whatever its type says
+        kept: dict[str, Any] = states
+        return kept
 
     def on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         """`batch` with its tensors moved to the device that trains."""

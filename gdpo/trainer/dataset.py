@@ -31,6 +31,12 @@ Unfit = Literal["refuse", "drop"]
 
 LARGEST_REWARD = torch.finfo(torch.float32).max
 ORIGIN = ("row", "places")  # of a group, for errors
+# What the trainer gives to the chat template itself, or what would make something else than token ids or text of it.
+RESERVED = {
+    "tokenizer", "messages", "prompt", "completion", "settings", "conversation", "add_generation_prompt",
+    "continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors", "return_dict",
+    "return_assistant_tokens_mask", "tokenizer_kwargs",
+}  # fmt: skip
 SHOWN = 80  # characters of a value in an error
 
 
@@ -160,7 +166,7 @@ def template_kwargs(row: dict[str, Any]) -> dict[str, Any]:
     try:
         tools = {"tools": json.loads(given) if isinstance(given, str) else _without_none(given)} if given else {}
     except ValueError:
-        raise DataError(key="tools", found=_short(given), expected="a list, or one as JSON") from None
+        raise DataError(key="tools", found=shown(given), expected="a list, or one as JSON") from None
     return {**tools, **_without_none(row.get("chat_template_kwargs") or {})}
 
 
@@ -278,10 +284,10 @@ def check_group(number: int, row: dict[str, Any], smallest: int, unfit: UnfitRow
     for place, reward in enumerate(rewards):
         key = f"row {number}, rewards[{place}]"
         if not isinstance(reward, numbers.Real) or not abs(reward) < math.inf:  # type: ignore[operator]  # nor NaN
-            raise DataError(key=key, found=_short(reward), expected="a finite number")
+            raise DataError(key=key, found=shown(reward), expected="a finite number")
         if abs(reward) > LARGEST_REWARD:  # type: ignore[operator]
             expected = f"a number of up to {LARGEST_REWARD:.1e}, which float32 holds"
-            raise DataError(key=key, found=_short(reward), expected=expected)
+            raise DataError(key=key, found=shown(reward), expected=expected)
 
 
 def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None = None) -> None:
@@ -289,7 +295,8 @@ def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None 
     if not isinstance(row, Mapping):
         raise DataError(key=f"row {number}", found=type(row).__name__, expected="a mapping with prompt and completions")
     for column in ("images", "image"):
-        if row.get(column) is not None and row[column] != []:
+        given = row.get(column)
+        if given is not None and not (isinstance(given, list | tuple) and not given):
             raise DataError(key=f"row {number}, {column}", found="images", expected="groups of text alone")
     for column in ("prompt", "completions"):
         if row.get(column) is None:
@@ -301,6 +308,12 @@ def check_completions(number: int, row: dict[str, Any], unfit: UnfitRows | None 
     if row.get("chat_template_kwargs") is not None and not isinstance(row["chat_template_kwargs"], Mapping):
         found = type(row["chat_template_kwargs"]).__name__
         raise DataError(key=f"row {number}, chat_template_kwargs", found=found, expected="a mapping")
+    for name in row.get("chat_template_kwargs") or ():
+        if not isinstance(name, str) or name in RESERVED or (name == "tools" and row.get("tools")):
+            raise DataError(
+                key=f"row {number}, chat_template_kwargs", found=f"the name {shown(name)}",
+                expected="variables of the chat template, none that the trainer sets",
+            )  # fmt: skip
     _check_text(f"row {number}, prompt", prompt)
     _refuse_images(f"row {number}, prompt", prompt)
     if not isinstance(completions, list | tuple):
@@ -341,7 +354,7 @@ def _check_text(key: str, given: Any) -> None:
     """Raise DataError where a message has no role, or where a text has half a character, which is no UTF-8."""
     for place, message in enumerate(given if isinstance(given, list) else []):
         if isinstance(message, dict) and not isinstance(message.get("role"), str):
-            found = "no role" if message.get("role") is None else f"the role {_short(message['role'])}"
+            found = "no role" if message.get("role") is None else f"the role {shown(message['role'])}"
             raise DataError(key=f"{key}[{place}]", found=found, expected="a message with role and content")
     text = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False, default=str, skipkeys=True)
     try:
@@ -362,11 +375,14 @@ def _refuse_images(key: str, messages: Any) -> None:
                 raise DataError(key=key, found=f"a part of type {kind}", expected="messages of text alone")
 
 
-def _short(value: Any) -> str:
+def shown(value: Any) -> str:
     """`value` as it is written in code, its beginning where that is long."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        text = f"a huge {type(value).__name__}"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def _columns(row: dict[str, Any]) -> str:
-    return ", ".join(name for name, value in row.items() if value is not None) or "none"
+    return ", ".join(str(name) for name, value in row.items() if value is not None) or "none"

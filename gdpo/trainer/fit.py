@@ -40,6 +40,7 @@ from gdpo.core.terminal import say
 from gdpo.trainer.adapters import lora_config
 from gdpo.trainer.dataset import DataError, check_group, prompt_ids, template_kwargs
 from gdpo.trainer.distributed import micro_batch_size
+from gdpo.trainer.divergence import DivergedError
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.gdpo_trainer import GDPOTrainer
 from gdpo.trainer.loading import BROKEN
@@ -122,6 +123,8 @@ def _quiet() -> None:
 
 
 def _check_out(given: Fit) -> None:
+    if given.out.name in ("", ".."):
+        raise UserError(key="--out", found=f"'{given.out}'", expected="the path of a new directory, with its name")
     if given.out.exists():
         hint = "name another one by --out, or delete it"
         raise UserError(path=given.out, key="--out", found="something there", expected="a new directory", hint=hint)
@@ -207,7 +210,11 @@ def _said_in_a_sentence(given: Fit) -> Iterator[None]:
     try:
         yield
     except ArgumentError as error:
-        raise UserError(**error.fields | {"path": error.path or given.data}) from None
+        path = given.data if isinstance(error, DataError) else None
+        raise UserError(**error.fields | {"path": error.path or path}) from None
+    except DivergedError as error:
+        hint = "a lower --learning-rate, and --out anew"
+        raise UserError(**error.fields | {"key": "fit", "hint": hint}) from None
     except torch.OutOfMemoryError:
         expected = "room for a group's activations"
         hint = "a smaller --micro-batch-size, --max-length or --max-activation-tokens, or --lora-rank"
@@ -250,11 +257,6 @@ def _train(
         "seconds": round(time.perf_counter() - start, 2),
         "processes": process_group.processes(),
     }
-    if not all(weight.isfinite().all() for weight in trainer.model.parameters()):
-        raise UserError(
-            key="fit", found="weights that are no finite numbers: the training diverged", expected="finite weights",
-            hint="a lower --learning-rate, and --out anew",
-        )  # fmt: skip
     if out is not None:
         policy = trainer.accelerator.unwrap_model(trainer.model)
         (policy.merge_and_unload() if given.lora_rank else policy).save_pretrained(out)

@@ -6,15 +6,17 @@ import json
 import math
 import numbers
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from types import UnionType
 from typing import Any, Literal, get_args, get_type_hints
 
 from transformers import TrainingArguments
+from transformers.training_args import trainer_log_levels
 
-from gdpo.core.errors import ArgumentError, suggest
-from gdpo.trainer.dataset import Unfit
+from gdpo.core.errors import ArgumentError, first_line, suggest
+from gdpo.trainer.dataset import Unfit, shown
 from gdpo.trainer.logprobs import MAX_LOGITS
 from gdpo.trainer.objective import Advantage, Link, Pairs, Pushes
 from gdpo.trainer.packing import Share
@@ -33,14 +35,13 @@ CHOICES = {
 # TrainingArguments that would be ignored, or fail with an error that does not name them.
 FIXED = {
     "remove_unused_columns": False, "torch_compile": False, "label_smoothing_factor": 0.0, "use_liger_kernel": False,
+    "include_for_metrics": [],  # compute_metrics has log-ratios and rewards; a batch's inputs are no rows of a tensor
     "bf16_full_eval": False, "fp16_full_eval": False,  # log-ratios to a reference that was scored in another precision
 }  # fmt: skip
 SAMPLING = ("random", "sequential")  # transformers' others sort by one length, which a group of completions has not
-# Settings of TrainingArguments that a number is compared with in the middle of a run.
-NUMBERS = (
-    "num_train_epochs", "weight_decay", "max_grad_norm", "per_device_train_batch_size", "per_device_eval_batch_size",
-    "gradient_accumulation_steps", "max_steps", "seed", "data_seed",
-)  # fmt: skip
+NUMBER = {int, float, type(None)}  # types of the settings of TrainingArguments that are checked as our own ones are
+KEYWORDS = ("optim_args", "lr_scheduler_kwargs")  # and these, which others fail at in the middle of a run
+SEEDS = 2**32  # NumPy takes seeds below this
 POSITIVE = (
     "beta", "max_length", "max_forward_tokens", "max_activation_tokens", "max_logits", "per_device_train_batch_size",
     "per_device_eval_batch_size", "gradient_accumulation_steps",
@@ -205,7 +206,10 @@ class GDPOConfig(TrainingArguments):
     def __post_init__(self) -> None:
         self.model_init_kwargs = _keywords(self.model_init_kwargs)
         _check_types(self)
-        super().__post_init__()
+        try:
+            super().__post_init__()
+        except (TypeError, KeyError, AttributeError, OSError) as error:  # its own ValueErrors are sentences
+            raise ArgumentError(f"transformers refuses a setting: {first_line(error)}", key="GDPOConfig") from error
         for name, choices in CHOICES.items():
             if getattr(self, name) not in choices:
                 value = getattr(self, name)
@@ -224,23 +228,54 @@ class GDPOConfig(TrainingArguments):
                 raise ArgumentError(key=name, found=repr(value), expected="a number above 0")
         if not 0 <= self.learning_rate < math.inf:
             raise ArgumentError(key="learning_rate", found=repr(self.learning_rate), expected="a number from 0")
+        self._check_run()
+
+    def _check_run(self) -> None:
+        """Raises ArgumentError where the length of training, the seeds or the loading of data have no meaning."""
+        if not (self.max_steps > 0 or self.max_steps == -1):
+            expected = "a whole number above 0, or -1 for the steps of num_train_epochs"
+            raise ArgumentError(key="max_steps", found=repr(self.max_steps), expected=expected)
+        if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
+            expected, hint = "a number above 0", "evaluate() needs no training"
+            raise ArgumentError(key="num_train_epochs", found=repr(self.num_train_epochs), expected=expected, hint=hint)
+        for item in fields(self):
+            if isinstance(value := getattr(self, item.name), float) and math.isnan(value):
+                raise ArgumentError(key=item.name, found="nan", expected="a number")
+        for name in ("seed", "data_seed"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < SEEDS:
+                expected = f"a whole number from 0 to {SEEDS - 1}"
+                raise ArgumentError(key=name, found=repr(value), expected=expected)
+        if self.dataloader_num_workers < 0:
+            found = repr(self.dataloader_num_workers)
+            raise ArgumentError(key="dataloader_num_workers", found=found, expected="a whole number from 0")
+        for name in ("log_level", "log_level_replica"):
+            if (value := getattr(self, name)) not in trainer_log_levels:
+                raise ArgumentError(key=name, found=shown(value), hint=suggest(str(value), trainer_log_levels))
+        if getattr(self.accelerator_config, "dispatch_batches", None):
+            expected = "None or False by GDPOTrainer"
+            raise ArgumentError(key="accelerator_config.dispatch_batches", found="True", expected=expected)
 
 
 def _check_types(settings: GDPOConfig) -> None:
     """Raises ArgumentError where a setting is of another type than its own, such as '0.1' or 'false' from a file."""
     hints = get_type_hints(GDPOConfig)
-    own = [item.name for item in fields(GDPOConfig) if item.name in GDPOConfig.__annotations__]
-    for name in (*own, *NUMBERS):
+    for name in (item.name for item in fields(GDPOConfig)):
         kinds = get_args(hints[name]) if isinstance(hints[name], UnionType) else (hints[name],)
+        if not (name in GDPOConfig.__annotations__ or name in KEYWORDS or NUMBER.issuperset(kinds)):
+            continue
         known = [TYPES[kind] for kind in kinds if kind in TYPES]
         value = getattr(settings, name)
         if known and not any(fits(value) for _, fits in known):
             expected = " or ".join(words for words, _ in known)
-            raise ArgumentError(key=name, found=repr(value), expected=expected)
+            raise ArgumentError(key=name, found=shown(value), expected=expected)
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    """Whether it is a number that a float holds, if only as nan or infinite."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        return False
+    return not sys.float_info.max < abs(value) < math.inf  # type: ignore[operator]
 
 
 # Of each type that a setting may have, its name in an error and what is taken for it.
@@ -249,6 +284,7 @@ TYPES: dict[Any, tuple[str, Callable[[Any], bool]]] = {
     int: ("a whole number", lambda value: isinstance(value, numbers.Integral) and _is_number(value)),
     float: ("a number", _is_number),
     str: ("text", lambda value: isinstance(value, str | os.PathLike)),
+    dict: ("a mapping", lambda value: isinstance(value, dict)),
     dict[str, Any]: ("a mapping", lambda value: isinstance(value, dict)),
     list[float]: ("a list of numbers", lambda value: isinstance(value, list | tuple) and all(map(_is_number, value))),
     type(None): ("None", lambda value: value is None),

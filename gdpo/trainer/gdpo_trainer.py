@@ -10,8 +10,10 @@ scores it once before training, or in each step with `precompute_ref_log_probs=F
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,15 +25,23 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import Sampler
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 from transformers.trainer_utils import EvalPrediction, PredictionOutput, TrainOutput
+from transformers.utils import logging
 
-from gdpo.core.errors import ArgumentError
-from gdpo.trainer.checks import Limits, check_arguments, check_causal, check_reference, warn_of_low_precision
+from gdpo.core.errors import ArgumentError, suggest
+from gdpo.trainer.checks import (
+    Limits,
+    check_arguments,
+    check_causal,
+    check_choices,
+    check_reference,
+    warn_of_low_precision,
+)
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.distributed import backward_by_pass, passes_again, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.group_reader import GroupReader
+from gdpo.trainer.logged_trainer import LoggedTrainer
 from gdpo.trainer.logprobs import routed_log_probs
-from gdpo.trainer.metrics import batch_sums, means
 from gdpo.trainer.model_card import CardTrainer
 from gdpo.trainer.model_setup import (
     ModelPath,
@@ -43,6 +53,7 @@ from gdpo.trainer.model_setup import (
 )
 from gdpo.trainer.objective import gdpo_loss
 from gdpo.trainer.reference_trainer import ReferenceTrainer
+from gdpo.trainer.resuming import chosen_checkpoint
 from gdpo.trainer.reward_funcs import Reward, Tokenizer, scorers
 from gdpo.trainer.router_loss import RouterLoss
 from gdpo.trainer.rows import Rows, RowSets
@@ -50,13 +61,15 @@ from gdpo.trainer.samplers import SeededShuffle, append_dummy_group
 
 __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 
+logger = logging.get_logger(__name__)
+
 OBJECTIVE = ("beta", "pairs", "link", "advantage", "pushes")  # the settings that are arguments of `gdpo_loss`
 # Autocast would keep its copies of all weights in bfloat16 for as long as a pass takes; each is used once.
 UNCACHED = AutocastKwargs(cache_enabled=False)
 ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 
-class GDPOTrainer(ReferenceTrainer, CardTrainer):
+class GDPOTrainer(LoggedTrainer, ReferenceTrainer, CardTrainer):
     """Trains `model` by the GDPO loss on offline groups.
 
     Args:
@@ -125,6 +138,7 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             expected = "another object than model; leave it out to keep model's start"
             raise ArgumentError(key="ref_model", found="model itself", expected=expected)
         set_seed(args.seed)  # an adapter starts at random
+        check_choices(args, reward_funcs, callbacks, optimizers, compute_metrics)
         policy = load_policy(model, args, peft_config)
         check_trainable(policy)
         check_causal("model", policy)
@@ -137,7 +151,6 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             check_reference(reference, policy)
             limits.append(Limits.of("ref_model", reference))
         self._router = RouterLoss.of(policy)
-        self._sums: dict[str, dict[str, Any]] = {"train": {}, "eval": {}}
         self.groups = GroupReader(tokenizer, args, scorers(reward_funcs, reward_processing_classes), limits)
         super().__init__(
             model=policy,
@@ -151,9 +164,7 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             compute_metrics=compute_metrics,
         )
         self.model.add_model_tags(list(self.tag_names))
-        self._since: float | None = None
-        self._uncounted = 0
-        self._eval_prefix = "eval"
+        self._reset_log()
         self._reference_freed = False
         self._place_models(reference)
         if args.precompute_ref_log_probs:
@@ -187,7 +198,7 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             policy.load_state_dict(saved.state_dict())
 
     def before_save(self) -> None:
-        self._update_token_count()
+        super().before_save()
         self.create_model_card()
 
     # The loss
@@ -255,7 +266,7 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             log_ratios = log_ratios[inputs["index"]]
             rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
             loss = gdpo_loss(log_ratios, rewards, mask, **{name: getattr(self.args, name) for name in OBJECTIVE})
-            self._measure(log_ratios.detach(), rewards, mask, inputs["tokens"])
+            self._measure(loss, log_ratios.detach(), rewards, mask, inputs["tokens"])
             if num_items_in_batch is not None:
                 # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
                 # step's total. In this order, since whole numbers divide to a float32.
@@ -288,11 +299,18 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
         total: Tensor = self.accelerator.reduce(groups, "sum")
         return total
 
-    def train(self, *args: Any, **kwargs: Any) -> TrainOutput:
-        self._since, self._uncounted = None, 0
-        self._sums["train"].clear()
+    def train(
+        self, resume_from_checkpoint: str | os.PathLike[str] | bool | None = None, *args: Any, **kwargs: Any
+    ) -> TrainOutput:
+        """Train as `transformers.Trainer` does, from `resume_from_checkpoint` where it is given.
+
+        Raises ArgumentError where that is no whole checkpoint; True takes the last whole one, and a warning says which
+        later ones are none. Raises DivergedError, naming the step, where loss or weights are no finite numbers.
+        """
+        output_dir = Path(self.args.output_dir or "")
+        checkpoint = chosen_checkpoint(resume_from_checkpoint, output_dir, self.is_fsdp_enabled, logger.warning)
         self._reference_freed = self._reference_freed or not self._start_stays()
-        return super().train(*args, **kwargs)
+        return super().train(checkpoint, *args, **kwargs)
 
     def evaluate(
         self,
@@ -309,7 +327,8 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             ignore_keys: as `transformers.Trainer` takes it.
             metric_key_prefix: what stands for `eval` in the names.
         """
-        if not (eval_dataset is None or isinstance(eval_dataset, str) or self._is_read(eval_dataset)):
+        self._check_name(eval_dataset)
+        if not (eval_dataset is None or isinstance(eval_dataset, str) or self.groups.has_read(eval_dataset)):
             eval_dataset = self._late_groups(eval_dataset, metric_key_prefix)
         sets = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(sets, Mapping):
@@ -326,13 +345,19 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
             self._since += time.perf_counter() - began  # evaluation does not count as training time
         return metrics
 
+    def _check_name(self, given: Any) -> None:
+        """Raises DataError where `given` is text that names no set of the trainer's `eval_dataset`."""
+        known = self.eval_dataset if isinstance(self.eval_dataset, Mapping) else {}
+        if isinstance(given, str) and given not in known:
+            raise DataError(key="eval_dataset", found=repr(given), hint=suggest(given, known))
+
     def predict(
         self, test_dataset: Any, ignore_keys: list[str] | None = None, metric_key_prefix: str = "test"
     ) -> PredictionOutput:
         """Log-ratios and rewards, (groups, G), and the loss, of one set of groups as `evaluate` takes them."""
         if isinstance(test_dataset, Mapping):
             raise DataError(key="test_dataset", found="several sets", expected="one, or evaluate for all of them")
-        if not self._is_read(test_dataset):
+        if not self.groups.has_read(test_dataset):
             test_dataset = self._late_groups(test_dataset, metric_key_prefix)
         output = super().predict(test_dataset, ignore_keys, metric_key_prefix)
         self._sums["eval"].clear()
@@ -355,46 +380,3 @@ class GDPOTrainer(ReferenceTrainer, CardTrainer):
         absent = ~inputs["mask"]
         log_ratios = outputs["log_ratios"].masked_fill(absent, ABSENT)
         return loss.detach(), log_ratios, inputs["rewards"].masked_fill(absent, ABSENT)
-
-    # The log
-
-    def _measure(self, log_ratios: Tensor, rewards: Tensor, mask: Tensor, tokens: dict[str, int]) -> None:
-        """Add the batch to the sums that `log` divides."""
-        mode = "train" if self.model.training else "eval"
-        sums = self._sums[mode]
-        added = batch_sums(log_ratios, rewards, mask, tokens, beta=self.args.beta, pairs=self.args.pairs)
-        for name, value in added.items():
-            sums[name] = sums.get(name, 0) + value
-        if mode == "train":
-            self._uncounted += tokens["real"]
-
-    def _update_token_count(self) -> None:
-        """Add the tokens since the last call to the state's number, before it is logged or saved."""
-        real = torch.tensor(self._uncounted, device=self.args.device)
-        self.state.num_input_tokens_seen += int(self.accelerator.reduce(real, "sum"))
-        self._uncounted = 0
-
-    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        mode = "train" if self.model.training else "eval"
-        if self._sums[mode]:
-            values = torch.tensor([float(value) for value in self._sums[mode].values()], dtype=torch.float64)
-            if self.accelerator.num_processes > 1:
-                values = self.accelerator.reduce(values.to(self.args.device), "sum")
-            sums = dict(zip(self._sums[mode], values.tolist(), strict=True))
-            self._sums[mode].clear()
-            logged = means(sums)
-            if mode == "train" and self._since is not None:
-                now = time.perf_counter()
-                logged["useful_tokens_per_second"] = sums["useful"] / (now - self._since)
-                self._since = now
-            logs |= self._named(mode, logged)
-        if mode == "train":
-            self._update_token_count()
-            logs["num_tokens"] = self.state.num_input_tokens_seen
-        if means_of := self.groups.reward_means.pop("train" if mode == "train" else self._eval_prefix, None):
-            logs |= self._named(mode, means_of)  # once, since the rewards stay what they are
-        super().log(logs, start_time)
-
-    def _named(self, mode: str, values: dict[str, float]) -> dict[str, float]:
-        """`values` under the names that they are logged by."""
-        return values if mode == "train" else {f"{self._eval_prefix}_{name}": value for name, value in values.items()}

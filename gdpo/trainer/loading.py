@@ -29,3 +29,16 @@ def load_pretrained(key: str, path: str | os.PathLike[str], auto: Any, what: str
         reason = next(iter(str(error).strip().splitlines()), None)
         expected = f"the path or Hub name of {what}"
         raise ArgumentError(key=key, found=repr(os.fspath(path)), expected=expected, hint=reason) from error
+
+
+def load_model(key: str, path: str | os.PathLike[str], auto: Any, what: str, **options: Any) -> Any:
+    """`load_pretrained` of a model from safetensors.
+
+    Raises ArgumentError also where the checkpoint lacks weights of it, which transformers would draw at random.
+    """
+    options |= {"use_safetensors": True, "output_loading_info": True}
+    model, info = load_pretrained(key, path, auto, what, **options)
+    if missing := sorted(info["missing_keys"]):
+        found = f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
+        raise ArgumentError(key=key, found=found, expected=f"a checkpoint of {type(model).__name__} in {path}")
+    return model

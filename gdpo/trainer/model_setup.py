@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -10,11 +11,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
-from gdpo.core.errors import ArgumentError
+from gdpo.core.errors import ArgumentError, first_line
 from gdpo.trainer import compat
 from gdpo.trainer.checks import vocabulary
+from gdpo.trainer.dataset import shown
 from gdpo.trainer.gdpo_config import GDPOConfig
-from gdpo.trainer.loading import load_pretrained
+from gdpo.trainer.loading import load_model, load_pretrained
 from gdpo.trainer.logprobs import is_adapted
 from gdpo.trainer.packing import GroupCollator
 from gdpo.trainer.packing_choice import choose_packing
@@ -24,7 +26,7 @@ logger = logging.get_logger(__name__)
 
 ModelPath = str | os.PathLike[str]
 # Initializations of LoRA that change the weights below the adapter, which are the reference.
-REWRITE_BASE = {"pissa", "olora", "corda", "loftq"}
+REWRITE_BASE = {"pissa", "olora", "corda", "loftq", "lora_ga"}
 
 
 def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_config: Any) -> PreTrainedModel:
@@ -39,17 +41,13 @@ def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_confi
         if args.model_init_kwargs:
             logger.warning("model_init_kwargs are for a model given by name, and ignored for one already loaded")
     if peft_config is not None:
-        from peft import get_peft_model
-
         if is_adapted(policy):
             expected = "a model without an adapter"
             raise ArgumentError(key="peft_config", found="a PeftModel", expected=expected, hint="merge it first")
-        policy = get_peft_model(policy, peft_config)
-    if rewriting := sorted(set(_initializations(policy)) & REWRITE_BASE):
-        raise ArgumentError(
-            key="peft_config", found=f"init_lora_weights={rewriting[0]!r}, which rewrites the base model",
-            expected="an initialization that leaves the model as it was", hint="the reference is the model below",
-        )  # fmt: skip
+        _check_base_stays([peft_config])
+        policy = _adapted(policy, peft_config)
+    elif is_adapted(policy):
+        _check_base_stays(getattr(policy, "peft_config", {}).values())
     if compat.learns_prompt(policy):
         raise ArgumentError(key="peft_config", found="prompt learning", expected="an adapter of weights such as LoRA")
     if args.disable_dropout:
@@ -57,11 +55,42 @@ def load_policy(model: ModelPath | PreTrainedModel, args: GDPOConfig, peft_confi
     return policy
 
 
-def _initializations(policy: PreTrainedModel) -> list[str]:
-    """How each adapter's weights begin, by name without its settings: "pissa" of "pissa_niter_4"."""
-    configs = getattr(policy, "peft_config", None)
-    begun = [getattr(config, "init_lora_weights", None) for config in (configs.values() if configs else ())]
-    return [name.lower().partition("_niter")[0] for name in begun if isinstance(name, str)]
+def _load(key: str, path: ModelPath, options: dict[str, Any]) -> PreTrainedModel:
+    what = "a causal language model without code of its own"
+    model: PreTrainedModel = load_model(key, path, AutoModelForCausalLM, what, **options)
+    return model
+
+
+def _adapted(policy: PreTrainedModel, peft_config: Any) -> PreTrainedModel:
+    """`policy` in the adapter of this configuration. Raises ArgumentError where it does not fit the model."""
+    from peft import get_peft_model
+
+    rank, largest = getattr(peft_config, "r", None), max(max(p.shape, default=1) for p in policy.parameters())
+    if isinstance(rank, int) and rank > largest:
+        expected = f"at most {largest}, the largest dimension of a weight"
+        raise ArgumentError(key="peft_config", found=f"the rank {shown(rank)}", expected=expected)
+    try:
+        adapted: PreTrainedModel = get_peft_model(policy, peft_config)
+    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, OverflowError, NotImplementedError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        found, expected = f"'{first_line(error)}' from peft", "an adapter that fits the model"
+        raise ArgumentError(key="peft_config", found=found, expected=expected) from error
+    return adapted
+
+
+def _check_base_stays(configs: Iterable[Any]) -> None:
+    """Raises ArgumentError where an adapter of these configurations changes the weights below it when it is made."""
+    for config in configs:
+        begun = getattr(config, "init_lora_weights", None)
+        rewrites = isinstance(begun, str) and begun.lower().partition("_niter")[0] in REWRITE_BASE
+        cuts = getattr(config, "kasa_config", None) is not None  # KaSA: the base's smallest singular values
+        if rewrites or cuts:
+            found = f"init_lora_weights={begun!r}" if rewrites else "a kasa_config"
+            raise ArgumentError(
+                key="peft_config", found=f"{found}, which rewrites the base model",
+                expected="an initialization that leaves the model as it was", hint="the reference is the model below",
+            )  # fmt: skip
 
 
 def load_reference(
@@ -95,17 +124,6 @@ def load_tokenizer(
         "processing_class", path, AutoTokenizer, "a tokenizer", **revision
     )
     return tokenizer
-
-
-def _load(key: str, path: ModelPath, options: dict[str, Any]) -> PreTrainedModel:
-    what = "a causal language model without code of its own"
-    options |= {"use_safetensors": True, "output_loading_info": True}
-    loaded: tuple[PreTrainedModel, dict[str, Any]] = load_pretrained(key, path, AutoModelForCausalLM, what, **options)
-    model, info = loaded
-    if missing := sorted(info["missing_keys"]):
-        found = f"no weights for {missing[0]}" + (f" and {len(missing) - 1} more" if len(missing) > 1 else "")
-        raise ArgumentError(key=key, found=found, expected=f"a checkpoint of {type(model).__name__} in {path}")
-    return model
 
 
 def _given(args: GDPOConfig) -> dict[str, Any]:

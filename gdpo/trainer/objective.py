@@ -13,6 +13,8 @@ pair. Rewards are data: no gradient flows into them, and all that is computed fr
 
 from __future__ import annotations
 
+import sys
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -28,7 +30,8 @@ Pushes = Literal["both", "better"]
 
 # A z-score closer to 0 than this gets weight 0: a reciprocal above 1e4 is a division by zero rather than a weight.
 ZERO_ADVANTAGE = 1e-4
-# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it.
+# Neighbouring rewards closer than this many float32 roundings of the group's largest one are equal: 1e-6 of it. The
+# largest counts as 1e-31 at least, so that the least difference, 1e-37, has all its digits.
 TIE_ROUNDINGS = 8
 
 
@@ -58,7 +61,8 @@ def gdpo_loss(
     The defaults are those of `GDPOConfig`.
 
     A group without two different rewards adds 0 to the mean and has no gradient. Raises ArgumentError, a ValueError,
-    on a reward that is not finite, on shapes that differ and on an unknown name. A log-ratio of NaN makes the loss NaN.
+    on a reward or a beta that is not finite, on what is no tensor, on no completion at all, on shapes that differ and
+    on an unknown name. A log-ratio of NaN makes the loss NaN.
 
     Example:
         >>> import torch
@@ -68,6 +72,11 @@ def gdpo_loss(
     """
     _check_name("link", link, Link)
     _check_name("pushes", pushes, Pushes)
+    _check_tensor("log_ratios", log_ratios)
+    _check_tensor("rewards", rewards)
+    if not (isinstance(beta, Tensor) or (isinstance(beta, Real) and abs(beta) <= sys.float_info.max)):
+        found = repr(beta) if isinstance(beta, float) else type(beta).__name__
+        raise ArgumentError(key="beta", found=found, expected="a finite number")
     if log_ratios.shape != rewards.shape:
         found, expected = f"shape {tuple(log_ratios.shape)}", f"that of rewards, {tuple(rewards.shape)}"
         raise ArgumentError(key="log_ratios", found=found, expected=expected)
@@ -158,13 +167,14 @@ def reward_levels(rewards: Tensor) -> Tensor:
     A new level begins where a sorted reward exceeds the one before it by more than rounding. Rounding is float32's,
     whatever the rewards' own dtype, so that the groups that are trained on are those that have a pair in the loss.
     """
+    limits = torch.finfo(rewards.dtype)
+    largest = rewards.abs().amax(-1, keepdim=True).clamp(min=limits.tiny / limits.eps)
     if rewards.dtype == torch.float64:
         # By a power of two, which rounds nothing, so that any float64 is a float32's size.
-        _, exponent = torch.frexp(rewards.abs().amax(-1, keepdim=True))
-        rewards = torch.ldexp(rewards, -exponent).float()
+        _, exponent = torch.frexp(largest)
+        rewards, largest = torch.ldexp(rewards, -exponent).float(), torch.ldexp(largest, -exponent).float()
     ordered, order = rewards.sort(-1)
-    rounding = TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * rewards.abs().amax(-1, keepdim=True)
-    above = ordered.diff(dim=-1) > rounding
+    above = ordered.diff(dim=-1) > TIE_ROUNDINGS * torch.finfo(rewards.dtype).eps * largest
     level = functional.pad(above, (1, 0)).cumsum(-1)
     return torch.empty_like(level).scatter_(-1, order, level)
 
@@ -172,6 +182,9 @@ def reward_levels(rewards: Tensor) -> Tensor:
 def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Finite rewards, (B, G), at least float32, and the mask. Padding takes the group's lowest reward, 0 in an empty
     group, so that it changes neither a group's range nor its levels."""
+    _check_tensor("rewards", rewards)
+    if mask is not None:
+        _check_tensor("mask", mask)
     mask = torch.ones_like(rewards, dtype=torch.bool) if mask is None else mask.bool()
     if mask.shape != rewards.shape:
         found, expected = f"shape {tuple(mask.shape)}", f"that of rewards, {tuple(rewards.shape)}"
@@ -184,6 +197,15 @@ def _checked(rewards: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     rewards = rewards.detach().to(torch.promote_types(rewards.dtype, torch.float32))
     lowest = rewards.masked_fill(~mask, torch.inf).amin(-1, keepdim=True)
     return torch.where(mask, rewards, lowest.masked_fill(lowest.isinf(), 0.0)), mask
+
+
+def _check_tensor(argument: str, found: object) -> None:
+    if not isinstance(found, Tensor) or found.is_complex():
+        what = str(found.dtype) if isinstance(found, Tensor) else type(found).__name__
+        raise ArgumentError(key=argument, found=what, expected="a torch.Tensor of real numbers, (B, G)")
+    if found.ndim == 0 or found.numel() == 0:
+        found = f"shape {tuple(found.shape)}"
+        raise ArgumentError(key=argument, found=found, expected="(B, G), with at least one completion")
 
 
 def _check_name(argument: str, found: str, known: object) -> None:

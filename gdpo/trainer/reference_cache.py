@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from tqdm.auto import tqdm
 from gdpo.core.files import replacing
 from gdpo.core.progress import report
 from gdpo.trainer import compat
+from gdpo.trainer.dataset import DataError
 from gdpo.trainer.logprobs import is_adapted
 
 VERSION = 1  # raised when what a shard holds changes its meaning
@@ -46,7 +48,8 @@ def reference_log_probs(
             a file such as `shard-00000-of-00002.npy` for each shard.
         rank, processes, wait: shards are dealt out to the processes, which wait for each other at the end.
 
-    Raises OSError where the directory cannot be written to, or lacks a shard that another process wrote.
+    Raises DataError where a score is no finite number, which is not stored, and OSError where the directory cannot be
+    written to, or lacks a shard that another process wrote.
     """
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -59,6 +62,7 @@ def reference_log_probs(
         if len(missing) > 1:
             report(number, len(missing), "shards of the reference")
         values = score(shards[i]).cpu().numpy()
+        _check_finite(values, shards[i], sum(map(len, shards[:i])))
         with replacing(paths[i]) as temporary, temporary.open("wb") as file:
             np.save(file, values)
     wait()
@@ -97,12 +101,25 @@ def reference_parameters(model: nn.Module, aside: bool = True) -> list[tuple[str
 
 
 def _read(path: Path, shard: Groups) -> np.ndarray | None:
-    """The log-probabilities of a shard; None where its file is missing or damaged, and the shard must be scored."""
+    """The log-probabilities of a shard; None where its file is missing or damaged, or has a number that is not finite,
+    and the shard must be scored."""
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return values if values.shape == (sum(len(group["sequences"]) for group in shard),) else None
+    whole = values.shape == (sum(len(group["sequences"]) for group in shard),) and values.dtype.kind == "f"
+    return values if whole and np.isfinite(values).all() else None
+
+
+def _check_finite(values: np.ndarray, shard: Groups, first: int) -> None:
+    """Raises DataError naming the row of a score that is no finite number; `first` is the row of the shard's first."""
+    rows = [first + place for place, group in enumerate(shard) for _ in group["sequences"]]
+    for row, value in zip(rows, values.tolist(), strict=True):
+        if not math.isfinite(value):
+            raise DataError(
+                key=f"row {row}", found="a reference log-probability that is no finite number",
+                expected="a model with finite weights and outputs",
+            )  # fmt: skip
 
 
 def _shards(groups: Groups) -> list[list[dict[str, Any]]]:

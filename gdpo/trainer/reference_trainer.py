@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -86,12 +85,6 @@ class ReferenceTrainer(Parallel):
         """Whether the policy as it starts stays there below its adapter, since no weight below it is trained."""
         return is_adapted(self.model) and not any(p.requires_grad for _, p in reference_parameters(self.model))
 
-    def _is_read(self, given: Any) -> bool:
-        """Whether a data set's groups are tokenized already and, where the reference scored the data before training,
-        have its scores."""
-        needed = {"sequences", "index"} | ({"ref_log_probs"} if self.args.precompute_ref_log_probs else set())
-        return needed <= set(getattr(given, "column_names", None) or ())
-
     def _with_reference(self, dataset: Dataset) -> Dataset:
         groups = dataset.to_list()
         model = self.ref_model or self.model
@@ -113,12 +106,6 @@ class ReferenceTrainer(Parallel):
             processes=self.accelerator.num_processes,
             wait=self.accelerator.wait_for_everyone,
         )
-        for number, scores in enumerate(column):
-            if not all(map(math.isfinite, scores)):
-                raise DataError(
-                    key=f"row {number}", found="a reference log-probability that is no finite number",
-                    expected="a model with finite weights and outputs",
-                )  # fmt: skip
         return dataset.add_column("ref_log_probs", column)
 
     def _late_groups(self, given: RowSets, prefix: str) -> Dataset | dict[str, Dataset]:

@@ -29,6 +29,7 @@ from transformers import (
 )
 
 from gdpo.core.device import to_device
+from gdpo.core.errors import first_line
 from gdpo.trainer import compat
 from gdpo.trainer.dataset import (
     Completion,
@@ -38,14 +39,17 @@ from gdpo.trainer.dataset import (
     at_row,
     check_completions,
     completion_ids,
+    shown,
     template_kwargs,
 )
-from gdpo.trainer.loading import load_pretrained
+from gdpo.trainer.loading import load_model, load_pretrained
 
 RewardFunc: TypeAlias = Callable[..., Any]
 Reward: TypeAlias = RewardFunc | nn.Module | str | os.PathLike[str]
 Tokenizer: TypeAlias = PreTrainedTokenizerBase | str | os.PathLike[str] | None
 CONTEXT = ("trainer_state", "log_extra", "log_metric")  # what GRPOTrainer gives beside the columns
+GIVEN = ("prompts", "completion_ids", *CONTEXT)  # arguments that a column of the same name would take the place of
+COLUMNS = ("prompt", "completions")  # which functions are given as `prompts` and `completions`
 
 
 @dataclass(frozen=True)
@@ -55,14 +59,6 @@ class Scorer:
     name: str
     function: RewardFunc | nn.Module
     tokenizer: PreTrainedTokenizerBase | None = None
-
-    @property
-    def is_async(self) -> bool:
-        """Whether calling the function gives a coroutine, which a partial or an object's `__call__` may too."""
-        function = self.function
-        while isinstance(function, functools.partial):
-            function = function.func
-        return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 @dataclass
@@ -104,6 +100,10 @@ def scorers(
     """
     rewards = _listed(given)
     many = [None] * len(rewards) if tokenizers is None else _listed(tokenizers)
+    for place, tokenizer in enumerate(many):
+        if not isinstance(tokenizer, PreTrainedTokenizerBase | str | os.PathLike | None):
+            key, found = f"reward_processing_classes[{place}]", f"a {type(tokenizer).__name__}"
+            raise DataError(key=key, found=found, expected="a tokenizer, its path, or None for a function")
     if len(many) != len(rewards):
         expected = f"{len(rewards)}, one per reward function, None for a function"
         raise DataError(key="reward_processing_classes", found=len(many), expected=expected)
@@ -119,8 +119,8 @@ def _listed(given: Any) -> list[Any]:
 def _scorer(place: int, reward: Any, tokenizer: Any) -> Scorer:
     key = f"reward_funcs[{place}]"
     if isinstance(reward, str | os.PathLike):
-        options = {"num_labels": 1, "dtype": torch.float32, "use_safetensors": True}
-        reward = load_pretrained(key, reward, AutoModelForSequenceClassification, "a reward model", **options)
+        options = {"num_labels": 1, "dtype": torch.float32}
+        reward = load_model(key, reward, AutoModelForSequenceClassification, "a reward model", **options)
     if isinstance(reward, nn.Module):
         config: Any = getattr(reward, "config", None)  # a compiled model has it as well
         path = "" if config is None else compat.loaded_from(reward)
@@ -175,11 +175,11 @@ def apply_reward_funcs(
     log = log or RewardLog()
     context = log.context(state)
     scored = []
-    with _placed(made, device), _event_loop(made) as together:
+    with _placed(made, device), _event_loop() as together:
         for number, row in enumerate(rows):
             arguments = _arguments(number, row, tokenizer, unfit)
             totals: list[float | None] = [None] * len(arguments["completions"])
-            values = _call(made, arguments, context, row, together)
+            values = _call(number, made, arguments, context, template_kwargs(row), together)
             for scorer, weight, found in zip(made, weights, values, strict=True):
                 _add(number, scorer, weight, found, totals, log)
             for place, total in enumerate(totals):
@@ -194,11 +194,17 @@ def _arguments(
 ) -> dict[str, Any]:
     """A row's columns, an entry per completion."""
     check_completions(number, row, unfit)
+    for name in row:
+        if not isinstance(name, str) or name in GIVEN:
+            raise DataError(
+                key=f"row {number}", found=f"a column {shown(name)}",
+                expected=f"columns named by text, and none as the arguments {', '.join(GIVEN)}",
+            )  # fmt: skip
     prompt, size = row["prompt"], len(row["completions"])
     with at_row(number):
         template = template_kwargs(row)
         ids = [completion_ids(tokenizer, completion, prompt, **template) for completion in row["completions"]]
-    columns = {name: [value] * size for name, value in row.items() if name not in ("prompt", "completions")}
+    columns = {name: [value] * size for name, value in row.items() if name not in COLUMNS}
     completions = [_as_message(completion, prompt) for completion in row["completions"]]
     return {"prompts": [prompt] * size, "completions": completions, "completion_ids": ids, **columns}
 
@@ -225,44 +231,59 @@ def _add(number: int, scorer: Scorer, weight: float, values: Any, totals: list[f
 
 
 def _call(
+    number: int,
     made: Sequence[Scorer],
     arguments: dict[str, Any],
     context: dict[str, Any],
-    row: dict[str, Any],
+    template: dict[str, Any],
     together: Callable[[list[Coroutine[Any, Any, Any]]], list[Any]],
 ) -> list[Any]:
-    """What each function or model says of a group; coroutines last, and all at once, as in GRPOTrainer."""
-    values: list[Any] = [None] * len(made)
-    waiting = []
-    for place, scorer in enumerate(made):
-        if isinstance(scorer.function, nn.Module):
-            values[place] = _score(scorer, arguments, template_kwargs(row))
-        elif scorer.is_async:
-            waiting.append(place)
-        else:
-            # A copy for each: what a function changes is neither trained on nor seen by the next one.
-            values[place] = scorer.function(**copy.deepcopy(arguments), **_accepted(scorer.function, context))
-    coroutines = [
-        made[place].function(**copy.deepcopy(arguments), **_accepted(made[place].function, context))
-        for place in waiting
+    """What each function or model says of a group; coroutines are waited for last, and all at once, as in
+    GRPOTrainer."""
+    values: list[Any] = [
+        _score(number, scorer, arguments, template)
+        if isinstance(scorer.function, nn.Module)
+        else scorer.function(**_accepted(number, scorer, arguments, context))
+        for scorer in made
     ]
-    for place, found in zip(waiting, together(coroutines), strict=True):
+    waiting = [place for place, value in enumerate(values) if inspect.iscoroutine(value)]
+    for place, found in zip(waiting, together([values[place] for place in waiting]), strict=True):
         values[place] = found
     return values
 
 
-def _accepted(function: RewardFunc, context: dict[str, Any]) -> dict[str, Any]:
-    """Of `context` what a function's signature has room for: all of it where it takes any keyword."""
+def _accepted(number: int, scorer: Scorer, arguments: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
+    """What a function is called with: the arguments and the context that its signature has room for.
+
+    The arguments are copied, since what a function changes is neither to be trained on nor seen by the next one.
+    Raises DataError where a column cannot be copied, and where the function asks for what the row has not.
+    """
+    key = f"row {number}, reward function {scorer.name}"
     try:
-        parameters = inspect.signature(function).parameters
+        signature = inspect.signature(scorer.function)
     except (TypeError, ValueError):  # a function in C may have none
-        return context
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return context
-    return {name: value for name, value in context.items() if name in parameters}
+        signature = inspect.signature(lambda **_: None)
+    parameters = signature.parameters.values()
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+    named = {parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD}
+    copied, memo = {}, {}  # type: dict[str, Any], dict[int, Any]
+    for name, value in arguments.items():
+        if takes_all or name in named:
+            try:
+                copied[name] = copy.deepcopy(value, memo)
+            except Exception as error:  # an object says in its own way that it cannot be copied
+                found, expected = f"the column {name!r}, of which Python makes no copy", "plain values"
+                raise DataError(key=key, found=found, expected=expected, hint=first_line(error)) from error
+    given = copied | {name: value for name, value in context.items() if takes_all or name in named}
+    try:
+        signature.bind(**given)
+    except TypeError as error:
+        expected = f"arguments among {', '.join([*arguments, *context])}"
+        raise DataError(key=key, found=f"'{first_line(error)}'", expected=expected) from None
+    return given
 
 
-def _score(scorer: Scorer, arguments: dict[str, Any], template: dict[str, Any]) -> list[float]:
+def _score(number: int, scorer: Scorer, arguments: dict[str, Any], template: dict[str, Any]) -> list[float]:
     """A reward model's score of each completion after its prompt: the first logit, as GRPOTrainer takes it."""
     model, tokenizer = scorer.function, scorer.tokenizer
     assert isinstance(model, nn.Module) and tokenizer is not None  # _scorer
@@ -274,18 +295,29 @@ def _score(scorer: Scorer, arguments: dict[str, Any], template: dict[str, Any]) 
         for prompt, completion in answered
     ]
     given = tokenizer(text=texts, return_tensors="pt", padding=True, padding_side="right", add_special_tokens=False)
-    device = next(model.parameters()).device
-    with torch.inference_mode():
-        logits = model(**{name: tensor.to(device) for name, tensor in given.items()}).logits
+    device = _device(model)
+    key, expected = f"row {number}, reward function {scorer.name}", "a model for sequence classification"
+    try:
+        with torch.inference_mode():
+            output = model(**{name: tensor.to(device) for name, tensor in given.items()})
+    except TypeError as error:
+        raise DataError(key=key, found=f"'{first_line(error)}'", expected=expected) from error
+    logits = getattr(output, "logits", None)
+    if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
+        raise DataError(key=key, found=f"{type(model).__name__}, without such a head", expected=expected)
     scores: list[float] = logits[:, 0].double().tolist()
     return scores
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((weight.device for weight in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager
 def _placed(made: Sequence[Scorer], device: str | torch.device) -> Iterator[None]:
     """Within the block reward models are on `device` and do not train; then back where they were."""
     models = [scorer.function for scorer in made if isinstance(scorer.function, nn.Module)]
-    before = [(model, next(model.parameters()).device, model.training) for model in models]
+    before = [(model, _device(model), model.training) for model in models]
     try:
         for model in models:
             to_device(model, device).eval()
@@ -296,23 +328,27 @@ def _placed(made: Sequence[Scorer], device: str | torch.device) -> Iterator[None
 
 
 @contextmanager
-def _event_loop(made: Sequence[Scorer]) -> Iterator[Callable[[list[Coroutine[Any, Any, Any]]], list[Any]]]:
+def _event_loop() -> Iterator[Callable[[list[Coroutine[Any, Any, Any]]], list[Any]]]:
     """Within the block, what runs coroutines together, all in one loop; in a thread, since a notebook has its own."""
-    if not any(scorer.is_async for scorer in made):
-        yield lambda coroutines: []
-        return
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="reward functions", daemon=True)
-    thread.start()
 
     async def gathered(coroutines: list[Coroutine[Any, Any, Any]]) -> list[Any]:
         return list(await asyncio.gather(*coroutines))
 
+    def together(coroutines: list[Coroutine[Any, Any, Any]]) -> list[Any]:
+        if not coroutines:
+            return []
+        if not thread.is_alive():
+            thread.start()
+        return asyncio.run_coroutine_threadsafe(gathered(coroutines), loop).result()
+
     try:
-        yield lambda coroutines: asyncio.run_coroutine_threadsafe(gathered(coroutines), loop).result()
+        yield together
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
+        if thread.is_alive():
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
         loop.close()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
 from datasets import Dataset, IterableDataset
+from torch.utils.data import IterableDataset as TorchStream
 from transformers.utils import logging
 
 from gdpo.trainer.dataset import DataError
@@ -31,16 +32,27 @@ def as_rows(name: str, given: Any) -> Rows:
         return rows
     if isinstance(given, list | tuple):
         return given
-    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, str | bytes | Mapping):
-        return [given[place] for place in range(len(given))]  # torch's own data sets, which need not be iterable
-    if isinstance(given, str | bytes | Mapping) or not isinstance(given, Iterable):
-        several = isinstance(given, Mapping) and bool(given)
-        raise DataError(
-            key=name,
-            found="none" if given is None else type(given).__name__,
-            expected="a list or a datasets.Dataset of groups",
-            hint=f"choose one of {', '.join(map(str, given))}" if several else None,
-        )
+    if isinstance(given, type | str | bytes | Mapping):
+        raise _refusal(name, given)
+    if hasattr(given, "__getitem__") and hasattr(given, "__len__") and not isinstance(given, TorchStream):
+        try:
+            return [given[place] for place in range(len(given))]  # torch's own data sets, which need not be iterable
+        except (KeyError, TypeError, NotImplementedError) as error:  # a table, whose places are names
+            raise _refusal(name, given) from error
+    if not isinstance(given, Iterable):
+        raise _refusal(name, given)
     read = list(given.with_format(None) if isinstance(given, IterableDataset) else given)
     logger.warning(f"{name}: the stream's {len(read)} rows are read once and kept in memory")
     return read
+
+
+def _refusal(name: str, given: Any) -> DataError:
+    """The error that what is given as the data set called `name` is none."""
+    found = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    hint = None
+    if isinstance(given, Mapping) and given:
+        hint = f"choose one of {', '.join(map(str, given))}"
+    if hasattr(given, "to_dict") and not isinstance(given, type):
+        hint = "datasets.Dataset.from_pandas makes one of a DataFrame"
+    found = "none" if given is None else found
+    return DataError(key=name, found=found, expected="a list or a datasets.Dataset of groups", hint=hint)

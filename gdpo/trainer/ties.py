@@ -18,7 +18,10 @@ logger = logging.get_logger(__name__)
 
 # A relative difference above this is more than the rounding of a sum of float64 numbers.
 ROUNDED_SUM = 1e-12
-OFFSET_HINT = "rewards that differ by less than 1e-6 of their group's largest count as equal: subtract what they share"
+OFFSET_HINT = (
+    "rewards that differ by less than 1e-6 of their group's largest, or by less than 1e-37, count as equal: subtract "
+    "what they share, or scale them"
+)
 
 
 def drop_tied_groups(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -26,9 +26,9 @@ def seeds_of(scale):
 
 
 def test_a_worlds_seed_draws_every_other_seed():
-    """World 101 adds 101,000 to each seed of the file: training 0, sweep 100, bases 1, 2 and 4, responses 11."""
+    """World 101 adds 101,000 to each seed of the file: training 0, bases 1, 2 and 4, responses 11."""
     scale = load_scale("trial", world=101)
-    assert (scale.seeds, scale.sweep.seeds, scale.respond.seed) == ([101000], [101100], 101011)
+    assert (scale.seeds, scale.sweep.seeds, scale.respond.seed) == ([101000], [101000], 101011)
     bases = [scale.models[name].pretrain.seed for name in ("tiny-s", "tiny-m", "tiny-teacher")]
     assert bases == [101001, 101002, 101004]
     other = load_scale("trial", world=102)

@@ -230,9 +230,9 @@ def test_swapped_names_by_hand():
     in that world, so that the p-value is that of sign flips."""
     forgetting = np.random.default_rng(7).normal([[3.0], [2.5]], 1, size=(2, 6))
     one, other = (np.stack([np.full(6, 4.0), f], axis=-1)[:, None, :] for f in forgetting)
-    assert ws.front_swap_p(one, other) == ws.sign_flip_p(forgetting[0] - forgetting[1])
+    assert ws.joint_swap_p([(one, other)]) == ws.sign_flip_p(forgetting[0] - forgetting[1])
     many = np.concatenate([one, one, one])  # 18 worlds: patterns are drawn
-    assert ws.front_swap_p(many, many + np.array([0.0, 2.0])) == 1 / ws.SWAP_DRAWS
+    assert ws.joint_swap_p([(many, many + np.array([0.0, 2.0]))]) == 1 / ws.SWAP_DRAWS
 
 
 def test_fronts_of_one_method_twice_are_told_apart_in_one_of_twenty():
@@ -240,7 +240,7 @@ def test_fronts_of_one_method_twice_are_told_apart_in_one_of_twenty():
     rng = np.random.default_rng(14)
     _, one = fronts(rng, 600, 1.5, 0.5, worlds=8)
     _, other = fronts(rng, 600, 1.5, 0.5, worlds=8)
-    found = [ws.front_swap_p(a, b) for a, b in zip(one, other, strict=True)]
+    found = [ws.joint_swap_p([(a, b)]) for a, b in zip(one, other, strict=True)]
     assert np.mean(np.array(found) <= 0.05) == pytest.approx(0.05, abs=0.027)
 
 

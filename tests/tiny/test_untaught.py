@@ -22,7 +22,7 @@ def world():
 @pytest.fixture(scope="module")
 def tables(world):
     lore = WorldFacts(world.seed, world.entities, world.things)
-    return Untaught(world.seed, lore.people, random.Random(0), 0.0, Sampler(lore, 9, random.Random(0)).fact)
+    return Untaught(world.seed, lore.people, random.Random(0), 0.0, 0.0, Sampler(lore, 9, random.Random(0)).fact)
 
 
 def named(text, names):
@@ -58,7 +58,7 @@ def test_a_form_holds_the_fact_of_the_question(world):
 def test_another_seed_draws_other_tables():
     def drawn(seed):
         lore = WorldFacts(seed, 60, 40)
-        made = Untaught(seed, lore.people, random.Random(0), 0.0, lambda: None)
+        made = Untaught(seed, lore.people, random.Random(0), 0.0, 0.0, lambda: None)
         return [lore.things["dangerous"], made.old, made.circle, made.height, made.colour]
 
     assert drawn(1) == drawn(1)

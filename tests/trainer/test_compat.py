@@ -54,6 +54,9 @@ CALLS = {
         "self.create_accelerator_and_postprocess()", "self._get_train_sampler", "self._get_num_items_in_batch(",
         "self._save_checkpoint(", "self._load_from_checkpoint(", "self._load_best_model()", "self.prediction_step(",
         "self.loss_is_scaled_for_ga", "self._train_batch_size", "self.state.best_model_checkpoint",
+        "self._initial_global_step = self.state.global_step", "self._total_loss_scalar += tr_loss_scalar",
+        "self._tr_loss += tr_loss_step", "num_steps_trained = self.state.global_step - self._initial_global_step",
+        "self.state.stateful_callbacks[cb_name] = cb_state",
     ),
     "trl.trainer.dpo_trainer": (
         "self._prepare_dataset(", "self._precompute_ref_logps(", '["ref_chosen_logps"]', '["completion_mask"]',

@@ -102,6 +102,8 @@ def test_a_killed_training_resumes_to_the_same_weights(model, whole, monkeypatch
     said = capsys.readouterr().err
     assert "Resuming from out.work/checkpoint-6" in said and "step 8 of 12" in said and "step 6 of 12" not in said
     assert equal(weights(Path("out")), weights(whole))
+    losses = [json.loads((out / "train.json").read_text())["train_loss"] for out in (Path("out"), whole)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-7)
 
 
 def test_an_adapter_is_merged_into_a_whole_model(model, whole):
@@ -162,6 +164,11 @@ def test_other_bad_input_is_one_sentence(model):
         called("--model", "no/such/model", "--data", data)
     with refused(key="--out", path="bare", found="something there", hint="--out"):
         called("--model", model, "--data", data, "--out", "bare")
+    with refused(key="--out", found="'zz/..'", expected="the path of a new directory, with its name"):
+        called("--model", model, "--data", data, "--out", "zz/..")
+    for option, value in (("--lora-rank", 10**9), ("--lora-alpha", 10**400)):
+        with refused(key="peft_config", path=None):
+            called("--model", model, "--data", data, "--lora-rank", 2, option, value, "--out", f"lora{option}")
 
 
 def test_options_are_the_trainers():
@@ -192,9 +199,9 @@ def test_row_that_its_template_refuses_is_named_by_its_line(model, row):
 
 
 def test_training_that_diverges_writes_no_model(model, tmp_path):
-    with refused(found="no finite numbers"):
+    with refused(key="fit", found="the training diverged", hint="a lower --learning-rate, and --out anew"):
         called("--model", model, "--data", GROUPS, "--out", "diverged", *BRIEF[:2], "--learning-rate", 1e30)
-    assert not (tmp_path / "diverged").exists()
+    assert not (tmp_path / "diverged").exists() and not list(tmp_path.glob("diverged.work/checkpoint-*"))
 
 
 def test_huge_micro_batch_is_the_whole_batch(model):

@@ -3,33 +3,55 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
-from datasets import Dataset
-from peft import LoraConfig
+from datasets import Dataset, concatenate_datasets
+from peft import KasaConfig, LoraConfig
+from peft.tuners.lora import layer as lora_layer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from gdpo.core.errors import ArgumentError
 from gdpo.trainer.dataset import DataError, prompt_ids, template_kwargs
 from gdpo.trainer.gdpo_trainer import GDPOTrainer
+from gdpo.trainer.model_setup import REWRITE_BASE
 from gdpo.trainer.reward_funcs import apply_reward_funcs
 from tests.refusal import refused
-from tests.trainer.test_trl_conventions import ROWS, trainer
+from tests.trainer.test_trl_conventions import ROWS, config, trainer, weights
 
 CHAT = {"prompt": [{"role": "user", "content": "1 +"}], "completions": ["2", "3"]}
 
 
-def test_groups_that_another_trainer_read_are_not_scored_by_the_trained_policy(student, tmp_path):
-    """They lack this reference's scores: once it is freed they are refused, as unread groups are."""
-    live = trainer(student, tmp_path / "live", precompute_ref_log_probs=False)
-    made = trainer(student, tmp_path / "made")
+@pytest.mark.parametrize("own", [True, False], ids=["precomputed", "live"])
+@pytest.mark.parametrize("precomputed", [True, False], ids=["from precomputed", "from live"])
+def test_groups_that_another_trainer_read_are_refused(own, precomputed, student, tmp_path):
+    """Their scores are another reference's, or there are none; a trainer's own are known in any selection."""
+    torch.manual_seed(1)
+    stranger = AutoModelForCausalLM.from_config(AutoModelForCausalLM.from_pretrained(student).config)
+    settings = {"args": config(tmp_path / "other", precompute_ref_log_probs=precomputed), "train_dataset": ROWS}
+    other = GDPOTrainer(stranger, processing_class=str(student), **settings)
+    made = trainer(student, tmp_path / "made", precompute_ref_log_probs=own)
+    for groups in (other.train_dataset, concatenate_datasets([made.train_dataset, other.train_dataset])):
+        with refused(DataError, found="groups that another trainer has read", expected="prompts, completions"):
+            made.evaluate(groups)
+        with refused(DataError, found="groups that another trainer has read"):
+            made.predict(groups)
     made.train()
-    with refused(DataError, problem="the reference is freed"):
-        made.evaluate(live.train_dataset)
-    assert made.evaluate(made.train_dataset)["eval_loss"] != -0.5
+    assert made.evaluate(made.train_dataset.select([2, 0]))["eval_loss"] != -0.5
+
+
+def test_own_columns_named_as_the_trainers_are_no_groups_that_it_has_read(student, tmp_path):
+    """Nor is what they hold taken for a reference's scores."""
+    made = trainer(student, tmp_path, precompute_ref_log_probs=False)
+    columns = {"sequences": [[1]], "index": [0, 0], "prompt_ids": [1], "reader": "me", "ref_log_probs": [9.0]}
+    own = Dataset.from_list([{**row, **columns} for row in ROWS])
+    assert made.evaluate(own)["eval_loss"] == made.evaluate(Dataset.from_list(ROWS))["eval_loss"]
+    with refused(DataError, found="groups that another trainer has read"):
+        made.evaluate(own.remove_columns("prompt"))
 
 
 def test_column_of_ones_own_named_sequences_is_no_tokenized_set(student, tmp_path):
@@ -41,22 +63,39 @@ def test_column_of_ones_own_named_sequences_is_no_tokenized_set(student, tmp_pat
 def test_reference_of_no_finite_score_is_refused(student, tmp_path):
     model = AutoModelForCausalLM.from_pretrained(student)
     model.get_output_embeddings().weight.data[3] = torch.nan
-    with refused(DataError, found="no finite number"):
-        GDPOTrainer(model, args=trainer(student, tmp_path / "a").args, train_dataset=ROWS)
+    with refused(DataError, key="row 0", found="no finite number"):
+        GDPOTrainer(model, args=config(tmp_path / "a"), train_dataset=ROWS)
+    assert not list(tmp_path.rglob("*.npy"))
 
 
-@pytest.mark.parametrize("start", ["pissa", "pissa_niter_4", "olora"])
-def test_adapter_that_rewrites_its_base_is_refused(student, tmp_path, start):
-    """The reference is the model below the adapter, which would no longer be the one before training."""
-    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=start)
-    with refused(ArgumentError, found="rewrites the base"):
-        trainer(student, tmp_path, given={"peft_config": config})
+REWRITING = {start: {"init_lora_weights": start} for start in ("pissa", "PiSSA_niter_4", "olora", "corda", "lora_ga")}
+
+
+@pytest.mark.parametrize("changes", [*REWRITING.values(), {"kasa_config": KasaConfig()}], ids=[*REWRITING, "kasa"])
+def test_adapter_that_rewrites_its_base_is_refused(student, tmp_path, changes):
+    """The reference is the model below the adapter, which would no longer be the one before training: nor is one that
+    was loaded already rewritten."""
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", **changes)
+    model = AutoModelForCausalLM.from_pretrained(student)
+    before = weights(model)
+    with refused(ArgumentError, key="peft_config", found="rewrites the base"):
+        GDPOTrainer(model, args=config(tmp_path), train_dataset=ROWS, peft_config=lora)
+    assert all(torch.equal(value, before[name]) for name, value in weights(model).items())
+
+
+def test_every_start_that_peft_has_is_known_to_keep_its_base_or_not():
+    """A release of peft may add one that rewrites it: it belongs into REWRITE_BASE then, or here."""
+    keep = {"gaussian", "eva", "orthogonal", "mica"}  # eva sets the adapter's own weights, mica its B below an A of 0
+    source = inspect.getsource(lora_layer)
+    named = set(re.findall(r'init_lora_weights(?:\.lower\(\))? == "(\w+)"', source))
+    named |= set(re.findall(r'init_lora_weights\.(?:lower\(\)\.)?startswith\("(\w+)"', source))
+    assert named - keep <= REWRITE_BASE and {"pissa", "lora_ga"} <= named
 
 
 @pytest.mark.parametrize("start", [True, "gaussian"])
 def test_adapter_that_leaves_its_base_is_taken(student, tmp_path, start):
-    config = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=start)
-    made = trainer(student, tmp_path, given={"peft_config": config}, learning_rate=0.0)
+    lora = LoraConfig(r=2, target_modules="all-linear", task_type="CAUSAL_LM", init_lora_weights=start)
+    made = trainer(student, tmp_path, given={"peft_config": lora}, learning_rate=0.0)
     assert made.train().training_loss == pytest.approx(-0.5, abs=1e-6)
 
 

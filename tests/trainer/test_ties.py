@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from transformers import AutoTokenizer
 
 from gdpo.trainer.dataset import DataError
 from gdpo.trainer.gdpo_trainer import GDPOConfig, GDPOTrainer
-from gdpo.trainer.objective import advantages, gdpo_loss, pair_weights, reward_levels
+from gdpo.trainer.objective import Advantage, advantages, gdpo_loss, pair_weights, reward_levels
 from gdpo.trainer.ties import OFFSET_HINT, best_and_worst, drop_tied_groups, levels
 from tests.refusal import refused
 
@@ -89,6 +90,28 @@ def test_drop_tied_groups():
 def test_near_ties_alone_are_refused_with_a_hint():
     with refused(DataError, key="rewards", found="none", hint=OFFSET_HINT):
         drop_tied_groups([{"rewards": [1000.0004, 1000.0]}])
+
+
+TINIEST = {torch.float32: (1e-45, 1e-40, 5e-38), torch.float64: (5e-324, 1e-310, 1e-300)}
+
+
+@pytest.mark.parametrize("advantage", get_args(Advantage))
+@pytest.mark.parametrize("dtype", TINIEST)
+def test_rewards_too_small_for_their_differences_to_have_digits_are_equal(dtype, advantage):
+    """1e-45 less 0 rounds to 0 when it is halved, so that the group's range is 0: no pair, rather than weights of nan.
+    A reward of the size that a difference needs is a pair, and so is a tiny one beside a large one."""
+    for tiny in TINIEST[dtype]:
+        given = torch.tensor([[tiny, 0.0, -tiny]], dtype=dtype)
+        assert reward_levels(given).tolist() == [[0, 0, 0]] and advantages(given).abs().max() == 0
+        assert gdpo_loss(torch.ones_like(given), given, advantage=advantage) == 0
+    for rewards in ([[1e-35, 0.0]], [[1.0, TINIEST[dtype][0]]]):
+        loss = gdpo_loss(torch.zeros(1, 2, dtype=dtype), torch.tensor(rewards, dtype=dtype), advantage=advantage)
+        assert loss.item() == pytest.approx(-0.5)
+
+
+def test_rewards_too_small_are_refused_with_a_hint(student, tmp_path):
+    with refused(DataError, key="rewards", found="none", hint="by less than 1e-37"):
+        trainer(student, tmp_path, [[1e-45, 0.0], [1e-320, 0.0]])
 
 
 def test_huge_rewards_are_kept_for_the_check_that_refuses_them():

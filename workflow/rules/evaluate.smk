@@ -5,14 +5,18 @@ SPLITS = ["test", "validation"]
 [UNTRAINED] = origin("{student}")
 # Scores by rules keep the hash of the versions without judges.
 JUDGE = [] if SCALE.judge.backend == "rules" else [SCALE.judge]
-# Where runs are measured besides their scores, each needs its untrained student and what that one answered.
+# Where runs are measured besides their scores on test items, each needs its untrained student and what that one answered.
 MEASURED = [SCALE.measures] if SCALE.measures else []
+
+
+def is_measured(split):
+    return bool(SCALE.measures) and split == "test"
 
 
 def before(split):
     """What a run's measures compare it with."""
     found = [LAYOUT.model("{student}"), LAYOUT.samples(UNTRAINED, split)]
-    return found if MEASURED else []
+    return found if is_measured(split) else []
 
 
 def score_settings(wildcards):
@@ -45,7 +49,9 @@ for split in SPLITS:
         output:
             score=str(LAYOUT.score(UNTRAINED, split)),
             samples=directory(LAYOUT.samples(UNTRAINED, split)),
-            measures=[str(LAYOUT.measures(UNTRAINED, split))] if MEASURED else [],
+            measures=(
+                [str(LAYOUT.measures(UNTRAINED, split))] if is_measured(split) else []
+            ),
         log:
             f"{ROOT}/logs/evaluate/{{student}}/origin-{split}.log",
         conda:
@@ -60,33 +66,37 @@ for split in SPLITS:
             " --seeds 0 --split {params.split} --log {log}"
 
 
-for part, variant in VARIANTS.items():
+# By the end of the rule's name: the runs and the items that they are scored on; a trial's also on test items.
+SCORED = {part: (part, variant.split) for part, variant in VARIANTS.items()}
+if SCALE.trial:
+    SCORED |= {f"{part}_test": (part, "test") for part in VARIANTS if "_sweep" in part}
+
+for name, (part, split) in SCORED.items():
+    variant = VARIANTS[part]
 
     rule:
         name:
-            f"evaluate{part}"
+            f"evaluate{name}"
         input:
-            questions=items_of(variant.split),
+            questions=items_of(split),
             groups=LAYOUT.groups("{trainset}"),
             models=cell_outputs(part, LAYOUT.run),
-            before=before(variant.split),
+            before=before(split),
         output:
-            scores=cell_outputs(part, partial(LAYOUT.score, split=variant.split)),
+            scores=cell_outputs(part, partial(LAYOUT.score, split=split)),
             measures=(
-                cell_outputs(part, partial(LAYOUT.measures, split=variant.split))
-                if MEASURED
+                cell_outputs(part, partial(LAYOUT.measures, split=split))
+                if is_measured(split)
                 else []
             ),
             samples=[
                 directory(path)
-                for path in cell_outputs(
-                    part, partial(LAYOUT.samples, split=variant.split)
-                )
+                for path in cell_outputs(part, partial(LAYOUT.samples, split=split))
             ],
         log:
-            f"{ROOT}/logs/evaluate{part}/{{student}}/{{trainset}}/{{method}}.log",
+            f"{ROOT}/logs/evaluate{name}/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
-            method="|".join(SCALE.methods),
+            method="|".join(variant.of or ["(?!)"]),
             trainset="|".join(SCALE.trainsets),
         conda:
             sampling(lambda wildcards: wildcards.student)
@@ -96,7 +106,7 @@ for part, variant in VARIANTS.items():
             settings=score_settings,
             methods=method_names(part),
             seeds=variant.seeds,
-            split=variant.split,
+            split=split,
         shell:
             "gdpo evaluate {SCALE_ARGS} --student {wildcards.student} --trainset {wildcards.trainset}"
             " --method {params.methods} --seeds {params.seeds} --split {params.split} --log {log}"

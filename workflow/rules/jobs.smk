@@ -102,11 +102,7 @@ def print_runs():
     """Say how many runs this call trains and reuses, and which rows of the tables that it makes are unlike."""
     runs = {to_run: 0 for to_run in (True, False)}
     for job in snakemake_compat.jobs(workflow):
-        if snakemake_compat.rule_name(job) in (
-            "train",
-            "train_sweep",
-            "train_extended",
-        ):
+        if snakemake_compat.rule_name(job).partition("_")[0] == "train":
             outputs = snakemake_compat.outputs(job)
             runs[snakemake_compat.is_to_run(workflow, job)] += len(outputs)
     print(

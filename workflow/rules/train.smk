@@ -71,18 +71,30 @@ rule bases:
 
 
 class Variant(NamedTuple):
-    """What the jobs of a rule make: `methods` gives a job's methods, by the method that its wildcards name."""
+    """What the jobs of a rule make: `methods` gives a job's methods, by the method that its wildcards name.
+
+    `of`: the methods that the rule is for; absent, all.
+    """
 
     methods: Callable[[str], list[str]]
     seeds: list[int]
     split: str
+    of: list[str] = list(SCALE.methods)
+
+
+def at_rates(rates):
+    return lambda method: [f"{method}~{rate:g}" for rate in rates]
 
 
 # By the end of the rule's name: a method at its seeds for the tables, or at each rate of the grid for the sweep.
-VARIANTS = {
-    "": Variant(lambda method: [method], SCALE.seeds, "test"),
-    "_sweep": Variant(LAYOUT.sweep_methods, SCALE.sweep.seeds, "validation"),
-}
+VARIANTS = {"": Variant(lambda method: [method], SCALE.seeds, "test")}
+GRIDS = {}  # rates -> the methods that have this grid, those of the scale's own first
+for method in [None, *SCALE.methods]:
+    GRIDS.setdefault(tuple(SCALE.sweep.rates(method)), []).append(method)
+for number, (rates, methods) in enumerate(GRIDS.items()):
+    VARIANTS[f"_sweep{number or ''}"] = Variant(
+        at_rates(rates), SCALE.sweep.seeds, "validation", [m for m in methods if m]
+    )
 if SCALE.sweep.extended_rates:
     VARIANTS["_extended"] = Variant(
         LAYOUT.extended_methods, SCALE.sweep.seeds, "validation"
@@ -150,7 +162,7 @@ for part, variant in VARIANTS.items():
         log:
             f"{ROOT}/logs/train{part}/{{student}}/{{trainset}}/{{method}}.log",
         wildcard_constraints:
-            method="|".join(SCALE.methods),
+            method="|".join(variant.of or ["(?!)"]),
             trainset="|".join(SCALE.trainsets),
         # Rollouts take longest: they must not be what a run ends with.
         priority: lambda wildcards: int(SCALE.methods[wildcards.method].trainer == "grpo")

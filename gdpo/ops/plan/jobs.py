@@ -118,17 +118,17 @@ def parse(text: str) -> list[Job]:
     return list(jobs.values())
 
 
-def find_jobs(scale: str, limit: int | None, targets: Sequence[str]) -> list[Job]:
+def find_jobs(scale: str, limit: int | None, targets: Sequence[str], world: int | None = None) -> list[Job]:
     """Every job that `targets` need. `scale`: as --scale has it. Raises UserError where Snakemake finds none."""
-    to_do = {job.command for job in parse(dry_run(scale, limit, targets))}
-    return [replace(job, done=job.command not in to_do) for job in parse(dry_run(scale, limit, targets, "--forceall"))]
+    config = [f"scale={scale}", *([f"limit={limit}"] if limit else []), *([f"world={world}"] if world else [])]
+    to_do = {job.command for job in parse(dry_run(config, targets))}
+    return [replace(job, done=job.command not in to_do) for job in parse(dry_run(config, targets, "--forceall"))]
 
 
-def dry_run(scale: str, limit: int | None, targets: Sequence[str], *options: str) -> str:
-    """What `snakemake -n -p` prints."""
+def dry_run(config: Sequence[str], targets: Sequence[str], *options: str) -> str:
+    """What `snakemake -n -p` prints; `config` as --config has it."""
     require_checkout("the workflow")
     require("snakemake")
-    config = [f"scale={scale}", *([f"limit={limit}"] if limit else [])]
     command = [sys.executable, "-m", "snakemake", "-s", str(SNAKEFILE), "-n", "-p", "--nocolor", *targets, *options]
     process = subprocess.run(
         [*command, "--config", *config],

@@ -95,7 +95,8 @@ class Plan:
 
 def make_plan(scale: Scale, source: str, targets: Sequence[str], workers: int | None = None) -> Plan:
     """The plan of what `targets` need. Raises UserError where Snakemake or `expected` lacks something."""
-    jobs = find_jobs(source, scale.limit, target_paths(targets, scale))
+    world = scale.world.seed if scale.worlds and scale.world else None
+    jobs = find_jobs(source, scale.limit, target_paths(targets, scale), world)
     return Planner(scale, jobs).plan(list(targets), workers or (GPUS if scale.uses_gpus else os.cpu_count() or 1))
 
 

@@ -1,0 +1,81 @@
+"""The trial's commands: `gdpo world` packs a world's runs, `gdpo trial` answers the questions from packed worlds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gdpo.config.layout import Layout
+from gdpo.config.scale import Scale
+from gdpo.core.errors import UserError
+from gdpo.core.files import write_csv, write_text
+from gdpo.core.project import PROJECT
+from gdpo.core.provenance import recorded
+from gdpo.core.terminal import say
+from gdpo.report.trial import answers, fronts, summary
+from gdpo.report.trial.effects import StudentWorld
+from gdpo.report.trial.gather import gathered
+from gdpo.report.trial.packing import read_world, write_world
+
+SEALED_WORLDS = 12  # as many as the protocol names
+
+
+def world(scale: Scale) -> None:
+    """Pack every run of the trial in this world. Raises UserError where the scale has no trial."""
+    _check_trial(scale)
+    layout = Layout(scale)
+    seeds = {"world": scale.world.seed} if scale.world else {}
+    with recorded(layout.packed_world, "world", [scale.trial, scale.sweep], seeds):
+        packed = gathered(layout)
+        write_world(layout.packed_world, packed)
+    say(f"world {layout.packed_world}: {len(packed.runs)} runs")
+
+
+def trial(scale: Scale, kind: str) -> None:
+    """Answer the five questions from the packed worlds of a kind: `sealed` or `development`.
+
+    Writes answers.csv, answers.md, cells.csv, power.csv and fronts.pdf below results/<scale>/<kind>/.
+    """
+    _check_trial(scale)
+    assert scale.trial is not None
+    found = packed_worlds(scale, kind)
+    worlds = [StudentWorld(read_world(path), scale.trial.student) for path in found.values()]
+    out = Path("results") / scale.scale / kind
+    rates, grpo = scale.trial.fixed_rates, scale.sweep.rates("grpo")
+    with recorded(out / "answers.csv", "trial", [scale.trial, scale.sweep, sorted(found)]):
+        given = answers.primary(worlds, rates, grpo)
+        columns = [name for name, entry in scale.benchmarks.items() if entry.role != "format"]
+        ranges = summary.ranges(answers.questions(worlds, rates, grpo), columns)
+        rows = summary.answer_rows(given, ranges)
+        write_csv(out / "answers.csv", summary.ANSWER_COLUMNS, rows)
+        write_text(out / "answers.md", summary.markdown(given, sorted(found), kind))
+        write_csv(out / "cells.csv", summary.CELL_COLUMNS, summary.cell_rows(worlds))
+        write_csv(out / "power.csv", summary.POWER_COLUMNS, summary.power_rows(given, SEALED_WORLDS))
+        sets = [trainset for trainset, method in worlds[0].cells() if method == "sft"]
+        fronts.draw(scale, worlds, sets, out / "fronts")
+    for answer in given:
+        say(f"{answer.question}: {answer.effect:+.2f} [{answer.low:.2f}, {answer.high:.2f}], {answer.verdict}")
+
+
+def packed_worlds(scale: Scale, kind: str) -> dict[int, Path]:
+    """Seed -> the directory of each packed world of a kind that is there: in results/reference/<scale>, where finished
+    worlds are kept, or in results/<scale>.
+
+    Raises UserError where there are fewer than two.
+    """
+    assert scale.worlds is not None  # a trial has them
+    seeds: list[int] = getattr(scale.worlds, kind)
+    kept, made = PROJECT / "results" / "reference" / scale.scale, Path("results") / scale.scale
+    found = {}
+    for seed in seeds:
+        places = (kept / f"world-{seed}", made / f"world-{seed}" / "world")
+        if there := [place for place in places if (place / "world.json").exists()]:
+            found[seed] = there[0]
+    if len(found) < 2:
+        maker = "`make trial` runs them" if kind == "sealed" else "snakemake makes results/SCALE/world-N/world"
+        raise UserError(key=f"worlds.{kind}", found=f"{len(found)} packed worlds", expected="two or more", hint=maker)
+    return found
+
+
+def _check_trial(scale: Scale) -> None:
+    if scale.trial is None:
+        raise UserError(key="trial", found=f"none in scale {scale.scale}", expected="a scale with a trial")
