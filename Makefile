@@ -37,7 +37,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all explore bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective objective-models coverage-study lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism chromium-packages
+.PHONY: help setup all explore bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective objective-models coverage-study trial lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism chromium-packages memory
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -107,6 +107,10 @@ chaos: setup ## table 2 while processes of the run are killed
 # A small scale's table 2 under everything that another machine may have otherwise: what differs, and by how much.
 determinism: setup ## what another machine would change in table 2
 	python tools/rigs/determinism.py
+
+# Fake tensors of the real shapes, half an hour of one core; what .cache/memory has is not tracked again.
+memory: setup ## peak memory under FSDP2 at 8B and 32B, tracked on fake tensors, and collectives counted
+	python -m tools.rigs.memory
 
 slurm-packages: ## what slurm-test needs, from Debian; as root
 	apt-get update -qq
@@ -211,6 +215,11 @@ objective-models: setup ## the trainings behind the objective's default; with CH
 	python docs/objective/default_models.py tiny
 	python docs/objective/default_models.py smollm2 '$(CHECKPOINT)' '$(MIRROR)'
 	python docs/objective/default.py --keep-exact
+
+# The sealed worlds of docs/protocol.md, one after the other, in pieces of 2.5 hours (ARGS=--hours=N); each finished one is kept in
+# results/reference/trial, to be committed. The same command goes on, here or elsewhere. `gdpo trial` answers the questions from them.
+trial: setup ## the sealed worlds of the trial, each once
+	python tools/rigs/trial.py $(ARGS)
 
 coverage-study: setup ## how often intervals of a trial hold the truth, by simulation
 	python docs/protocol/coverage.py

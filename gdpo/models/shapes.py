@@ -23,8 +23,10 @@ FORWARD_TOKENS = 16384  # max_forward_tokens
 TRL_TILE = 4096 * 32768  # logits that TRL 1.16 computes at once (add_fused_lm_head)
 SAVED = 4  # bytes a number of weights, gradients and each of AdamW's two moments: float32
 LOW = 2  # bytes a number of bfloat16
+HEAD_STATES = 16  # bytes a token and hidden number at the head: before and after the norm, and gradients
 
 Parts = dict[str, float]  # bytes by what they hold
+WHATEVER_LENGTH = ("weights", "gradients", "optimizer", "reference", "gathered")  # the parts that no sequence changes
 
 
 @dataclass(frozen=True)
@@ -102,10 +104,11 @@ def repository(model: Model) -> str:
 
 
 def training_memory(shape: Shape, method: Method, group: int, shards: int, checkpointing: bool) -> Parts:
-    """Bytes that one GPU holds at the worst moment of a run, part by part, at the method's `max_length`.
+    """Bytes that one GPU holds at the worst moment of a step, part by part, at the method's `max_length`.
 
     `shards`: over how many GPUs weights, gradients and optimizer are spread (fsdp2); 1: each holds all. `group`: the
-    completions that are scored of a group. `checkpointing`: of each layer only its input is kept.
+    completions that are scored of a group. `checkpointing`: of each layer only its input is kept. Of shards it lies
+    within 5% of what torch's tracker counts (results/reference/memory).
     """
     trained = adapter(shape, method.lora.r) if method.lora else shape.parameters
     frozen = shape.parameters if method.lora else 0
@@ -115,35 +118,94 @@ def training_memory(shape: Shape, method: Method, group: int, shards: int, check
         "optimizer": 2 * SAVED * trained / shards,
         "reference": SAVED * shape.parameters / shards if method.trainer == "grpo" and not method.lora else 0.0,
     }
-    # Sharded TRL trainers gather weights in bfloat16. GDPOTrainer, and dpo of an adapter, gather float32 and compute
-    # under autocast (gdpo.trainer.distributed), which alone makes the residual stream float32.
-    gathered = SAVED if method.trainer == "gdpo" or (method.trainer == "dpo" and method.lora) else LOW
-    if shards > 1:  # two layers, head and embedding, and the largest one's gradient in float32
-        whole = 2 * shape.layer + 2 * shape.embedding
-        parts["gathered"] = gathered * whole + (0 if method.lora else SAVED * max(shape.layer, shape.embedding))
+    if shards > 1:
+        return parts | _sharded_moment(shape, method, group, checkpointing)
     kept, again, logits = _tokens(shape, method, group)
-    residual = gathered if shards > 1 else SAVED
     per_layer = layer_activations(shape)
     if checkpointing:
-        parts["activations"] = (kept + again) * shape.layers * shape.hidden * residual + max(kept, again) * per_layer
+        parts["activations"] = (kept + again) * shape.layers * shape.hidden * SAVED + max(kept, again) * per_layer
     else:
         parts["activations"] = (kept + again) * shape.layers * per_layer
     parts["logits"] = logits
     return parts
 
 
+def gathered_bytes(method: Method) -> int:
+    """Bytes of a number of the weights that FSDP2 gathers: bfloat16 in TRL's trainers, float32 where autocast computes.
+
+    That is GDPOTrainer, and dpo of an adapter (gdpo.trainer.distributed). The residual stream has the same dtype.
+    """
+    return SAVED if method.trainer == "gdpo" or (method.trainer == "dpo" and method.lora) else LOW
+
+
+def _sharded_moment(shape: Shape, method: Method, group: int, checkpointing: bool) -> Parts:
+    """What FSDP2 gathers, activations and logits, at the worse of two moments of the backward pass: head, last layer.
+
+    Every pass of GDPOTrainer has its own backward pass there, so that one is held at a time.
+    """
+    size, gdpo = gathered_bytes(method), method.trainer == "gdpo"
+    kept, again, _ = _tokens(shape, method, group)
+    tokens = min(kept + again, _pass_tokens(method)) if gdpo else kept
+    inputs = tokens * shape.layers * (shape.hidden * size if checkpointing else layer_activations(shape))
+    copy = LOW * shape.embedding if size == SAVED else 0  # autocast's of the head
+    gradient = 0 if method.lora else (SAVED + LOW) * shape.embedding  # summed up in float32, and in its weight's dtype
+    head = {
+        "gathered": size * (shape.embedding + shape.layer) + copy + gradient,
+        "activations": inputs + tokens * shape.hidden * HEAD_STATES,
+        "logits": (SAVED + LOW) * float(_max_logits(method)) if gdpo else float(LOW * TRL_TILE),
+    }
+    layer = {  # this one and the next; and the head's gradient, which is being summed over processes
+        "gathered": 2 * size * shape.layer + (0 if method.lora else SAVED * shape.embedding),
+        "activations": inputs + tokens * (shape.hidden * size + backward_activations(shape)),
+        "logits": 0.0,
+    }
+    return max(head, layer, key=lambda parts: sum(parts.values()))
+
+
+def scoring_memory(shape: Shape, method: Method, group: int, shards: int) -> Parts:
+    """Bytes that one GPU holds while the reference scores, before training; by arithmetic, empty where none does.
+
+    GDPOTrainer, and dpo of an adapter, score by the policy before it is sharded. TRL deals out a reference of its own
+    as one unit, of which all weights are gathered at once, in bfloat16 and once more until they are copied out; DPO's
+    is freed afterwards, GRPO's scores between steps, when there are no gradients.
+    """
+    whole, share = float(shape.parameters), SAVED * shape.parameters / shards
+    a_token = LOW * (3 * shape.intermediate + 5 * shape.hidden)
+    if method.trainer == "gdpo" or (method.trainer == "dpo" and method.lora):
+        return {"weights": SAVED * whole, "activations": float(_pass_tokens(method) * a_token)}
+    if method.trainer not in ("dpo", "grpo") or method.lora or shards == 1:
+        return {}
+    tokens = _tokens(shape, method, group)[0]
+    parts = {"weights": share, "reference": share, "gathered": 2 * LOW * whole, "activations": float(tokens * a_token)}
+    return parts | ({"optimizer": 2 * share} if method.trainer == "grpo" else {})
+
+
+def worst_memory(shape: Shape, method: Method, group: int, shards: int, checkpointing: bool) -> Parts:
+    """The larger of `training_memory` and `scoring_memory`."""
+    training = training_memory(shape, method, group, shards, checkpointing)
+    return max(training, scoring_memory(shape, method, group, shards), key=lambda parts: sum(parts.values()))
+
+
+def _max_logits(method: Method) -> int:
+    return (method.forward and method.forward.max_logits) or LOGITS
+
+
+def _pass_tokens(method: Method) -> int:
+    """The most tokens of one of GDPOTrainer's forward passes."""
+    return max((method.forward and method.forward.max_forward_tokens) or FORWARD_TOKENS, method.max_length)
+
+
 def _tokens(shape: Shape, method: Method, group: int) -> tuple[int, int, float]:
     """Tokens whose activations are held, tokens whose activations are computed again, and bytes of logits."""
     micro = method.micro_batch_size
     if method.trainer == "gdpo":
-        given = method.forward
-        forward = max((given and given.max_forward_tokens) or FORWARD_TOKENS, method.max_length)
+        forward = _pass_tokens(method)
         whole = micro * group * method.max_length
-        bound = given and given.max_activation_tokens
+        bound = method.forward and method.forward.max_activation_tokens
         kept = min(whole, bound // forward * forward) if bound else whole
         again = min(forward, whole - kept)
         # Logits, their softmax and its gradient, in float32.
-        return kept, again, 3 * SAVED * float((given and given.max_logits) or LOGITS)
+        return kept, again, 3 * SAVED * float(_max_logits(method))
     sequences = {"sft": 1, "dpo": 2}.get(method.trainer, group)  # of another trainer, at most the whole group
     tokens = micro * sequences * method.max_length
     # TRL multiplies with the head tile by tile, and sums up the gradient of its input in float32.
@@ -162,6 +224,15 @@ def layer_activations(shape: Shape) -> int:
         + LOW * (2 * wide + 2 * shape.kv_heads * shape.head)
         + LOW * 4 * shape.intermediate
     )
+
+
+def backward_activations(shape: Shape) -> int:
+    """Bytes a token that a layer's backward pass holds at most, as torch's tracker counts them.
+
+    Six numbers of the MLP's width in bfloat16: gate, up, their product, the activation, and two gradients; ten of the
+    hidden width in bfloat16 and four in float32.
+    """
+    return 6 * LOW * shape.intermediate + (10 * LOW + 4 * SAVED) * shape.hidden
 
 
 def adapter(shape: Shape, rank: int) -> int:

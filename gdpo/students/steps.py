@@ -129,6 +129,7 @@ def _train_one(scale: Scale, run: Run) -> Path:
     layout = Layout(scale)
     method = scale.method(run.method, run.student, run.trainset)
     groups = read_records(layout.groups(run.trainset), Group)
+    check_memory(scale, run, max((len(group.completions) for group in groups), default=1))
     base = layout.model(run.student)
     known = read_stored(base / "provenance.json", Provenance)
     depends = [run.__dict__, method, groups, scale.reward, known["config_hash"]]
@@ -164,6 +165,33 @@ def _train_one(scale: Scale, run: Run) -> Path:
         metrics = read_stored(finished / "train.json", TrainLog)
         say(f"train {run}: lr {method.learning_rate:g}, {metrics['steps']} steps, {metrics['seconds']:.0f} s")
     return work
+
+
+def check_memory(scale: Scale, run: Run, group: int) -> None:
+    """Say where a GPU may not hold a run's longest sequences; nothing without a GPU, or of a model of unknown shape.
+
+    Raises UserError where it holds not even what the run keeps and gathers of weights, whatever the sequences are.
+    """
+    import torch
+
+    from gdpo.models.shapes import GIB, WHATEVER_LENGTH, shape_of, worst_memory
+
+    shape = shape_of(scale, run.student)
+    if not torch.cuda.is_available() or shape is None:
+        return
+    method = scale.method(run.method, run.student, run.trainset)
+    shards = process_group.processes() if scale.launch.strategy == "fsdp2" else 1
+    parts = worst_memory(shape, method, method.group_size or group, shards, checkpointing=True)
+    room = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    least, most = sum(parts.get(part, 0.0) for part in WHATEVER_LENGTH), sum(parts.values())
+    if least > room:
+        raise UserError(
+            key=method.display, found=f"{least / GIB:.1f} GiB of weights and what belongs to them in a GPU of "
+            f"{room / GIB:.1f}", expected="launch.processes more, by strategy fsdp2, or a smaller model",
+            hint="docs/scale-paper.md has what fits",
+        )  # fmt: skip
+    if most > room:
+        say(f"train {run}: at its longest sequences it takes {most / GIB:.1f} GiB of a GPU of {room / GIB:.1f}")
 
 
 def _online_reward(scale: Scale, run: Run) -> Callable[..., list[float]] | None:

@@ -7,11 +7,13 @@ what reads weights has to run within a forward of the outermost module.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from typing import Any, TypeVar
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy
@@ -100,6 +102,38 @@ def recompute_plan(
     totals = [list(accumulate(own)) for own in others(list(sizes))]
     most = max(map(len, totals))
     return [any(total > limit for own in totals for total in own[place : place + 1]) for place in range(most)]
+
+
+def passes_again(model: nn.Module, forwards: Sequence[dict[str, Tensor]], limit: int | None) -> list[bool]:
+    """`recompute_plan` of a batch's forward passes; where `model` is sharded, of those of all processes."""
+    sizes = [forward["input_ids"].numel() for forward in forwards]
+    gather = gather_object if isinstance(model, FSDPModule) else list
+    return recompute_plan(sizes, math.inf if limit is None else limit, lambda own: gather([own]))
+
+
+def backward_by_pass(
+    passes: int,
+    score: Callable[[int | None], tuple[Tensor, Tensor]],
+    loss_of: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]],
+    backward: Callable[[Tensor], None],
+) -> tuple[Tensor, Tensor]:
+    """`loss_of(*score(None))` where weights are sharded, with a backward pass after each forward pass but the last.
+
+    In one backward pass of several forward passes autograd adds up a weight's gradients before FSDP2 gets the sum, so
+    that every process would hold those of the whole model. The slopes of the loss are known after forward passes that
+    keep nothing; then `score(number)`, times the slopes, has the loss's gradient by that forward pass.
+    """
+    with torch.no_grad():
+        scored = score(None)
+    leaves = [tensor.detach().requires_grad_() for tensor in scored]
+    loss, log_ratios = loss_of(leaves[0], leaves[1])
+    slopes = torch.autograd.grad(loss, leaves, allow_unused=True)
+    for number in range(passes):
+        pairs = zip(score(number), slopes, strict=True)
+        part = torch.stack([(own * slope).sum() for own, slope in pairs if slope is not None]).sum()
+        if number < passes - 1:
+            backward(part)
+    return loss.detach() + (part - part.detach()), log_ratios.detach()
 
 
 def whole_state(trainer: Trainer) -> dict[str, Any]:

@@ -177,7 +177,8 @@ class GDPOConfig(TrainingArguments):
         default=None,
         metadata={
             "help": "Tokens per batch whose activations are stored for the backward pass. What exceeds it is computed "
-            "twice, so a group too large for memory is split, with the same gradient. Absent, all are stored."
+            "twice, so a group too large for memory is split, with the same gradient. Absent, all are stored. Under "
+            "FSDP2 a batch of several passes stores one at a time, and computes each twice."
         },
     )
     max_logits: int = field(

@@ -10,7 +10,6 @@ scores it once before training, or in each step with `precompute_ref_log_probs=F
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import AutocastKwargs
 from datasets import Dataset
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
@@ -38,7 +37,7 @@ from gdpo.trainer.checks import (
     warn_of_low_precision,
 )
 from gdpo.trainer.dataset import DataError
-from gdpo.trainer.distributed import recompute_plan, run_in_wrapped_forward
+from gdpo.trainer.distributed import backward_by_pass, passes_again, run_in_wrapped_forward
 from gdpo.trainer.gdpo_config import GDPOConfig
 from gdpo.trainer.group_reader import GroupReader
 from gdpo.trainer.logged_trainer import LoggedTrainer
@@ -65,6 +64,8 @@ __all__ = ["DataError", "GDPOConfig", "GDPOTrainer"]
 logger = logging.get_logger(__name__)
 
 OBJECTIVE = ("beta", "pairs", "link", "advantage", "pushes")  # the settings that are arguments of `gdpo_loss`
+# Autocast would keep its copies of all weights in bfloat16 for as long as a pass takes; each is used once.
+UNCACHED = AutocastKwargs(cache_enabled=False)
 ABSENT = -100  # what Trainer fills predictions up with, in groups that have fewer completions than another
 
 
@@ -207,17 +208,15 @@ class GDPOTrainer(LoggedTrainer, ReferenceTrainer, CardTrainer):
         return self._routed_log_probs(model, batch, None)[0]
 
     def _routed_log_probs(
-        self, model: nn.Module, batch: dict[str, Any], router: RouterLoss | None
+        self, model: nn.Module, batch: dict[str, Any], router: RouterLoss | None, only: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """`_log_probs`, and the sums of a mixture's auxiliary loss, which are empty without one.
 
         What exceeds `max_activation_tokens` stores no activations and is computed again in the backward pass. The
-        gradient of a completion's log-probability is the same either way.
+        gradient of a completion's log-probability is the same either way. With `only`, of that pass alone.
         """
         forwards = batch["forwards"]
-        sizes = [forward["input_ids"].numel() for forward in forwards]
-        gather = gather_object if isinstance(model, FSDPModule) else list
-        plan = recompute_plan(sizes, self.args.max_activation_tokens or math.inf, lambda own: gather([own]))
+        again = passes_again(model, forwards, self.args.max_activation_tokens) if only is None else [False] * (only + 1)
         counts = torch.zeros_like(batch["lengths"]).index_fill(0, batch["index"][batch["mask"]], 1)
 
         def score(forward: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -227,15 +226,16 @@ class GDPOTrainer(LoggedTrainer, ReferenceTrainer, CardTrainer):
             weights = counts[forward["owners"]].to(scored.dtype)
             return scored, router.sums(logits, forward["sources"], weights)
 
-        for number, recompute in enumerate(plan):
+        first = only or 0
+        for number, recompute in enumerate(again[first:], start=first):
             forward = forwards[min(number, len(forwards) - 1)]
-            with self.accelerator.autocast():
+            with self.accelerator.autocast(UNCACHED):
                 token_log_probs, sums = (
                     checkpoint(score, forward, use_reentrant=False)
                     if recompute and torch.is_grad_enabled()
                     else score(forward)
                 )
-            if number == 0:
+            if number == first:
                 total, routed = token_log_probs.new_zeros(len(batch["lengths"])), torch.zeros_like(sums)
             # A pass beyond a process's own ones lets the other processes gather its weights, and counts nothing.
             own = 1.0 if number < len(forwards) else 0.0
@@ -253,23 +253,33 @@ class GDPOTrainer(LoggedTrainer, ReferenceTrainer, CardTrainer):
         if self.model.training and self._since is None:
             self._since = time.perf_counter()
         policy = self.accelerator.unwrap_model(model)
-        log_probs, routed = run_in_wrapped_forward(
-            model, policy, lambda: self._routed_log_probs(policy, inputs, self._router), inputs["rewards"]
-        )
-        reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
-        log_ratios = log_probs - reference.to(log_probs.dtype)
-        if self.args.length == "mean":
-            log_ratios = log_ratios / inputs["lengths"]
-        log_ratios = log_ratios[inputs["index"]]
-        rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
-        loss = gdpo_loss(log_ratios, rewards, mask, **{name: getattr(self.args, name) for name in OBJECTIVE})
-        self._measure(loss, log_ratios.detach(), rewards, mask, inputs["tokens"])
-        if num_items_in_batch is not None:
-            # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
-            # step's total. In this order, since whole numbers divide to a float32.
-            loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
-        if self._router is not None:
-            loss = loss + self._auxiliary_loss(self._router, routed, mask.any(-1).sum(), num_items_in_batch)
+
+        def score(only: int | None = None) -> tuple[Tensor, Tensor]:
+            run = lambda: self._routed_log_probs(policy, inputs, self._router, only)  # noqa: E731
+            return run_in_wrapped_forward(model, policy, run, inputs["rewards"])
+
+        def loss_of(log_probs: Tensor, routed: Tensor) -> tuple[Tensor, Tensor]:
+            reference = inputs["ref_log_probs"] if "ref_log_probs" in inputs else self._ref_log_probs(inputs)
+            log_ratios = log_probs - reference.to(log_probs.dtype)
+            if self.args.length == "mean":
+                log_ratios = log_ratios / inputs["lengths"]
+            log_ratios = log_ratios[inputs["index"]]
+            rewards, mask = inputs["rewards"].to(log_probs.dtype), inputs["mask"]
+            loss = gdpo_loss(log_ratios, rewards, mask, **{name: getattr(self.args, name) for name in OBJECTIVE})
+            self._measure(loss, log_ratios.detach(), rewards, mask, inputs["tokens"])
+            if num_items_in_batch is not None:
+                # Gradients are averaged over processes and summed over a step's batches: each group counts one in the
+                # step's total. In this order, since whole numbers divide to a float32.
+                loss = loss * (len(rewards) * self.accelerator.num_processes) / num_items_in_batch
+            if self._router is not None:
+                loss = loss + self._auxiliary_loss(self._router, routed, mask.any(-1).sum(), num_items_in_batch)
+            return loss, log_ratios
+
+        passes = len(passes_again(policy, inputs["forwards"], self.args.max_activation_tokens))
+        if passes > 1 and isinstance(policy, FSDPModule) and torch.is_grad_enabled():
+            loss, log_ratios = backward_by_pass(passes, score, loss_of, self.accelerator.backward)
+        else:
+            loss, log_ratios = loss_of(*score())
         return (loss, {"log_ratios": log_ratios}) if return_outputs else loss
 
     def _auxiliary_loss(

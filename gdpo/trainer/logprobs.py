@@ -6,15 +6,17 @@ tokens. The model's body runs once. The head runs on those positions alone, in c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeGuard
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from gdpo.trainer import compat
 from gdpo.trainer.packing import tree_mask
 
 if TYPE_CHECKING:
@@ -45,9 +47,18 @@ def routed_log_probs(
         scored = _plain(output.logits.flatten(0, 1)[sources], targets)
     else:
         output = body(input_ids=forward["input_ids"], use_cache=False, **given)
-        hidden = output.last_hidden_state
-        scored = token_log_probs(hidden.flatten(0, 1)[sources], head.weight, targets, head.bias, max_logits)
+        hidden = output.last_hidden_state.flatten(0, 1)[sources]
+        scored = _within(head, lambda: token_log_probs(hidden, head.weight, targets, head.bias, max_logits), hidden)
     return scored, tuple(output.router_logits) if routers else ()
+
+
+def _within(head: nn.Module, score: Callable[[], Tensor], hidden: Tensor) -> Tensor:
+    """`score()`, for a head whose weights are dealt out within its forward, whose hooks gather them."""
+    if not isinstance(head, FSDPModule):
+        return score()
+    with compat.replaced_forward(head, score):
+        scored: Tensor = head(hidden)
+    return scored
 
 
 def token_log_probs(
@@ -86,9 +97,15 @@ def split_head(model: nn.Module) -> tuple[nn.Module, nn.Linear | None]:
         return model, None
     head = inner.get_output_embeddings()
     scaled = any(getattr(inner.config.get_text_config(), name, None) not in (None, 1.0) for name in SCALED_LOGITS)
-    if type(head) is not nn.Linear or scaled or inner.base_model is inner:
+    if _kind(head) is not nn.Linear or scaled or inner.base_model is inner:
         return model, None
     return (inner.base_model, head) if _adjoins(inner, head) else (model, None)
+
+
+def _kind(module: nn.Module) -> type[nn.Module]:
+    """The class of `module`; of one whose weights are dealt out the class that `fully_shard` derived its own from."""
+    kind: type[nn.Module] = type(module).__mro__[2] if isinstance(module, FSDPModule) else type(module)
+    return kind
 
 
 _ADJOINING: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()

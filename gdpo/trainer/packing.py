@@ -39,7 +39,8 @@ class Packing:
 
     Args:
         pad_token_id: fills the rows of a forward up to the longest.
-        max_tokens: of one forward, padding included. A longer row is a forward of its own.
+        max_tokens: of one forward, padding included. A longer row is a forward of its own; "auto" makes none of
+            several completions.
         share: put completions after one copy of their prompt where that is cheaper ("auto"), always, or never.
         attention_tokens: the row length at which a layer's attention costs as much as its projections.
         window: the model's sliding window, if it has one: a longer row is not shared.
@@ -86,10 +87,17 @@ class Packing:
         # Dealt out longest first, the rows of a group come out about equally long.
         deals = [[order[start::count] for start in range(count)] for count in counts]
 
+        def length(part: list[int]) -> int:
+            return len(prompt) + sum(len(completions[i]) for i in part)
+
         def cost(deal: list[list[int]]) -> float:
-            lengths = [(len(prompt) + sum(len(completions[i]) for i in part), len(part)) for part in deal]
             # A mask is computed in full, plain causal attention by half.
+            lengths = [(length(part), len(part)) for part in deal]
             return sum(n + n * n / self.attention_tokens * (1.0 if size > 1 else 0.5) for n, size in lengths)
+
+        if self.share == "auto":  # what is cheaper is not worth a forward of more tokens than were asked for
+            most = max(self.max_tokens, longest)
+            deals = [deal for deal in deals if max(map(length, deal)) <= most]
 
         return [
             PackedRow(prompt, [completions[i] for i in part], [first + i for i in part])

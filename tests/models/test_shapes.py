@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import fields
 
 import pytest
 
 from gdpo.config.loader import load_scale
+from gdpo.core.project import PROJECT
 from gdpo.models.shapes import (
     FORWARD_TOKENS,
     GIB,
@@ -16,8 +18,10 @@ from gdpo.models.shapes import (
     adapter,
     published,
     sampling_memory,
+    scoring_memory,
     shape_of,
     training_memory,
+    worst_memory,
 )
 
 # Two layers of 4 wide, 2 heads of 2, one for keys and values, 8 between, 10 words.
@@ -98,12 +102,54 @@ def test_memory_of_training_by_hand() -> None:
     gdpo = load_scale("paper").method("gdpo", "qwen3-8b", "metakl")
     parts = training_memory(SMALL, gdpo, group=10, shards=2, checkpointing=True)
     assert (parts["weights"], parts["gradients"], parts["optimizer"], parts["reference"]) == (776, 776, 1552, 0)
-    # Two layers, head and embedding in float32, and the gradient of a layer likewise: 4*(304+80) + 4*152.
-    assert parts["gathered"] == 1536 + 608
-    # No pass kept, one of 8,192 tokens computed again: its layers' inputs, 2 layers of 4 numbers of 4 bytes; and of one
-    # layer 2*6*4 + 2*(8 + 4) + 2*4*8 = 136 bytes a token.
-    assert parts["activations"] == 8192 * 32 + 8192 * 136
-    assert parts["logits"] == 3 * 4 * 2**26
+    # At the head: it and a layer in float32, 4*(40+152); the head once more in bfloat16, 2*40; its gradient, 6*40.
+    assert parts["gathered"] == 768 + 80 + 240
+    # One pass of 8,192 tokens at a time: its layers' inputs, 2 layers of 4 numbers of 4 bytes; and 16*4 at the head.
+    assert parts["activations"] == 8192 * 32 + 8192 * 64
+    assert parts["logits"] == 6 * 2**26
+
+
+def test_memory_at_the_last_layer_by_hand() -> None:
+    """Where logits are few: two layers, 2*4*152, and the head's gradient, 4*40; 2*16 + 16 of inputs a token.
+
+    A layer's backward: 6*2*8 of the MLP's width, (10*2 + 4*4)*4 of the hidden: 240.
+    """
+    gdpo = load_scale("paper").method("gdpo", "qwen3-8b", "metakl")
+    few = gdpo.model_copy(update={"forward": gdpo.forward.model_copy(update={"max_logits": 1})})
+    parts = training_memory(SMALL, few, group=10, shards=2, checkpointing=True)
+    assert (parts["gathered"], parts["logits"]) == (1216 + 160, 0)
+    assert parts["activations"] == 8192 * (32 + 16 + 240)
+
+
+def test_memory_of_scoring_by_hand() -> None:
+    """388 weights: whole in float32 for GDPO; for DPO two shares of four, and all of them twice in bfloat16.
+
+    A token takes 2*(3*8 + 5*4) = 88 bytes; there are 8,192 of a pass, twice as many of a pair.
+    """
+    scale = load_scale("paper")
+    assert scoring_memory(SMALL, scale.methods["gdpo"], 10, 4) == {"weights": 4 * 388, "activations": 8192 * 88}
+    pair = {"weights": 388, "reference": 388, "gathered": 4 * 388, "activations": 2 * 8192 * 88}
+    assert scoring_memory(SMALL, scale.methods["dpo"], 10, 4) == pair
+    assert scoring_memory(SMALL, scale.methods["grpo"], 10, 4)["optimizer"] == 2 * 388
+    assert scoring_memory(SMALL, scale.methods["sft"], 10, 4) == {}
+    assert scoring_memory(SMALL, scale.methods["grpo"], 10, 1) == {}
+    shape = published()["Qwen/Qwen2.5-32B-Instruct"]  # whose reference no card of 80 GB scores, however many there are
+    assert all(sum(worst_memory(shape, scale.methods[n], 10, 64, True).values()) > 80e9 for n in ("dpo", "gdpo"))
+
+
+def test_plan_lies_within_5_percent_of_what_was_tracked() -> None:
+    """Every row of results/reference/memory/memory.csv, by the formula of today."""
+    scale = load_scale("paper")
+    with (PROJECT / "results/reference/memory/memory.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {(row["method"], row["ranks"]) for row in rows} == {
+        (method, ranks) for method in ("sft", "dpo", "gdpo", "grpo") for ranks in ("2", "4", "8")
+    }
+    for row in rows:
+        shape, method = published()[row["model"]], scale.methods[row["method"]]
+        planned = sum(training_memory(shape, method, 10, int(row["ranks"]), checkpointing=True).values()) / GIB
+        assert planned == pytest.approx(float(row["tracked_gib"]), rel=0.05), row
+        assert planned == pytest.approx(float(row["plan_gib"]), abs=0.01), "`make memory` anew"
 
 
 def test_memory_of_an_adapter_has_gradients_and_optimizer_of_the_adapter() -> None:
@@ -115,10 +161,12 @@ def test_memory_of_an_adapter_has_gradients_and_optimizer_of_the_adapter() -> No
 
 
 def test_memory_of_trl_logits_by_hand() -> None:
-    """A tile of 4096 x 32768 in float32 and bfloat16, and 4 float32 gradients a token of each pair's two sequences."""
+    """A tile of 4096 x 32768 in bfloat16; head and layer in bfloat16, and the head's gradient, 6 bytes a number."""
     dpo = load_scale("paper").method("dpo", "qwen3-8b", "metakl")
     parts = training_memory(SMALL, dpo, group=10, shards=2, checkpointing=True)
-    assert parts["logits"] == 6 * 4096 * 32768 + 4 * 2 * 8192 * 4
+    assert parts["logits"] == 2 * 4096 * 32768
+    assert parts["gathered"] == 2 * (40 + 152) + 6 * 40
+    assert parts["activations"] == 2 * 8192 * (2 * 4 * 2 + 16 * 4)
 
 
 def test_tile_is_the_one_of_trl() -> None:
@@ -130,7 +178,7 @@ def test_tile_is_the_one_of_trl() -> None:
 
 
 def test_methods_that_fit_two_cards_of_80_gb() -> None:
-    """As docs/scale-paper.md has it: all but grpo on two; not gdpo if a group's activations all stay, nor on one."""
+    """As docs/scale-paper.md has it: all but grpo on two; not gdpo in passes of 16,384 tokens, nor on one."""
     scale, shape = load_scale("paper"), published()["Qwen/Qwen3-8B"]
     room = scale.expected.card.memory_gib * GIB
 

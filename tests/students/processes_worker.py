@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -39,9 +40,15 @@ def main(listed: Path) -> None:
     seen: dict[str, int] = {}
 
     class Kill(TrainerCallback):
+        rank = None  # of the process that dies by SIGKILL, and takes the others with it; None: each raises
+
         def on_step_begin(self, args, state, control, **_):
-            if state.global_step == 3:
+            if state.global_step != 3:
+                return
+            if self.rank is None:
                 raise InterruptedError
+            if args.process_index == self.rank:
+                os.kill(os.getpid(), signal.SIGKILL)
 
         def on_train_begin(self, args, state, control, model=None, **_):
             seen["first_step"] = state.global_step
@@ -52,6 +59,7 @@ def main(listed: Path) -> None:
             pass
 
     for run in json.loads(listed.read_text()):
+        Kill.rank = run.get("killed_rank")
         for module in (dpo, gdpo, grpo, sft):
             module.fit = lambda trainer, of, killed=run["killed"]: (
                 trainer.add_callback(Kill() if killed else Live()),

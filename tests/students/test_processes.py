@@ -9,6 +9,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from safetensors.torch import load_file
@@ -44,6 +47,8 @@ SHARDED = {
     "FSDP_AUTO_WRAP_POLICY": "TRANSFORMER_BASED_WRAP", "FSDP_STATE_DICT_TYPE": "SHARDED_STATE_DICT",
     "FSDP_CPU_RAM_EFFICIENT_LOADING": "false", "FSDP_ACTIVATION_CHECKPOINTING": "false",
 }  # fmt: skip
+WORKER = "tests.students.processes_worker"
+PATIENCE = 600  # seconds in which four processes start, train three steps, and end with one of them
 STRATEGIES = {"ddp": {}, "fsdp2": SHARDED}
 # Trainer adds up losses in float32, and so does TRL's head: a loss below 8 is rounded by up to 5e-7.
 LOSS = 1e-6
@@ -66,11 +71,12 @@ def listed(directory, base, runs, checkpointing=False):
     return path
 
 
-def call(arguments, **environ):
-    """Run a command on one thread, in its own group of processes."""
+def call(arguments, fails=False, **environ):
+    """Run a command on one thread, in its own group of processes; what it wrote to stderr."""
     settings = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **environ}
     done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=settings)
-    assert done.returncode == 0, done.stderr[-6000:]
+    assert (done.returncode != 0) == fails, done.stderr[-6000:]
+    return done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -79,14 +85,14 @@ def trained(student, tmp_path_factory):
     top = tmp_path_factory.mktemp("processes")
     base = double_student(student, top / "base")
     write_records(top / "groups.jsonl", mixed_groups()[:9])
-    worker, pair = "tests.students.processes_worker", ["-m", "torch.distributed.run", "--standalone"]
+    pair = ["-m", "torch.distributed.run", "--standalone"]
     whole = [(name, False) for name in (*RUNS, *HALF, *ONLINE)]
     cut = [(f"{name}-resumed", killed) for name in RESUMED for killed in (True, False)]
     for where, runs in {"one": whole, **{strategy: whole + cut for strategy in STRATEGIES}}.items():
         (top / where).mkdir()
         path = listed(top / where, base, runs, checkpointing=where == "fsdp2")
         two = [*pair, "--nproc_per_node", "2"] if where != "one" else []
-        call([*two, "-m", worker, str(path)], **STRATEGIES.get(where, {}))
+        call([*two, "-m", WORKER, str(path)], **STRATEGIES.get(where, {}))
     return top
 
 
@@ -117,6 +123,42 @@ def test_two_processes_train_what_one_trains(name, strategy, trained):
     assert bool(told["shares"]) == (strategy == "fsdp2")
     assert sorted(path.name for path in two.iterdir()) == sorted(path.name for path in one.iterdir())
     assert not two.with_name(f"{name}-work").exists()
+
+
+@pytest.mark.long
+def test_four_processes_end_with_one_and_resume(student, tmp_path):
+    """The third of four is killed at step 3: all end, and the same call trains from the checkpoint what one trains."""
+    base = double_student(student, tmp_path / "base")
+    write_records(tmp_path / "groups.jsonl", mixed_groups()[:9])
+    four = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "4", "-m", WORKER]
+    for where in ("one", "four"):
+        (tmp_path / where).mkdir()
+        path = listed(tmp_path / where, base, [("gdpo-split", False)], checkpointing=where == "four")
+        if where == "one":
+            call(["-m", WORKER, str(path)])
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps([{**whole[0], "killed": True, "killed_rank": 2}]))
+    began = time.monotonic()
+    ended = call([*four, str(path)], fails=True, **SHARDED)
+    assert "Signal 9 (SIGKILL)" in ended and time.monotonic() - began < PATIENCE
+    assert not [line for line in running() if str(path) in line]
+    path.write_text(json.dumps(whole))
+    call([*four, str(path)], **SHARDED)
+    trained = tmp_path / "four" / "gdpo-split"
+    told = json.loads(trained.with_suffix(".json").read_text())
+    assert (told["processes"], told["first_step"], bool(told["shares"])) == (4, 2, True)
+    assert losses(trained) == pytest.approx(losses(tmp_path / "one" / "gdpo-split"), abs=LOSS)
+    assert distance(trained, tmp_path / "one" / "gdpo-split") <= WEIGHT["gdpo"]
+
+
+def running():
+    """The command lines of all processes."""
+    lines = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                lines.append((entry / "cmdline").read_bytes().decode(errors="replace"))
+    return lines
 
 
 @pytest.mark.long

@@ -147,9 +147,16 @@ def test_no_forward_exceeds_max_tokens(layout):
 
 def rows_of(prompt: int, answers: list[int], **changes) -> list[int]:
     """How many completions each row of one group holds."""
-    group = ([1] * prompt, [[2] * size for size in answers])
-    _, forwards = replace(PACKING, max_tokens=1, **changes).forwards([group])
-    return sorted(int((forward["sources"] == prompt - 1).sum()) for forward in forwards)
+    packing = replace(PACKING, **{"max_tokens": 1 << 20, **changes})
+    return sorted(len(row.completions) for row in packing._rows([1] * prompt, [[2] * size for size in answers], 0))
+
+
+def test_shared_rows_are_no_longer_than_a_forward():
+    """512 + 16 * 8 = 640 tokens in a row are cheapest; of 600 two rows of eight fit, of 100 no two completions."""
+    assert rows_of(512, [8] * 16) == [16]
+    assert rows_of(512, [8] * 16, max_tokens=600) == [8, 8]
+    assert rows_of(512, [8] * 16, max_tokens=100) == [1] * 16
+    assert rows_of(512, [8] * 16, max_tokens=100, share="always") == [16]
 
 
 def test_prompts_are_shared_where_that_is_cheaper():

@@ -14,7 +14,7 @@ from gdpo.config.resources import Needs
 from gdpo.config.scale import Scale
 from gdpo.core.project import PROJECT
 from gdpo.display.estimate import kept_costs
-from gdpo.models.shapes import GIB, Parts, sampling_memory, shape_of, training_memory
+from gdpo.models.shapes import GIB, Parts, sampling_memory, shape_of, worst_memory
 from gdpo.ops.plan.amounts import Amounts, Work
 from gdpo.ops.plan.jobs import Job, Time, find_jobs, target_paths, total
 from gdpo.ops.plan.rates import Rates
@@ -164,7 +164,7 @@ class Planner:
             # The noise measurement is one process.
             shards = gpus if self.scale.launch.strategy == "fsdp2" and job.step == "train" else 1
             run = f"{job.step} {options.student} by {name.partition('~')[0]}"
-            memory[run] = training_memory(shape, method, int(group), shards, checkpointing=True)
+            memory[run] = worst_memory(shape, method, int(group), shards, checkpointing=True)
         return memory
 
     def _warnings(self, prediction: Prediction) -> list[str]:
