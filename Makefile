@@ -37,7 +37,7 @@ define snakemake
   || { code=$$?; test -z "$$stopped" || exit 0; exit $$code; }
 endef
 
-.PHONY: help setup all explore bases table2 table1 metakl smol-check tables figures paper test test-all robustness lint audit sweep bench objective objective-models coverage-study trial lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism chromium-packages memory
+.PHONY: help setup all explore bases table2 table1 metakl smol-check tables figures paper test test-all coverage robustness lint audit sweep bench objective objective-models coverage-study trial lock clean distclean vllm architecture schema readme docs install-test slurm-test slurm-packages chaos determinism chromium-packages memory
 
 help: ## this list
 	@echo "make TARGET [SCALE=micro|tiny|smol|...] [LIMIT=N] [MIRROR=DIR]; README.md has the rest"
@@ -136,12 +136,17 @@ PYTEST := pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 # Lines of gdpo/ that at least are to be run by all tests together, in percent.
 COVERED := 90
 
-# Every module and one whole workflow of micro, in minutes; what the tests ran is measured for `make test-all`.
+# Every module and one whole workflow of micro, in minutes.
 test: setup ## every module and one whole workflow, in minutes
-	$(PYTEST) -m "not long" --cov --cov-report=
+	$(PYTEST) -m "not long"
 
 # These, and then the long ones: kills, Slurm, two processes, other ways to compute the same, real models, fuzz at length.
 test-all: test ## these, and the long ones
+	$(PYTEST) -m long
+
+# Apart from the tests themselves, which take a third longer while every process is measured.
+coverage: setup ## all tests again, and which share of gdpo/ they run
+	$(PYTEST) -m "not long" --cov --cov-report=
 	$(PYTEST) -m long --cov --cov-append --cov-fail-under=$(COVERED)
 
 # What each malformed input, hostile content, fault and key came to, kept as data; then changes by chance, thousands of them.
