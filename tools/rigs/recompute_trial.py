@@ -56,8 +56,8 @@ class World:
         return [name for name, column in self.columns.items() if column["role"] in roles and counts(name)]
 
     def weighted(self, trainset: str, values: dict[str, float]) -> float:
-        """The mean of values over the counting skills of a set, each by its share."""
-        weights = {name: self.shares[trainset].get(name, 0.0) for name in self.counting("taught")}
+        """The mean of values over the skills of a set, each by its share."""
+        weights = self.shares[trainset]
         if not any(weights.values()):
             raise SystemExit(f"{self.name}: no skill of {trainset} counts")
         return sum(weight * values[name] for name, weight in weights.items() if weight) / sum(weights.values())

@@ -93,21 +93,16 @@ def between_fronts(
 ) -> Answer:
     """The area between two cells' fronts, the first's forgetting less the second's at equal gain; the mean over pairs.
 
-    A pair whose fronts do not both reach SMALLEST_OVERLAP is left out, and said, as is a set none of whose skills
-    counts in some world.
+    A pair whose fronts do not both reach SMALLEST_OVERLAP is left out, and said.
     """
     parts, compared, left_out = [], [], []
     for one, other in pairs:
         a, b = points(worlds, one, without), points(worlds, other, without)
-        counts = bool(np.isfinite(a).all() and np.isfinite(b).all())
-        values = front_differences(a, b, SMALLEST_OVERLAP) if counts else None
+        values = front_differences(a, b, SMALLEST_OVERLAP)
         name = f"{'/'.join(one)} - {'/'.join(other)}"
         if values is None:
             left_out.append(name)
-            why = (
-                f"no common gain of {SMALLEST_OVERLAP:g} point" if counts else "none of its skills counts in some world"
-            )
-            parts.append(not_comparable(name, why))
+            parts.append(not_comparable(name, f"no common gain of {SMALLEST_OVERLAP:g} point"))
         else:
             compared.append((values, a, b))
             parts.append(of_values(name, values, joint_swap_p([(a, b)])))

@@ -62,7 +62,9 @@ class StudentWorld:
 
     @cached_property
     def kept(self) -> list[str]:
-        """The columns that count: those where the untrained student stands neither above 97% nor within chance."""
+        """The columns that forgetting and averages count: the untrained student stands neither above 97% nor within
+        chance there.
+        """
         found = []
         for name, entry in self.world.columns.items():
             score = self._right[name][self.untrained] / 100
@@ -88,6 +90,9 @@ class StudentWorld:
     def seeds(self) -> list[int]:
         return sorted({key[4] for key in self._rows if key[1] != "none"})
 
+    def has(self, cell: Cell) -> bool:
+        return bool(self.rates(cell))
+
     def cells(self) -> list[Cell]:
         """The student's (training set, method) pairs, in the order in which they are kept."""
         keys = (key for key in self._rows if key[0] == self.student and key[1] != "none")
@@ -102,8 +107,11 @@ class StudentWorld:
         return np.array([self._right[name][row] - self._right[name][self.untrained] for name in columns])
 
     def gain(self, row: int, trainset: str) -> float:
-        """The score change on the skills of a training set, each by its share; NaN where it has none that counts."""
-        shares = {n: share for n, share in self.world.about["shares"][trainset].items() if n in self.kept}
+        """The score change on the skills of a training set, each by its share; NaN where it has none.
+
+        All of them take part: what a student does not know yet, or knows by chance, is what can be gained.
+        """
+        shares = self.world.about["shares"][trainset]
         total = sum(shares.values())
         return float(self.change(row, list(shares)) @ np.array(list(shares.values())) / total) if total else np.nan
 
@@ -118,7 +126,7 @@ class StudentWorld:
 
     def own_validation(self, row: int, trainset: str) -> float:
         """The score, in percent, on validation items of a set's skills, each by its share; equal shares are equal."""
-        shares = {n: share for n, share in self.world.about["shares"][trainset].items() if n in self.kept}
+        shares = self.world.about["shares"][trainset]
         scores = [float(self.world.runs[row][f"validation_{name}"] or "nan") for name in shares]
         return round(100 * float(np.array(scores) @ np.array(list(shares.values())) / sum(shares.values())), DIGITS)
 

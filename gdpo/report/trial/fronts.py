@@ -17,6 +17,7 @@ from gdpo.report.world_statistics import GRID, least_forgetting, t_estimate
 SHOWN = ("sft", "gdpo-literal", "gdpo", "grpo")  # at most four series a panel
 HEIGHT = 2.1  # inches of a row of panels
 A_ROW = 3  # panels
+ROOM = 0.15  # beside the outermost means, of their range
 
 
 def draw(scale: Scale, worlds: Sequence[StudentWorld], sets: Sequence[str], numbers: Path) -> list[Path]:
@@ -30,15 +31,24 @@ def draw(scale: Scale, worlds: Sequence[StudentWorld], sets: Sequence[str], numb
         for ax in axes.flat[len(sets) :]:
             ax.set_visible(False)
         for name, ax in zip(sets, axes.flat, strict=False):
-            for series, method in enumerate(SHOWN):
-                if worlds[0].rates((name, method)):
-                    _series(ax, points(worlds, (name, method)), scale.methods[method].display, style.look(series))
+            shown = [(series, method) for series, method in enumerate(SHOWN) if worlds[0].has((name, method))]
+            found = {method: points(worlds, (name, method)) for _, method in shown}
+            for series, method in shown:
+                _series(ax, found[method], scale.methods[method].display, style.look(series))
+            _limit(ax, np.concatenate([entry.mean(axis=0) for entry in found.values()]))
             ax.axhline(0, color="black", linewidth=0.6, zorder=1)
             ax.axvline(0, color="black", linewidth=0.6, zorder=1)
             ax.set_title(scale.trainset(name).display, loc="left")
             ax.set(xlabel="gain on its own skills, points", ylabel="forgetting, points")
         style.legend(canvas, axes.flat[: len(sets)], len(SHOWN))
         return style.save(canvas, numbers, f"{scale.scale}, {worlds[0].student}, {len(worlds)} worlds")
+
+
+def _limit(ax: Any, means: np.ndarray) -> None:
+    """Axes that hold every mean and the untrained student; intervals of few worlds may reach beyond them."""
+    low, high = np.minimum(means.min(axis=0), 0), np.maximum(means.max(axis=0), 0)
+    room = ROOM * (high - low)
+    ax.set(xlim=(low[0] - room[0], high[0] + room[0]), ylim=(low[1] - room[1], high[1] + room[1]))
 
 
 def _series(ax: Any, found: np.ndarray, label: str, look: style.Look) -> None:

@@ -50,7 +50,7 @@ def trial(scale: Scale, kind: str) -> None:
         write_text(out / "answers.md", summary.markdown(given, sorted(found), kind))
         write_csv(out / "cells.csv", summary.CELL_COLUMNS, summary.cell_rows(worlds))
         write_csv(out / "power.csv", summary.POWER_COLUMNS, summary.power_rows(given, SEALED_WORLDS))
-        sets = [trainset for trainset, method in worlds[0].cells() if method == "sft"]
+        sets = [cell[0] for cell in worlds[0].cells() if cell[1] == "sft" and all(world.has(cell) for world in worlds)]
         fronts.draw(scale, worlds, sets, out / "fronts")
     for answer in given:
         say(f"{answer.question}: {answer.effect:+.2f} [{answer.low:.2f}, {answer.high:.2f}], {answer.verdict}")

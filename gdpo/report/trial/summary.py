@@ -26,8 +26,9 @@ POWER_COLUMNS = ["question", "sd", "worlds", "of", "detectable", "decidable"]
 
 
 def cell_rows(worlds: Sequence[StudentWorld]) -> list[dict[str, Any]]:
-    """One row a (training set, method, rate): means over worlds, in points, with t intervals; nats a token."""
-    return [_cell_row(worlds, cell, rate) for cell in worlds[0].cells() for rate in worlds[0].rates(cell)]
+    """One row a (training set, method, rate) that every world has: means over worlds, in points, with t intervals."""
+    cells = [cell for cell in worlds[0].cells() if all(world.has(cell) for world in worlds)]
+    return [_cell_row(worlds, cell, rate) for cell in cells for rate in worlds[0].rates(cell)]
 
 
 def _cell_row(worlds: Sequence[StudentWorld], cell: Cell, rate: str) -> dict[str, Any]:
