@@ -31,6 +31,7 @@ GROUPS = {
         "table", "figure", "claims", "publish", "show", "published", "reproduced", "runs", "cost", "explore",
         "numbers", "audit", "power", "paper",
     ],
+    "The trial": ["world", "trial"],
     "Finished results": ["verify", "summary"],
     "Without a scale": ["fit", "schema", "completion"],
 }  # fmt: skip

@@ -234,7 +234,7 @@ def test_changed_caption_or_colour_retrains_nothing(micro, before, after, figure
     undo()
     assert jobs["figure"] == figures
     assert jobs["paper"] == 1
-    assert set(jobs) <= {"figure", "publish_figure", "cost", "numbers", "paper", "all", "figures"}
+    assert set(jobs) <= {"figure", "publish_figure", "cost", "explore", "numbers", "paper", "all", "figures"}
 
 
 @pytest.mark.parametrize("name", ["SFT+LoRA", "Tiny-S", "MetaKL", "Chain-2"])
@@ -243,7 +243,7 @@ def test_changed_display_name_remakes_only_what_shows_it(micro, name):
     jobs = planned(micro, "all", "figures", "--config", "scale=micro", project=micro)
     undo()
     assert jobs["table_scores"] == 12
-    made_again = {"publish_claims", "claims", "card", "numbers", "cost", "paper", "published", "all", "figures"}
+    made_again = {"claims", "card", "numbers", "cost", "explore", "paper", "published", "all", "figures"}
     assert all(job in made_again or job.startswith(("table", "figure", "publish")) for job in jobs)
 
 
