@@ -1,1 +1,1 @@
-"""The trial: a world's runs packed into two small files, and the answers that all worlds give (docs/protocol.md)."""
+"""The trial: a world's runs packed into three small files, and the answers that all worlds give (docs/protocol.md)."""

@@ -130,10 +130,6 @@ class StudentWorld:
         scores = [float(self.world.runs[row][f"validation_{name}"] or "nan") for name in shares]
         return round(100 * float(np.array(scores) @ np.array(list(shares.values())) / sum(shares.values())), DIGITS)
 
-    def mean_validation(self, row: int) -> float:
-        """The mean, in percent, over all columns that count, on validation items."""
-        return 100 * float(np.mean([float(self.world.runs[row][f"validation_{name}"] or "nan") for name in self.kept]))
-
 
 def points(worlds: Sequence[StudentWorld], cell: Cell, without: str | None = None) -> Floats:
     """(gain, forgetting) of a cell by world and ascending rate, (W, R, 2)."""

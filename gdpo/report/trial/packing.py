@@ -75,16 +75,9 @@ class PackedWorld:
         columns: dict[str, dict[str, Any]] = self.about["columns"]
         return columns
 
-    def row(self, key: RunKey) -> int:
-        """The place of a run. Raises KeyError where the world has no such run."""
-        return self._rows()[key]
-
     def keys(self) -> list[RunKey]:
-        return list(self._rows())
-
-    def _rows(self) -> dict[RunKey, int]:
-        named = ((r["student"], r["trainset"], r["method"], r["rate"], int(r["seed"])) for r in self.runs)
-        return {key: place for place, key in enumerate(named)}
+        """The runs, in the order of their rows."""
+        return [(r["student"], r["trainset"], r["method"], r["rate"], int(r["seed"])) for r in self.runs]
 
     def of_column(self, name: str) -> slice:
         """Where a column's items are among all."""

@@ -44,7 +44,7 @@ def trial(scale: Scale, kind: str) -> None:
     with recorded(out / "answers.csv", "trial", [scale.trial, scale.sweep, sorted(found)]):
         given = answers.primary(worlds, rates, grpo)
         columns = [name for name, entry in scale.benchmarks.items() if entry.role != "format"]
-        ranges = summary.ranges(answers.questions(worlds, rates, grpo), columns)
+        ranges = summary.ranges(given, answers.questions(worlds, rates, grpo), columns)
         rows = summary.answer_rows(given, ranges)
         write_csv(out / "answers.csv", summary.ANSWER_COLUMNS, rows)
         write_text(out / "answers.md", summary.markdown(given, sorted(found), kind))

@@ -96,14 +96,14 @@ def _answer_row(answer: Answer, part: str) -> dict[str, Any]:
 
 
 def ranges(
-    questions: Sequence[Callable[[str | None], Answer]], columns: Sequence[str]
+    answers: Sequence[Answer], questions: Sequence[Callable[[str | None], Answer]], columns: Sequence[str]
 ) -> dict[str, tuple[float, float]]:
-    """Question -> the least and the largest effect over leaving out each of `columns`."""
+    """Question -> the least and the largest effect over leaving out each of `columns`; `answers` are to `questions`."""
     found = {}
-    for ask in questions:
+    for whole, ask in zip(answers, questions, strict=True):
         effects = [answer.effect for answer in map(ask, columns) if np.isfinite(answer.effect)]
         if effects:
-            found[ask(None).question] = (min(effects), max(effects))
+            found[whole.question] = (min(effects), max(effects))
     return found
 
 
