@@ -70,12 +70,17 @@ def sentence(
     expected: str | None,
     hint: str | None,
 ) -> str:
-    """The one sentence of an error with these fields (DescribedError)."""
+    """The one sentence of an error with these fields (DescribedError), on one line whatever a key or a path holds."""
     place = ", ".join(str(part) for part in (path, line and f"line {line}", key) if part)
     body = [problem, None if found is None else f"found {found}", expected and f"expected {expected}"]
     statement = ", ".join(part for part in body if part)
     start = f"{place}: {statement}" if place and statement else place or statement
-    return "; ".join(part for part in (start, hint) if part)
+    return _printable("; ".join(part for part in (start, hint) if part))
+
+
+def _printable(text: str) -> str:
+    """The text with line ends, control characters and the like as Python writes them in a string."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 class Unreachable(UserError):

@@ -19,6 +19,9 @@ WORDINGS = {
         problem="no such file", path="a.csv", hint="`gdpo audit` makes it"
     ),
     "no skill has a share": dict(problem="no skill has a share"),
+    "a.jsonl, line 2, \\n\\x1b[31m\\u202e\\ud800 å: expected no such key": dict(
+        path="a.jsonl", line=2, key="\n\x1b[31m\u202e\ud800 å", expected="no such key"
+    ),
     "seeds; did you mean 'seed'?": dict(key="seeds", hint="did you mean 'seed'?"),
 }
 
