@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ UNTRAINED = ("none", "origin", "")
 
 Floats = NDArray[np.float64]
 Cell = tuple[str, str]  # training set, method
+Rule = Literal["own", "best"]
 
 
 def within_chance(score: float, chance: float, items: int) -> bool:
@@ -129,6 +131,24 @@ class StudentWorld:
         shares = self.world.about["shares"][trainset]
         scores = [float(self.world.runs[row][f"validation_{name}"] or "nan") for name in shares]
         return round(100 * float(np.array(scores) @ np.array(list(shares.values())) / sum(shares.values())), DIGITS)
+
+    def validation(self, row: int) -> float:
+        """The score, in percent, on validation items: the mean over all kept columns but the format's."""
+        names = [name for name in self.kept if self.world.columns[name]["role"] != "format"]
+        scores = [float(self.world.runs[row][f"validation_{name}"] or "nan") for name in names]
+        return round(100 * float(np.mean(scores)), DIGITS)
+
+
+def row_by_rule(world: StudentWorld, cell: Cell, rule: Rule) -> int:
+    """The run of a cell at the rate that validation items choose (docs/protocol.md); of equal rates the smallest.
+
+    own: items of the skills of its own training set. best: items of all columns.
+    """
+
+    def score(row: int) -> float:
+        return world.own_validation(row, cell[0]) if rule == "own" else world.validation(row)
+
+    return max((world.row(cell, rate, world.seeds()[0]) for rate in world.rates(cell)), key=score)
 
 
 def points(worlds: Sequence[StudentWorld], cell: Cell, without: str | None = None) -> Floats:

@@ -10,6 +10,7 @@ import numpy as np
 from gdpo.core.markdown import table_lines
 from gdpo.report.trial.answers import MARGIN, Answer
 from gdpo.report.trial.effects import Cell, StudentWorld
+from gdpo.report.trial.exploratory import Comparison
 from gdpo.report.trial.packing import CUT, RIGHT, UNPARSEABLE, WRONG
 from gdpo.report.world_statistics import smallest_detectable, t_estimate
 
@@ -21,6 +22,9 @@ CELL_COLUMNS = [
 ANSWER_COLUMNS = [
     "question", "part", "effect", "low", "high", "p", "adjusted_p", "verdict", "worlds", "leave_out_low",
     "leave_out_high", "note",
+]  # fmt: skip
+EXPLORATORY_COLUMNS = [
+    "group", "comparison", "measure", "effect", "low", "high", "p", "adjusted_p", "worlds", "note",
 ]  # fmt: skip
 POWER_COLUMNS = ["question", "sd", "worlds", "of", "detectable", "decidable"]
 
@@ -93,6 +97,21 @@ def _answer_row(answer: Answer, part: str) -> dict[str, Any]:
     verdict = "" if part else answer.verdict
     named = {"question": answer.question, "part": part, "verdict": verdict, "worlds": len(answer.values)}
     return named | shown | p_values | {"note": answer.note}
+
+
+def exploratory_rows(found: Sequence[Comparison]) -> list[dict[str, Any]]:
+    """One row a comparison; p-values before and after their adjustment for all of them."""
+    return [
+        {
+            "group": one.group,
+            "comparison": one.answer.question,
+            "measure": one.measure,
+            "worlds": len(one.answer.values),
+        }
+        | {name: _shown(getattr(one.answer, name)) for name in ("effect", "low", "high")}
+        | {"p": f"{one.answer.p:.4f}", "adjusted_p": f"{one.adjusted_p:.4f}", "note": one.answer.note}
+        for one in found
+    ]
 
 
 def ranges(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gdpo.core.errors import UserError
-from gdpo.report.trial.effects import points, within_chance
+from gdpo.report.trial.effects import points, row_by_rule, within_chance
 from tests.report.trial.made_worlds import world
 
 SFT = ("narrow", "sft")
@@ -48,6 +48,18 @@ def test_rates_ascend_as_numbers():
     assert made.rates(SFT) == ["2e-05", "0.0003", "0.001"]
     expected = [[[10, 10 / 3], [20, 20 / 3], [0, 0]]]
     np.testing.assert_allclose(points([made], SFT), expected, atol=1e-9)
+
+
+def test_rules_choose_a_rate_by_validation_items():
+    """The set's own skill prefers the larger rate; the mean of all five columns but the format's the smaller."""
+    made = world({(*SFT, "0.001"): (8, 5, 2, 2, 2, 10), (*SFT, "2e-05"): (6, 5, 8, 8, 8, 0)})
+    assert row_by_rule(made, SFT, "own") == made.row(SFT, "0.001", 0)
+    assert row_by_rule(made, SFT, "best") == made.row(SFT, "2e-05", 0)
+
+
+def test_of_rates_that_validate_alike_the_smaller_is_chosen():
+    made = world({(*SFT, "0.001"): (8, 5, 2, 2, 2, 5), (*SFT, "2e-05"): (8, 5, 2, 2, 2, 5)})
+    assert row_by_rule(made, SFT, "own") == row_by_rule(made, SFT, "best") == made.row(SFT, "2e-05", 0)
 
 
 def test_missing_run_is_named():
