@@ -113,9 +113,9 @@ def read_world(directory: Path) -> World:
 
 def points(worlds: Sequence[World], trainset: str, method: str) -> np.ndarray:
     """Gain and forgetting at each rate, (worlds, rates, 2)."""
-    rates = worlds[0].rates(trainset, method)
-    if not rates or any(world.rates(trainset, method) != rates for world in worlds):
-        raise SystemExit(f"{method} on {trainset}: no rates, or not the same in every world")
+    rates = sorted(set.intersection(*(set(world.rates(trainset, method)) for world in worlds)))
+    if not rates:
+        raise SystemExit(f"{method} on {trainset}: no rate that every world has")
     runs: list[Run] = [(trainset, method, rate) for rate in rates]
     return np.array([[(world.gain(run), world.forgetting(run)) for run in runs] for world in worlds])
 

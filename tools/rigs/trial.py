@@ -87,7 +87,7 @@ def run_world(seed: int, cores: str, keep: bool) -> bool:
         return False
     snakemake(scale, [layout.packed_world], cores)
     with replacing(KEPT / f"world-{seed}") as temporary:
-        shutil.copytree(layout.packed_world, temporary)
+        shutil.copytree(layout.packed_world, temporary, ignore=shutil.ignore_patterns(".snakemake_timestamp"))
     if not keep:
         shutil.rmtree(layout.root)
     return True

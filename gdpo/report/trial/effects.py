@@ -151,10 +151,16 @@ def row_by_rule(world: StudentWorld, cell: Cell, rule: Rule) -> int:
     return max((world.row(cell, rate, world.seeds()[0]) for rate in world.rates(cell)), key=score)
 
 
+def shared_rates(worlds: Sequence[StudentWorld], cells: Sequence[Cell]) -> list[str]:
+    """The rates that every one of `cells` was run at in every world, ascending."""
+    common = set.intersection(*(set(world.rates(cell)) for world in worlds for cell in cells))
+    return sorted(common, key=float)
+
+
 def points(worlds: Sequence[StudentWorld], cell: Cell, without: str | None = None) -> Floats:
-    """(gain, forgetting) of a cell by world and ascending rate, (W, R, 2)."""
-    found = []
+    """(gain, forgetting) of a cell by world and ascending rate, (W, R, 2), at the rates that every world has."""
+    found, rates = [], shared_rates(worlds, [cell])
     for world in worlds:
-        rows = [world.row(cell, rate, world.seeds()[0]) for rate in world.rates(cell)]
+        rows = [world.row(cell, rate, world.seeds()[0]) for rate in rates]
         found.append([(world.gain(row, cell[0]), world.forgetting(row, without)) for row in rows])
     return np.array(found, dtype=float)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gdpo.report.trial import answers
 from gdpo.report.trial.answers import MAIN_SETS, METAGDPO, NARROW, PRINTED, Answer
-from gdpo.report.trial.effects import Cell, Rule, StudentWorld, row_by_rule
+from gdpo.report.trial.effects import Cell, Rule, StudentWorld, row_by_rule, shared_rates
 from gdpo.report.world_statistics import benjamini_hochberg
 
 Floats = NDArray[np.float64]
@@ -137,12 +137,6 @@ def controls(worlds: Sequence[StudentWorld]) -> Iterator[Comparison]:
     if _have(worlds, [PRETRAINING]):
         values = _mean(worlds, PRETRAINING, [PRETRAINING], "forgetting")
         yield Comparison("controls", "forgetting", answers.of_values("continued pretraining", values))
-
-
-def shared_rates(worlds: Sequence[StudentWorld], cells: Sequence[Cell]) -> list[str]:
-    """The rates that every one of `cells` was run at in every world, ascending."""
-    common = set.intersection(*(set(world.rates(cell)) for world in worlds for cell in cells))
-    return sorted(common, key=float)
 
 
 def _have(worlds: Sequence[StudentWorld], cells: Sequence[Cell]) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 
 from gdpo.core.markdown import table_lines
 from gdpo.report.trial.answers import MARGIN, Answer
-from gdpo.report.trial.effects import Cell, StudentWorld
+from gdpo.report.trial.effects import Cell, StudentWorld, shared_rates
 from gdpo.report.trial.exploratory import Comparison
 from gdpo.report.trial.packing import CUT, RIGHT, UNPARSEABLE, WRONG
 from gdpo.report.world_statistics import smallest_detectable, t_estimate
@@ -32,7 +32,7 @@ POWER_COLUMNS = ["question", "sd", "worlds", "of", "detectable", "decidable"]
 def cell_rows(worlds: Sequence[StudentWorld]) -> list[dict[str, Any]]:
     """One row a (training set, method, rate) that every world has: means over worlds, in points, with t intervals."""
     cells = [cell for cell in worlds[0].cells() if all(world.has(cell) for world in worlds)]
-    return [_cell_row(worlds, cell, rate) for cell in cells for rate in worlds[0].rates(cell)]
+    return [_cell_row(worlds, cell, rate) for cell in cells for rate in shared_rates(worlds, [cell])]
 
 
 def _cell_row(worlds: Sequence[StudentWorld], cell: Cell, rate: str) -> dict[str, Any]:

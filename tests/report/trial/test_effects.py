@@ -50,6 +50,12 @@ def test_rates_ascend_as_numbers():
     np.testing.assert_allclose(points([made], SFT), expected, atol=1e-9)
 
 
+def test_points_are_of_the_rates_that_every_world_has():
+    one = world({(*SFT, rate): (6 + place, 5, 8, 8, 8, 5) for place, rate in enumerate(("2e-05", "5e-05", "0.001"))})
+    other = world({(*SFT, rate): (6, 5, 8, 8, 8, 5) for rate in ("2e-05", "4e-05", "0.001")}, seed=2)
+    np.testing.assert_allclose(points([one, other], SFT)[..., 0], [[10, 30], [10, 10]])
+
+
 def test_rules_choose_a_rate_by_validation_items():
     """The set's own skill prefers the larger rate; the mean of all five columns but the format's the smaller."""
     made = world({(*SFT, "0.001"): (8, 5, 2, 2, 2, 10), (*SFT, "2e-05"): (6, 5, 8, 8, 8, 0)})
