@@ -134,6 +134,8 @@ class Planner:
         cost = self.costs.get(job.line)
         if cost is not None and not all(observed for _, observed in computed):
             return [Time(cost * max(1, len(job.runs)))], {"kept"}
+        if (alike := self._alike(job)) is not None and not all(observed for _, observed in computed):
+            return [Time(alike * max(1, len(job.runs)))], {"alike"}
         times, sources = [], set() if computed else {"asked"}
         for piece, observed in computed:
             assumed = None if observed else self.rates.assumed(piece)
@@ -143,6 +145,17 @@ class Planner:
             alone = source == "assumed" or (source == "measured" and piece.kind == "train")
             times += [rate.time(piece, max(1, job.gpus) if alone else 1)] if rate else []
         return times, sources
+
+    def _alike(self, job: Job) -> float | None:
+        """Seconds a run of the scale's other methods with the same trainer, on average; None where none is kept."""
+        if job.step != "train":
+            return None
+        trainer = self.scale.methods[job.arguments.method[0].partition("~")[0]].trainer
+        end = job.line.removeprefix("train").partition(",")[1:]  # `, sweep` or nothing
+        names = [name for name, method in self.scale.methods.items() if method.trainer == trainer]
+        lines = ["".join((f"train {name}", *end)) for name in names]
+        known = [self.costs[line] for line in lines if line in self.costs]
+        return sum(known) / len(known) if known else None
 
     def _memory(self, job: Job) -> dict[str, Parts]:
         """What a job holds in each GPU, by arithmetic: run -> bytes by part; empty where no card is assumed."""

@@ -22,6 +22,7 @@ SOURCES = {
     "measured": "by `gdpo calibrate` on this machine",
     "finished": "as finished jobs of this scale took",
     "kept": "as a result of the step took on average in the scale's kept results (`cost.csv`)",
+    "alike": "as a run of the scale's other methods with the same trainer took on average in its kept results",
     "assumed": "by arithmetic, {card}; measured on no GPU",
     "asked": "an endpoint's time is its own",
     "light": "seconds to minutes of one CPU, or a download, counted as no time",

@@ -173,6 +173,19 @@ def test_kept_costs_of_the_scale_where_nothing_was_measured() -> None:
     assert (copied.time.seconds, copied.sources) == (0, {"light"})
 
 
+def test_a_method_without_kept_costs_takes_those_of_its_trainers_others() -> None:
+    """GDPO's readings have one trainer: (2 + 4) / 2 seconds a run of a sweep; DPO has none that is known."""
+    scale = load_scale("micro")
+    scale.root.mkdir(parents=True)
+    kept = '"train gdpo, sweep",5,10\n"train gdpo-unweighted, sweep",1,4\ntrain gdpo,1,7\n'
+    (scale.root / "cost.csv").write_text(f"step,results,wall_seconds\n{kept}")
+    command = "gdpo train --scale micro --student tiny-s --trainset union --method {}~0.1 --seeds 0 1"
+    jobs = [Job(command.format(method)) for method in ("gdpo-literal", "dpo")]
+    reading, dpo = Planner(scale, jobs).plan(["all"], 1).predictions
+    assert (reading.time.seconds, reading.sources) == (pytest.approx(6), {"alike"})
+    assert "alike" not in dpo.sources
+
+
 def test_kept_results_are_not_those_of_a_limited_scale() -> None:
     """A limited scale is not what the kept results are of."""
     job = Job("gdpo train --scale tiny --student tiny-s --trainset union --method sft --seeds 0")
