@@ -27,11 +27,13 @@ SMALLEST_OVERLAP = 1.0  # points of gain that two fronts must both reach
 NARROW = ("hard-only", "safety-only", "union")
 PRINTED = "gdpo-literal"  # the objective as the paper prints it
 METAGDPO: Cell = ("metakl", PRINTED)
+OBJECTIVE = "2 GDPO forgets less than SFT"
 AS_GOOD = "5 GDPO is as good as GRPO"
 MAIN_SETS = (*NARROW, "metakl")  # those of table 2
 
 Floats = NDArray[np.float64]
 Rates = Mapping[str, float]  # method -> its rate under a rule
+Choose = Callable[[StudentWorld, Cell], int]  # the run of a cell, at the rate that a rule chooses
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,16 @@ def not_comparable(question: str, note: str) -> Answer:
     return Answer(question, nothing, nothing, nothing, 1.0, (), note=note)
 
 
-def fixed_row(world: StudentWorld, cell: Cell, rates: Rates) -> int:
+def fixed(rates: Rates) -> Choose:
     """The run of a cell at its method's fixed rate."""
-    return world.row(cell, f"{rates[cell[1]]:g}", world.seeds()[0])
+    return lambda world, cell: world.row(cell, f"{rates[cell[1]]:g}", world.seeds()[0])
 
 
-def narrow_forgetting(worlds: Sequence[StudentWorld], rates: Rates, without: str | None = None) -> Answer:
+def narrow_forgetting(worlds: Sequence[StudentWorld], choose: Choose, without: str | None = None) -> Answer:
     """1. Forgetting of SFT on the narrow sets, at the fixed rate: the mean over the sets."""
 
     def forgets(name: str) -> Floats:
-        return np.array([w.forgetting(fixed_row(w, (name, "sft"), rates), without) for w in worlds])
+        return np.array([w.forgetting(choose(w, (name, "sft")), without) for w in worlds])
 
     by_set = {name: forgets(name) for name in NARROW}
     whole = of_values("1 narrow SFT forgets", np.mean(list(by_set.values()), axis=0))
@@ -117,7 +119,7 @@ def between_fronts(
 def objective(worlds: Sequence[StudentWorld], without: str | None = None) -> Answer:
     """2. SFT's front less GDPO's, as printed, on the same set; the mean over the sets of table 2."""
     pairs = [((name, "sft"), (name, PRINTED)) for name in MAIN_SETS]
-    return between_fronts("2 GDPO forgets less than SFT", worlds, pairs, without)
+    return between_fronts(OBJECTIVE, worlds, pairs, without)
 
 
 def data(worlds: Sequence[StudentWorld], without: str | None = None) -> Answer:
@@ -143,7 +145,7 @@ def weaker(question: str, parts: Sequence[Answer]) -> Answer:
     return replace(least, question=question, p=p, note=f"least: {least.question}", parts=tuple(parts))
 
 
-def both(worlds: Sequence[StudentWorld], rates: Rates, without: str | None = None) -> Answer:
+def both(worlds: Sequence[StudentWorld], choose: Choose, without: str | None = None) -> Answer:
     """4. MetaGDPO's average over taught and untaught columns less that of each of eight others, at fixed rates.
 
     They are the untrained student, SFT on the four sets of table 2, and GDPO as printed on the three narrow ones.
@@ -151,7 +153,7 @@ def both(worlds: Sequence[StudentWorld], rates: Rates, without: str | None = Non
     others: list[Cell] = [(name, method) for name in MAIN_SETS for method in ("sft", PRINTED)]
 
     def averages(cell: Cell) -> Floats:
-        return np.array([w.average(fixed_row(w, cell, rates), without=without) for w in worlds])
+        return np.array([w.average(choose(w, cell), without=without) for w in worlds])
 
     best = averages(METAGDPO)
     untrained = of_values("MetaGDPO - Origin", best)
@@ -190,10 +192,10 @@ def questions(
 ) -> list[Callable[[str | None], Answer]]:
     """The five questions; each takes a column that it leaves out, or None."""
     return [
-        lambda without: narrow_forgetting(worlds, rates, without),
+        lambda without: narrow_forgetting(worlds, fixed(rates), without),
         lambda without: objective(worlds, without),
         lambda without: data(worlds, without),
-        lambda without: both(worlds, rates, without),
+        lambda without: both(worlds, fixed(rates), without),
         lambda without: cost(worlds, grpo_rates, without),
     ]
 

@@ -7,7 +7,7 @@ p-values are adjusted together, by the false-discovery rate of Benjamini and Hoc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,16 +108,16 @@ def by_rule(worlds: Sequence[StudentWorld]) -> Iterator[Comparison]:
     if not _have(worlds, cells):
         return
     for rule in RULES:
-        forgets = [_by_rule(worlds, (name, "sft"), rule, "forgetting") for name in NARROW]
-        yield Comparison("rule", "forgetting", answers.of_values(f"{rule}: narrow SFT", np.mean(forgets, axis=0)))
+        narrow = answers.narrow_forgetting(worlds, by_validation(rule))
+        yield Comparison("rule", "forgetting", replace(narrow, question=f"{rule}: narrow SFT"))
     for rule in RULES:
-        best = _by_rule(worlds, METAGDPO, rule, "average")
-        yield Comparison("rule", "average", answers.of_values(f"{rule}: MetaGDPO - Origin", best))
-        for cell in cells:
-            if cell != METAGDPO:
-                other = _by_rule(worlds, cell, rule, "average")
-                named = f"{rule}: MetaGDPO - {'/'.join(cell)}"
-                yield Comparison("rule", "average", answers.of_values(named, best - other))
+        for part in answers.both(worlds, by_validation(rule)).parts:
+            yield Comparison("rule", "average", replace(part, question=f"{rule}: {part.question}"))
+
+
+def by_validation(rule: Rule) -> answers.Choose:
+    """The run of a cell at the rate that validation items choose."""
+    return lambda world, cell: row_by_rule(world, cell, rule)
 
 
 def between(worlds: Sequence[StudentWorld]) -> Iterator[Comparison]:
@@ -151,7 +151,3 @@ def _mean(worlds: Sequence[StudentWorld], cell: Cell, among: Sequence[Cell], mea
     """One number a world: the mean over the rates that the cells `among` share."""
     by_rate: Floats = np.mean([_values(worlds, cell, rate, measure) for rate in shared_rates(worlds, among)], axis=0)
     return by_rate
-
-
-def _by_rule(worlds: Sequence[StudentWorld], cell: Cell, rule: Rule, measure: str) -> Floats:
-    return np.array([MEASURES[measure](w, row_by_rule(w, cell, rule), cell[0]) for w in worlds])

@@ -11,7 +11,7 @@ from gdpo.core.files import write_csv, write_text
 from gdpo.core.project import PROJECT
 from gdpo.core.provenance import recorded
 from gdpo.core.terminal import say
-from gdpo.report.trial import answers, exploratory, fronts, summary
+from gdpo.report.trial import answers, exploratory, fronts, predictions, specifications, summary
 from gdpo.report.trial.effects import StudentWorld
 from gdpo.report.trial.gather import gathered
 from gdpo.report.trial.packing import read_world, write_world
@@ -33,7 +33,8 @@ def world(scale: Scale) -> None:
 def trial(scale: Scale, kind: str) -> None:
     """Answer the five questions from the packed worlds of a kind: `sealed` or `development`.
 
-    Writes answers.csv, answers.md, exploratory.csv, cells.csv, power.csv and fronts.pdf below results/<scale>/<kind>/.
+    Writes answers.csv, answers.md, exploratory.csv, specifications.csv, predictions.csv, cells.csv, power.csv, and the
+    figures fronts and specifications below results/<scale>/<kind>/.
     """
     _check_trial(scale)
     assert scale.trial is not None
@@ -52,6 +53,11 @@ def trial(scale: Scale, kind: str) -> None:
         write_csv(out / "power.csv", summary.POWER_COLUMNS, summary.power_rows(given, SEALED_WORLDS))
         explored = summary.exploratory_rows(exploratory.comparisons(worlds))
         write_csv(out / "exploratory.csv", summary.EXPLORATORY_COLUMNS, explored)
+        write_csv(out / "predictions.csv", predictions.COLUMNS, predictions.predictions(worlds, rates))
+        asked = specifications.specifications(worlds, rates, grpo)
+        write_csv(out / "specifications.csv", specifications.COLUMNS, specifications.rows(asked))
+        footer = f"{scale.scale}, {scale.trial.student}, {len(worlds)} worlds"
+        specifications.draw(asked, out / "specifications", footer)
         sets = [cell[0] for cell in worlds[0].cells() if cell[1] == "sft" and all(world.has(cell) for world in worlds)]
         fronts.draw(scale, worlds, sets, out / "fronts")
     for answer in given:

@@ -38,7 +38,7 @@ def worlds(sft_loses=3, printed_loses=1, metakl_loses=0, random_loses=2, number=
 
 def test_narrow_forgetting_is_the_mean_over_sets():
     """SFT loses 3, 4, 3, 4 tenths of each untaught column at its fixed rate: 35 points."""
-    found = answers.narrow_forgetting(worlds(), FIXED)
+    found = answers.narrow_forgetting(worlds(), answers.fixed(FIXED))
     assert found.effect == pytest.approx(35)
     assert found.values == pytest.approx((30, 40, 30, 40))
     assert found.p == 2 / 2**4  # four worlds of one sign
@@ -81,7 +81,7 @@ def test_data_needs_both_parts():
 
 def test_both_compares_with_the_best_row():
     """MetaGDPO's row at its fixed rate is GDPO's of every other set: the least difference is 0."""
-    found = answers.both(worlds(), FIXED)
+    found = answers.both(worlds(), answers.fixed(FIXED))
     assert found.effect == pytest.approx(0)
     assert found.note == "least: MetaGDPO - hard-only/gdpo-literal"
     assert found.parts[0].question == "MetaGDPO - Origin"
