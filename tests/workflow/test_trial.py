@@ -14,11 +14,11 @@ from gdpo.config.layout import Layout
 from gdpo.config.loader import load_scale
 from gdpo.core.errors import UserError
 from gdpo.core.result_files import RunScores, read_stored
-from gdpo.report.trial import steps
+from gdpo.report.trial import kept, steps
 from gdpo.report.trial.answers import MAIN_SETS, PRINTED
+from gdpo.report.trial.kept import in_turn
 from gdpo.report.trial.packing import read_world, write_world
 from tests.report.trial.made_worlds import world
-from tools.rigs import trial as rig
 
 ROOT = Path(__file__).resolve().parents[2]
 WORLD = 102
@@ -99,6 +99,21 @@ def test_no_worlds_are_no_answer(tmp_path, monkeypatch):
         steps.trial(load_scale("trial"), "development")
 
 
+def test_sealed_worlds_answer_together(tmp_path, monkeypatch):
+    """With some of them there, nobody looks at any; a world given up is replaced by the reserve's next."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(kept, "PROJECT", tmp_path)
+    scale = load_scale("trial")
+    directory = kept.kept(scale)
+    for seed in (*scale.worlds.sealed[1:], scale.worlds.reserve[0]):
+        (directory / f"world-{seed}").mkdir(parents=True)
+        (directory / f"world-{seed}" / "world.json").write_text("{}")
+    with pytest.raises(UserError, match=r"found 11 of 12 packed worlds, expected all of them before any is looked at"):
+        steps.trial(scale, "sealed")
+    (directory / "replaced.csv").write_text(f"world,left\n{scale.worlds.sealed[0]},rank\n")
+    assert list(kept.packed_worlds(scale, "sealed")) == [*scale.worlds.sealed[1:], scale.worlds.reserve[0]]
+
+
 def test_other_scales_have_no_trial():
     with pytest.raises(UserError, match="trial: found none in scale micro, expected a scale with a trial"):
         steps.world(load_scale("micro"))
@@ -108,8 +123,8 @@ def test_other_scales_have_no_trial():
 
 
 def test_a_world_given_up_is_replaced_in_order():
-    assert rig.plan([1, 2, 3], [8, 9], []) == [1, 2, 3]
-    assert rig.plan([1, 2, 3], [8, 9], [2, 8]) == [1, 3, 9]
+    assert in_turn([1, 2, 3], [8, 9], []) == [1, 2, 3]
+    assert in_turn([1, 2, 3], [8, 9], [2, 8]) == [1, 3, 9]
 
 
 def test_sealed_worlds_are_refused_elsewhere(monkeypatch):

@@ -25,6 +25,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import read_csv, replacing, write_csv
 from gdpo.core.result_files import RunScores, read_stored
 from gdpo.report.trial.effects import FEWEST_UNTAUGHT, has_room
+from gdpo.report.trial.kept import given_up, in_turn
 
 KEPT = Path("results/reference/trial")
 REPLACED = KEPT / "replaced.csv"
@@ -38,20 +39,6 @@ def untaught_left(scale: Scale, student: str) -> list[str]:
         for name in scale.role_benchmarks("untaught")
         if has_room(scores[name]["score"], scale.benchmark(name).chance, scores[name]["n"])
     ]
-
-
-def plan(sealed: Sequence[int], reserve: Sequence[int], replaced: Sequence[int]) -> list[int]:
-    """The worlds that answer: the sealed ones, each given-up one replaced by the next reserve seed.
-
-    >>> plan([1, 2, 3], [8, 9], [2])
-    [1, 3, 8]
-    """
-    wanted = [seed for seed in (*sealed, *reserve) if seed not in replaced]
-    return wanted[: len(sealed)]
-
-
-def given_up() -> list[int]:
-    return [int(row["world"]) for row in read_csv(REPLACED, "world", "left")] if REPLACED.exists() else []
 
 
 def snakemake(scale: Scale, targets: Sequence[Path], cores: str) -> None:
@@ -106,7 +93,7 @@ def main() -> int:
         raise UserError(path="workflow/config/trial.yaml", key="worlds.sealed", found="none", expected="the protocol's")
     started = time.monotonic()
     while True:
-        worlds = plan(scale.worlds.sealed, scale.worlds.reserve, given_up())
+        worlds = in_turn(scale.worlds.sealed, scale.worlds.reserve, given_up(KEPT))
         waiting = [seed for seed in worlds if not (KEPT / f"world-{seed}" / "world.json").exists()]
         print(f"trial: {len(worlds) - len(waiting)} of {len(worlds)} worlds are there", file=sys.stderr)
         if not waiting:

@@ -8,12 +8,12 @@ from gdpo.config.layout import Layout
 from gdpo.config.scale import Scale
 from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_text
-from gdpo.core.project import PROJECT
 from gdpo.core.provenance import recorded
 from gdpo.core.terminal import say
 from gdpo.report.trial import answers, exploratory, fronts, predictions, specifications, summary
 from gdpo.report.trial.effects import StudentWorld
 from gdpo.report.trial.gather import gathered
+from gdpo.report.trial.kept import packed_worlds
 from gdpo.report.trial.packing import read_world, write_world
 
 SEALED_WORLDS = 12  # as many as the protocol names
@@ -62,26 +62,6 @@ def trial(scale: Scale, kind: str) -> None:
         fronts.draw(scale, worlds, sets, out / "fronts")
     for answer in given:
         say(f"{answer.question}: {answer.effect:+.2f} [{answer.low:.2f}, {answer.high:.2f}], {answer.verdict}")
-
-
-def packed_worlds(scale: Scale, kind: str) -> dict[int, Path]:
-    """Seed -> the directory of each packed world of a kind that is there: in results/reference/<scale>, where finished
-    worlds are kept, or in results/<scale>.
-
-    Raises UserError where there are fewer than two.
-    """
-    assert scale.worlds is not None  # a trial has them
-    seeds: list[int] = getattr(scale.worlds, kind)
-    kept, made = PROJECT / "results" / "reference" / scale.scale, Path("results") / scale.scale
-    found = {}
-    for seed in seeds:
-        places = (kept / f"world-{seed}", made / f"world-{seed}" / "world")
-        if there := [place for place in places if (place / "world.json").exists()]:
-            found[seed] = there[0]
-    if len(found) < 2:
-        maker = "`make trial` runs them" if kind == "sealed" else "snakemake makes results/SCALE/world-N/world"
-        raise UserError(key=f"worlds.{kind}", found=f"{len(found)} packed worlds", expected="two or more", hint=maker)
-    return found
 
 
 def _check_trial(scale: Scale) -> None:
