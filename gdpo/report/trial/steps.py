@@ -10,7 +10,7 @@ from gdpo.core.errors import UserError
 from gdpo.core.files import write_csv, write_text
 from gdpo.core.provenance import recorded
 from gdpo.core.terminal import say
-from gdpo.report.trial import answers, exploratory, fronts, predictions, specifications, summary
+from gdpo.report.trial import answers, exploratory, fronts, moves, predictions, specifications, summary
 from gdpo.report.trial.effects import StudentWorld
 from gdpo.report.trial.gather import gathered
 from gdpo.report.trial.kept import packed_worlds
@@ -33,8 +33,8 @@ def world(scale: Scale) -> None:
 def trial(scale: Scale, kind: str) -> None:
     """Answer the five questions from the packed worlds of a kind: `sealed` or `development`.
 
-    Writes answers.csv, answers.md, exploratory.csv, specifications.csv, predictions.csv, cells.csv, power.csv, and the
-    figures fronts and specifications below results/<scale>/<kind>/.
+    Writes answers.csv, answers.md, exploratory.csv, specifications.csv, predictions.csv, moves.csv, cells.csv and
+    power.csv, and the figures fronts and specifications, below results/<scale>/<kind>/.
     """
     _check_trial(scale)
     assert scale.trial is not None
@@ -53,6 +53,7 @@ def trial(scale: Scale, kind: str) -> None:
         write_csv(out / "power.csv", summary.POWER_COLUMNS, summary.power_rows(given, SEALED_WORLDS))
         explored = summary.exploratory_rows(exploratory.comparisons(worlds))
         write_csv(out / "exploratory.csv", summary.EXPLORATORY_COLUMNS, explored)
+        write_csv(out / "moves.csv", moves.COLUMNS, moves.rows(worlds))
         write_csv(out / "predictions.csv", predictions.COLUMNS, predictions.predictions(worlds, rates))
         asked = specifications.specifications(worlds, rates, grpo)
         write_csv(out / "specifications.csv", specifications.COLUMNS, specifications.rows(asked))
